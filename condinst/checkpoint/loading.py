@@ -1,0 +1,249 @@
+"""Load weights of any known origin into a model, and say what happened to every tensor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from condinst.checkpoint.head_order import HeadSize
+from condinst.checkpoint.key_tables import IGNORABLE, TABLES, Mapped, to_ours
+from condinst.checkpoint.reading import find_state, load_checkpoint
+from condinst.checkpoint.recognise import backbone_to_ours, recognise
+from condinst.checkpoint.report import KIND_NAMES, CheckpointMismatch, LoadReport
+
+# Layers whose rows are classes: fine-tuning on other classes starts them afresh.
+_CLASS_LAYERS = ("fcos_head.cls_logits.", "semantic_head.logits.")
+# Parts that training needs but inference does not: a checkpoint may come without them.
+_OPTIONAL = ("semantic_head.",)
+_STEP_COUNT = "num_batches_tracked"
+_MAX_LOST = 0.1  # of the model's tensors, before a checkpoint counts as another architecture
+_NAMES_SHOWN = 8
+
+
+def load_weights(
+    model: nn.Module, path: str | Path, *, strict: bool = False, partial: bool = False
+) -> LoadReport:
+    """Load a checkpoint file into a model.
+
+    Ours, AdelaiDet's, Epiphqny's and detectron2's, MSRA's or torchvision's ImageNet backbones are
+    recognised by their names. Nothing is written to the model if an error is raised.
+
+    Args:
+        model: a model built by detectron2's ``build_model``.
+        path: file, URL, zoo name or ``detectron2://`` path (see ``zoo.resolve_weights``).
+        strict: raise unless every tensor fits.
+        partial: load what fits even from another architecture.
+
+    Returns:
+        The fate of every tensor.
+
+    Raises:
+        CheckpointMismatch: the checkpoint is of another architecture, or ``strict`` and not
+            everything fits.
+        UserError: the file is missing, damaged or unsafe.
+    """
+    from condinst.checkpoint.zoo import resolve_weights
+
+    content = load_checkpoint(resolve_weights(path))
+    return load_state(model, content, strict=strict, partial=partial)
+
+
+def load_state(
+    model: nn.Module, state: Mapping[str, object], *, strict: bool = False, partial: bool = False
+) -> LoadReport:
+    """Load an in-memory state dict, or a checkpoint's content, into a model.
+
+    Args:
+        model: a model built by detectron2's ``build_model``.
+        state: tensors by name, bare or under "model" or "state_dict".
+        strict: raise unless every tensor fits.
+        partial: load what fits even from another architecture.
+
+    Returns:
+        The fate of every tensor.
+
+    Raises:
+        CheckpointMismatch: as in `load_weights`.
+        UserError: there are no tensors.
+    """
+    tensors, _ = find_state(state)
+    tensors, notes = _strip_wrapper(tensors)
+    wanted = model.state_dict()
+    kind = recognise(tensors)
+    mapped, ignored = _rename(tensors, kind, wanted, head_size_of(model))
+    fitting, report = _match(mapped, wanted, kind, ignored, notes)
+    _check(report, wanted, strict=strict, partial=partial)
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            wanted[name].copy_(tensor)
+    return report
+
+
+def head_size_of(model: nn.Module) -> HeadSize | None:
+    """Size of a model's dynamic mask head, or None where the model does not tell.
+
+    Args:
+        model: any module; its ``mask_head`` is looked at.
+    """
+    layout = getattr(getattr(model, "mask_head", None), "layout", None)
+    if layout is None:
+        return None
+    return HeadSize(layout.features, layout.width, layout.depth, layout.coords)
+
+
+def _strip_wrapper(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Drop the prefix that DistributedDataParallel puts before every name."""
+    if not all(name.startswith("module.") for name in tensors):
+        return tensors, []
+    stripped = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return stripped, ["the prefix 'module.' of a parallel wrapper was dropped from every name"]
+
+
+def _rename(
+    tensors: dict[str, Tensor], kind: str, wanted: Mapping[str, Tensor], head: HeadSize | None
+) -> tuple[Mapped, list[tuple[str, str]]]:
+    if kind in TABLES:
+        return to_ours(tensors, kind, head), []
+    if kind.endswith("-backbone"):
+        return backbone_to_ours(tensors, kind, _backbone_prefix(wanted))
+    same = {name: (name,) for name in tensors}
+    return Mapped(state=dict(tensors), sources=same), []
+
+
+def _backbone_prefix(wanted: Iterable[str]) -> str:
+    """Where the model's ResNet lies; BiFPN wraps it once more than FPN."""
+    stem = next((name for name in wanted if name.endswith("stem.conv1.weight")), None)
+    return "backbone.bottom_up." if stem is None else stem.removesuffix("stem.conv1.weight")
+
+
+def _match(
+    mapped: Mapped,
+    wanted: Mapping[str, Tensor],
+    kind: str,
+    ignored: list[tuple[str, str]],
+    notes: list[str],
+) -> tuple[dict[str, Tensor], LoadReport]:
+    fitting: dict[str, Tensor] = {}
+    ill_shaped, unexpected = [], []
+    for name, tensor in mapped.state.items():
+        if name in wanted and wanted[name].shape == tensor.shape:
+            fitting[name] = tensor
+        elif name in wanted:
+            ill_shaped.append((name, tuple(tensor.shape), tuple(wanted[name].shape)))
+        elif name.endswith(_STEP_COUNT):
+            reason = "a count of training steps that this model's norm does not keep"
+            ignored.extend((source, reason) for source in mapped.sources[name])
+        else:
+            unexpected.extend(mapped.sources[name])
+    for name in mapped.rest:
+        if name in IGNORABLE:
+            ignored.append((name, IGNORABLE[name]))
+        else:
+            unexpected.append(name)
+    missing = [
+        name for name in wanted if name not in mapped.state and not name.endswith(_STEP_COUNT)
+    ]
+    notes = [*notes, *_explain(kind, missing, ill_shaped)]
+    return fitting, LoadReport(
+        kind=kind,
+        loaded=tuple(fitting),
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        ill_shaped=tuple(ill_shaped),
+        ignored=tuple(ignored),
+        notes=tuple(notes),
+    )
+
+
+def _explain(
+    kind: str, missing: list[str], ill_shaped: list[tuple[str, tuple, tuple]]
+) -> list[str]:
+    notes = []
+    for name, in_file, in_model in ill_shaped:
+        if name.startswith(_CLASS_LAYERS) and name.endswith(".bias"):
+            notes.append(
+                f"{name.removesuffix('.bias')} has {in_file[0]} classes in the checkpoint and "
+                f"{in_model[0]} in the model: the class layer starts from its initial values"
+            )
+    if any(name.startswith(_OPTIONAL) for name in missing):
+        notes.append("the auxiliary semantic head is not in the checkpoint: it starts afresh")
+    if kind == "torchvision-backbone":
+        notes.append(
+            "torchvision's networks expect RGB images scaled to [0, 1] and STRIDE_IN_1X1 False: "
+            "set INPUT.FORMAT RGB, PIXEL_MEAN 123.675,116.28,103.53 and PIXEL_STD "
+            "58.395,57.12,57.375"
+        )
+    if kind.endswith("-backbone"):
+        notes.append("an ImageNet backbone: every other part keeps its initial values")
+        if any(name.endswith("norm.running_mean") for name in missing if ".bottom_up." in name):
+            notes.append(
+                "the file's norms are affine layers without running statistics: right for FrozenBN, "
+                "which starts from mean 0 and variance 1, wrong for BN and SyncBN"
+            )
+    return notes
+
+
+def _check(
+    report: LoadReport, wanted: Mapping[str, Tensor], *, strict: bool, partial: bool
+) -> None:
+    """Raise if the checkpoint does not belong to the model."""
+    if strict and not report.complete:
+        raise CheckpointMismatch(f"strict loading, but not everything fits: {report}", report)
+    if partial:
+        return
+    lost = [*report.missing, *(name for name, _, _ in report.ill_shaped)]
+    lost = [n for n in lost if not n.startswith((*_CLASS_LAYERS, *_OPTIONAL))]
+    if report.kind.endswith("-backbone"):
+        lost = [n for n in lost if ".bottom_up." in n and not n.endswith("norm.running_mean")]
+        lost = [n for n in lost if not n.endswith("norm.running_var")]
+        total = Counter(part_of(n) for n in wanted if ".bottom_up." in n)
+    else:
+        total = Counter(part_of(n) for n in wanted)
+    lost_in = Counter(map(part_of, lost))
+    whole = [part for part, count in lost_in.items() if count == total[part]]
+    if not whole and len(lost) <= _MAX_LOST * sum(total.values()):
+        return
+    raise CheckpointMismatch(_mismatch_text(report, total, lost_in), report)
+
+
+def part_of(name: str) -> str:
+    """The model's part that a tensor belongs to, as coarse as a reader wants it.
+
+    Args:
+        name: a name in our state dict.
+    """
+    if ".bottom_up." in name:
+        return "backbone.bottom_up"
+    top, _, below = name.partition(".")
+    return f"{top}.{below.split('.')[0]}" if top == "fcos_head" else top
+
+
+def _mismatch_text(report: LoadReport, total: Counter[str], lost_in: Counter[str]) -> str:
+    origin = KIND_NAMES[report.kind]
+    parts = []
+    for part, count in total.items():
+        fits = count - lost_in[part]
+        parts.append(f"  {part}: " + ("fits" if fits == count else f"{fits} of {count} tensors fit"))
+    details = [
+        f"  {name}: {in_file} in the checkpoint, {in_model} in the model"
+        for name, in_file, in_model in report.ill_shaped
+    ]
+    return "\n".join([
+        f"the checkpoint ({origin}) is of another architecture than the model; nothing was loaded.",
+        *parts,
+        *_shortened("ill-shaped", details),
+        *_shortened("missing", [f"  {n}" for n in report.missing]),
+        *_shortened("not in the model", [f"  {n}" for n in report.unexpected]),
+        "Use the recipe that the checkpoint was trained with, or load what fits (partial=True).",
+    ])
+
+
+def _shortened(title: str, lines: list[str]) -> list[str]:
+    if not lines:
+        return []
+    more = [f"  ... and {len(lines) - _NAMES_SHOWN} more"] if len(lines) > _NAMES_SHOWN else []
+    return [f"{title} ({len(lines)}):", *lines[:_NAMES_SHOWN], *more]

@@ -1,0 +1,165 @@
+"""Read checkpoints without executing them.
+
+Torch files go through ``weights_only``; pickles of detectron2's zoo through an unpickler that knows
+numpy arrays, plain containers, strings and numbers and nothing else.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy._core import multiarray
+from torch import Tensor
+
+from condinst.errors import UserError
+
+# Where a checkpoint's tensors may lie, in the order in which they are looked for.
+STATE_KEYS = ("model", "state_dict", "model_state", "blobs")
+
+
+class _Latin1Encode:
+    """Stand-in for ``_codecs.encode``, which old pickles use to hold bytes.
+
+    An object without attributes, so that a pickle cannot alter it.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, text: object, encoding: object = "latin1") -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise UserError(f"the pickle asks for the codec {encoding!r}; only latin1 is read")
+        return text.encode("latin1")
+
+
+_NUMPY_PARTS = ("numpy.core.multiarray", "numpy._core.multiarray")
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _Latin1Encode(),
+    **{(module, "_reconstruct"): multiarray._reconstruct for module in _NUMPY_PARTS},
+    **{(module, "scalar"): multiarray.scalar for module in _NUMPY_PARTS},
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - fixed by the base class
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise UserError(
+                f"the pickle refers to {module}.{name}, which is neither an array nor a plain "
+                "value; it was not read, since loading it could run code"
+            ) from None
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        raise UserError(f"the pickle refers to something outside itself ({pid!r})")
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint's content as it is, without running any code that it may hold.
+
+    Args:
+        path: a torch file, a ``.pkl`` of numpy arrays, or a ``.safetensors`` file.
+
+    Returns:
+        The top-level mapping; arrays of a ``.pkl`` stay numpy arrays.
+
+    Raises:
+        UserError: there is no such file, it is damaged, it holds a class that is not plain data,
+            or its top level is no mapping.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: give a file, a URL or a name of `weights list`")
+    if path.suffix == ".safetensors":
+        content: object = _read_safetensors(path)
+    elif path.suffix == ".pkl" and not zipfile.is_zipfile(path):
+        content = _read_pickle(path)
+    else:
+        content = _read_torch(path)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a mapping of tensors")
+    return dict(content) if not isinstance(content, dict) else content
+
+
+def _read_torch(path: Path) -> object:
+    numpy_scalars = [np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar]
+    dtypes = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdU"]
+    allowed = [*numpy_scalars, *dtypes]
+    named = [
+        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (multiarray.scalar, "numpy.core.multiarray.scalar"),
+    ]
+    try:
+        with torch.serialization.safe_globals([*allowed, *named]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} was not read: {_refused_class(error)}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is no readable checkpoint, or cut short: {error}") from error
+
+
+def _refused_class(error: Exception) -> str:
+    """The one sentence of torch's long message that says what was refused."""
+    text = str(error)
+    for mark in ("Unsupported global: GLOBAL ", "Unsupported class ", "GLOBAL "):
+        if mark in text:
+            name = text.split(mark, 1)[1].split()[0].rstrip(".,:")
+            return f"it holds {name}, which is not plain data, and loading it could run code"
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        with path.open("rb") as file:
+            return _ArrayUnpickler(file, encoding="latin1").load()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle may fail in any way
+        raise UserError(f"{path} is no readable pickle, or cut short: {error}") from error
+
+
+def _read_safetensors(path: Path) -> object:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise UserError(f"reading {path} needs the package safetensors: install it") from None
+    try:
+        return load_file(path)
+    except Exception as error:  # the Rust side raises its own class
+        raise UserError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | None]:
+    """Find the tensors in a checkpoint's content.
+
+    Args:
+        content: what `load_checkpoint` returned, or a plain state dict.
+
+    Returns:
+        The tensors by name, and the key they lay under (None when they are the top level).
+
+    Raises:
+        UserError: there are none, or one of them is no array.
+    """
+    key = next((k for k in STATE_KEYS if isinstance(content.get(k), Mapping)), None)
+    state = content if key is None else content[key]
+    tensors: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            value = torch.from_numpy(np.array(value))  # a copy: pickled arrays may be read-only
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        elif key is not None:
+            raise UserError(f"{key}[{name!r}] in the checkpoint is a {type(value).__name__}")
+    if not tensors:
+        raise UserError(f"the checkpoint holds no tensors, only the entries {sorted(content)}")
+    return tensors, key

@@ -1,0 +1,82 @@
+"""What happened to every tensor when a checkpoint was loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from condinst.errors import UserError
+
+Shape = tuple[int, ...]
+
+KIND_NAMES = {
+    "condinst": "CondInst Lab",
+    "adelaidet": "AdelaiDet",
+    "epiphqny": "Epiphqny/CondInst",
+    "detectron2-backbone": "detectron2 backbone",
+    "caffe2-backbone": "Caffe2 backbone (MSRA, FAIR)",
+    "torchvision-backbone": "torchvision ResNet",
+    "unknown": "unknown origin",
+}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Fate of every tensor of the checkpoint and of the model.
+
+    Attributes:
+        kind: who wrote the checkpoint, a key of `KIND_NAMES`.
+        loaded: names in the model that got their value from the checkpoint.
+        missing: names in the model that the checkpoint does not have; they keep their values.
+        unexpected: names in the checkpoint that the model has no place for.
+        ill_shaped: (name, shape in the checkpoint, shape in the model); they keep their values.
+        ignored: (name, reason) of tensors that need no place.
+        notes: what else a reader should know, one sentence each.
+    """
+
+    kind: str
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    ill_shaped: tuple[tuple[str, Shape, Shape], ...] = ()
+    ignored: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of the model was loaded and every one of the file used."""
+        return not (self.missing or self.unexpected or self.ill_shaped)
+
+    def __str__(self) -> str:
+        """The report as text, every name that was not loaded included."""
+        lines = [
+            f"checkpoint of {KIND_NAMES.get(self.kind, self.kind)}: {len(self.loaded)} loaded, "
+            f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.ill_shaped)} ill-shaped, {len(self.ignored)} ignored"
+        ]
+        lines += [f"  missing      {name}" for name in self.missing]
+        lines += [f"  unexpected   {name}" for name in self.unexpected]
+        lines += [
+            f"  ill-shaped   {name}: {in_file} in the checkpoint, {in_model} in the model"
+            for name, in_file, in_model in self.ill_shaped
+        ]
+        lines += [f"  ignored      {name}: {reason}" for name, reason in self.ignored]
+        lines += [f"  note         {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+class CheckpointMismatch(UserError):
+    """A checkpoint of another architecture; the model was left untouched.
+
+    Attributes:
+        report: what would have been loaded.
+    """
+
+    def __init__(self, message: str, report: LoadReport) -> None:
+        """Keep the report beside the message.
+
+        Args:
+            message: text for the user.
+            report: fate of every tensor.
+        """
+        super().__init__(message)
+        self.report = report
