@@ -1,0 +1,9 @@
+"""The error that users see: one message, no traceback."""
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message names what was wrong (key, value), what is allowed and what to do. The command
+    line prints it without a traceback and exits with status 1.
+    """

@@ -1,0 +1,1 @@
+"""The stages of an experiment, each with `run(params)`; they know DVC's layout, MLflow and Ray."""

@@ -1,0 +1,269 @@
+"""params.yaml as frozen dataclasses, read once.
+
+Field names are the keys of the file. `null` in `train` means: as the model recipe says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condinst.errors import UserError
+from pipeline import rules, schema, yamlfile
+from pipeline.schema import Fault, setting
+
+NUMBERS = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl",
+    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+METRICS = tuple(f"{task}/{name}" for task in ("bbox", "segm") for name in NUMBERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One half of a dataset whose files lie anywhere: a COCO JSON and a folder of images."""
+
+    json: str = setting()
+    images: str = setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The dataset that the project draws: the same bytes for the same values."""
+
+    seed: int = setting(minimum=0)
+    train_images: int = setting(minimum=1)
+    val_images: int = setting(minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Where the data comes from. `root` or both splits for `directory`; `sample` for `sample`."""
+
+    source: str = setting(choices=("sample", "directory", "coco2017"))
+    name: str = setting()
+    root: str | None = setting(None)
+    train: Split | None = setting(None)
+    val: Split | None = setting(None)
+    sample: Sample | None = setting(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """How annotations are taken: `strict` stops at the first bad one, `drop` lists it and goes on."""
+
+    policy: str = setting(choices=("strict", "drop"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The recipe, the weights to start from (null: as it says) and detectron2 keys that override it."""
+
+    config: str = setting()
+    weights: str | None = setting(None)
+    overrides: Mapping[str, Any] = setting(filled=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The training; null: as the recipe says."""
+
+    seed: int = setting(minimum=0, maximum=2**31 - 1)
+    steps: int | None = setting(minimum=1)
+    images_per_step: int | None = setting(minimum=1)
+    lr: float | None = setting(above=0)
+    warmup_steps: int | None = setting(minimum=0)
+    checkpoint_period: int | None = setting(minimum=1)
+    eval_period: int | None = setting(minimum=0)
+    clip_gradients: float | None = setting(minimum=0)
+    amp: str = setting(choices=("none", "bf16", "fp16"))
+    workers: int = setting(minimum=0, maximum=256)
+    num_gpus: int = setting(minimum=0)
+    num_processes: int = setting(minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How detections are made and measured."""
+
+    backend: str = setting(choices=("auto", "pycocotools", "faster-coco-eval", "hotcoco"))
+    max_detections: int = setting(minimum=1)
+    score_threshold: float = setting(minimum=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """A study: every variant is a full training and evaluation for each seed.
+
+    `variants` maps a name to what it changes: detectron2 keys, or `train.*` and `model.*` of this
+    file. All are compared with `baseline`.
+    """
+
+    question: str = setting()
+    baseline: str = setting()
+    seeds: tuple[int, ...] = setting(minimum=0, maximum=2**31 - 1)
+    steps: int | None = setting(minimum=1)
+    variants: Mapping[str, Mapping[str, Any]] = setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """The paired bootstrap: number of draws, confidence of the interval, seed."""
+
+    draws: int = setting(minimum=10)
+    confidence: float = setting(above=0, below=1)
+    seed: int = setting(minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How many pictures of each kind the report shows."""
+
+    best: int = setting(minimum=0)
+    worst: int = setting(minimum=0)
+    random: int = setting(minimum=0)
+    seed: int = setting(minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A search over `space`: keys as in an ablation's variant, values are distributions."""
+
+    metric: str = setting(choices=METRICS)
+    trials: int = setting(minimum=1)
+    steps: int | None = setting(minimum=1)
+    seed: int = setting(minimum=0)
+    space: Mapping[str, Mapping[str, Any]] = setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """MLflow: on or off, and the experiment's name.
+
+    The server is MLFLOW_TRACKING_URI, else the project's own file.
+    """
+
+    enabled: bool = setting()
+    experiment: str = setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ray:
+    """The cluster for ablations, sweeps and training on several machines; null: this machine."""
+
+    address: str | None = setting(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The whole file."""
+
+    profile: str = setting()
+    dataset: Dataset = setting()
+    prepare: Prepare = setting()
+    model: Model = setting()
+    train: Train = setting()
+    evaluate: Evaluate = setting()
+    ablations: Mapping[str, Ablation] = setting(filled=False)
+    compare: Compare = setting()
+    report: Report = setting()
+    sweep: Sweep = setting()
+    tracking: Tracking = setting()
+    ray: Ray = setting()
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Reads and checks a params file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        UserError: If the file is missing, is no YAML, or holds faults; all of them are named.
+    """
+    document = yamlfile.read(Path(path))
+    return parse_params(document.value, source=str(path), lines=document.lines)
+
+
+def parse_params(
+    value: object, source: str = "params", lines: Mapping[str, int] | None = None
+) -> Params:
+    """Checks plain values, as a YAML file holds them, and builds the parameters.
+
+    Args:
+        value: The mapping.
+        source: Its name in messages.
+        lines: Line of each dotted key, where known.
+
+    Raises:
+        UserError: If there are faults; all of them are named.
+    """
+    faults: list[Fault] = []
+    params = schema.read(Params, value, "", faults)
+    if params is not None:
+        faults += rules.check(params, {fault.key for fault in faults})
+    if faults:
+        raise UserError(_describe(faults, source, lines or {}))
+    return params
+
+
+def as_dict(params: Params) -> dict[str, Any]:
+    """The parameters as plain values, ready for YAML or JSON; `parse_params` reads them back."""
+    return _plain(params)
+
+
+def override(params: Params, changes: Mapping[str, Any]) -> Params:
+    """Parameters with some changed, as an ablation's variant or a sweep's trial asks.
+
+    Args:
+        params: The parameters to start from.
+        changes: `train.*` and `model.*` keys, and detectron2 keys, which go to `model.overrides`.
+
+    Raises:
+        UserError: If a key or value is not allowed.
+    """
+    faults = rules.check_changes(changes, "")
+    if faults:
+        raise UserError(_describe(faults, "the changed parameters", {}))
+    sections: dict[str, dict[str, Any]] = {"train": {}, "model": {}}
+    keys = dict(params.model.overrides)
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        if section in sections:
+            sections[section][name] = value
+        else:
+            keys[key] = value
+    sections["model"]["overrides"] = keys
+    changed = {
+        name: dataclasses.replace(getattr(params, name), **values)
+        for name, values in sections.items()
+    }
+    return parse_params(as_dict(dataclasses.replace(params, **changed)), "the changed parameters")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _describe(faults: list[Fault], source: str, lines: Mapping[str, int]) -> str:
+    head = f"{source} has {len(faults)} fault{'s' if len(faults) > 1 else ''}:"
+    rows = []
+    for fault in sorted(faults, key=lambda fault: lines.get(fault.key, len(lines))):
+        line = lines.get(fault.key)
+        where = f" (line {line})" if line else ""
+        rows.append(f"  {fault.key or 'the file'}{where}: {fault.problem}")
+    return "\n".join([head, *rows])

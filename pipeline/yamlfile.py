@@ -1,0 +1,107 @@
+"""Reads a YAML file as DVC does (YAML 1.2), with the line of every key; duplicate keys are faults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from condinst.errors import UserError
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a file holds, and the line of each dotted key."""
+
+    value: object
+    lines: dict[str, int]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core scalars: `no` and `off` are text, `1e-3` is a number."""
+
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - PyYAML's own way of declaring them
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int",
+    lambda loader, node: int(loader.construct_scalar(node)),
+)
+
+
+def read(path: Path) -> Document:
+    """Reads one YAML file.
+
+    Raises:
+        UserError: If the file is missing or unreadable, is no YAML (the message names line and
+            column), or gives a key twice.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path} is {'a folder' if path.is_dir() else 'missing'}. "
+            "Give a params file by --params FILE, or take a ready one: "
+            "`python cli.py profile list`, then `python cli.py profile use NAME`."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise UserError(f"{path} is empty. Take a ready one: `python cli.py profile use NAME`.")
+        lines: dict[str, int] = {}
+        twice = list(_index(node, "", lines))
+        if twice:
+            raise UserError(f"{path} gives keys twice, keep one of each: " + "; ".join(twice))
+        return Document(loader.construct_document(node), lines)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(
+            f"{path} is no valid YAML{where}: {error.problem or error.context}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no valid YAML: {error}") from error
+    finally:
+        loader.dispose()
+
+
+def _index(node: yaml.Node, key: str, lines: dict[str, int]) -> Iterator[str]:
+    """Fills `lines` and yields a description of every key given twice."""
+    if isinstance(node, yaml.SequenceNode):
+        for i, entry in enumerate(node.value):
+            lines[f"{key}[{i}]"] = entry.start_mark.line + 1
+            yield from _index(entry, f"{key}[{i}]", lines)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for name_node, value_node in node.value:
+        name = str(name_node.value)
+        dotted = f"{key}.{name}" if key else name
+        line = name_node.start_mark.line + 1
+        if name in seen:
+            yield f"{dotted} (lines {seen[name]} and {line})"
+        seen[name] = lines[dotted] = line
+        yield from _index(value_node, dotted, lines)
