@@ -1,0 +1,285 @@
+"""Which images make up a step, and with which random numbers they are augmented.
+
+Both follow from ``(seed, step)`` alone, never from what ran before. A resumed run therefore sees
+the batches that an uninterrupted one sees, without a state to save, and any number of loader
+workers or processes gives the same images: a process takes its share of the step's slots.
+
+Letters: ``N`` images in the data set; ``B`` images a step over all processes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, DatasetFromList, get_detection_dataset_dicts
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from condinst.errors import UserError
+
+_ATTEMPTS = 20
+
+
+class Slot(NamedTuple):
+    """One image of one step: its place in the step and its index in the data set."""
+
+    step: int
+    place: int
+    index: int
+
+
+def derived_seed(*parts: int) -> int:
+    """Mix whole numbers of at least 0 into one 32-bit seed."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def seed_everything(*parts: int) -> None:
+    """Seed Python, numpy and torch (all devices) from the same whole numbers."""
+    seed = derived_seed(*parts)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # detectron2's augmentations draw from it
+    torch.manual_seed(seed)
+
+
+class StepSampler(Sampler[list[Slot]]):
+    """This process's slots of step after step, without end.
+
+    Args:
+        size: N.
+        images_per_step: B.
+        seed: of the order.
+        start_step: the first step to give.
+        rank: of this process; it takes places ``rank * B / world_size`` and on.
+        world_size: number of processes; divides B.
+        groups: a label for every image. When given, the images of a step share a label as far as
+            possible (landscape with landscape: less padding), and the remainder of N / B images
+            is left out of an epoch, other ones every time.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        images_per_step: int,
+        seed: int,
+        *,
+        start_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        groups: np.ndarray | None = None,
+    ) -> None:
+        assert size > 0, size
+        assert images_per_step % world_size == 0, (images_per_step, world_size)
+        self.size = size
+        self.images_per_step = images_per_step
+        self.seed = seed
+        self.start_step = start_step
+        share = images_per_step // world_size
+        self.places = range(rank * share, (rank + 1) * share)
+        self.groups = groups if size >= images_per_step else None
+        self._epoch: tuple[int, np.ndarray] | None = None
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        """Yield the slots of ``start_step``, ``start_step + 1``, ..."""
+        step = self.start_step
+        while True:
+            yield self.slots(step)
+            step += 1
+
+    def slots(self, step: int) -> list[Slot]:
+        """The slots of any step."""
+        return [Slot(step, place, self._index(step, place)) for place in self.places]
+
+    def _index(self, step: int, place: int) -> int:
+        if self.groups is None:
+            epoch, offset = divmod(step * self.images_per_step + place, self.size)
+        else:
+            epoch, batch = divmod(step, self.size // self.images_per_step)
+            offset = batch * self.images_per_step + place
+        return int(self._order(epoch)[offset])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._epoch is None or self._epoch[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            order = rng.permutation(self.size)
+            if self.groups is not None:
+                order = _by_group(order, self.groups, self.images_per_step, rng)
+            self._epoch = (epoch, order)
+        return self._epoch[1]
+
+
+def _by_group(
+    order: np.ndarray, groups: np.ndarray, images_per_step: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Reorder so that runs of B images share a group; mixed runs hold what is left over."""
+    full, left = [], []
+    for group in np.unique(groups):
+        members = order[groups[order] == group]
+        whole = len(members) // images_per_step * images_per_step
+        full.append(members[:whole])
+        left.append(members[whole:])
+    tail = rng.permutation(np.concatenate(left))
+    tail = tail[: len(tail) // images_per_step * images_per_step]
+    runs = np.concatenate([*full, tail]).reshape(-1, images_per_step)
+    return rng.permutation(runs).reshape(-1)
+
+
+class SeededDataset(Dataset):
+    """Maps a :class:`Slot` to a model input, with random numbers that depend on the slot alone.
+
+    Args:
+        records: detectron2's data set dicts.
+        mapper: turns a record into a model input, or into None for an image that cannot be used;
+            then a neighbour drawn from the slot's own random numbers takes its place.
+        seed: of the augmentations.
+    """
+
+    def __init__(
+        self, records: Sequence[dict[str, Any]], mapper: Callable[[dict], dict | None], seed: int
+    ) -> None:
+        self.records = records
+        self.mapper = mapper
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.records)
+
+    def __getitem__(self, slot: Slot) -> dict[str, Any]:
+        """The model input of a slot."""
+        seed_everything(self.seed, slot.step, slot.place)
+        index = slot.index
+        for _ in range(_ATTEMPTS):
+            mapped = self.mapper(self.records[index])
+            if mapped is not None:
+                return mapped
+            index = random.randrange(len(self.records))
+        raise UserError(
+            f"{_ATTEMPTS} images in a row could not be used for training (the last: "
+            f"{self.records[index].get('file_name')}); check the data with `cli.py prepare`"
+        )
+
+
+def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
+    """The dicts of all data sets in ``DATASETS.TRAIN``.
+
+    A registered sequence that is not a list (a memory-mapped index) is used as it is, so that
+    images without objects stay out only if its owner leaves them out.
+
+    Raises:
+        UserError: a data set is not registered, or none has an image.
+    """
+    names = tuple(cfg.DATASETS.TRAIN)
+    unknown = [name for name in names if name not in DatasetCatalog]
+    if unknown or not names:
+        raise UserError(
+            f"DATASETS.TRAIN = {names}: {unknown or 'no name'} is not a registered data set; "
+            f"known: {', '.join(sorted(DatasetCatalog.list())[:20])}, ..."
+        )
+    if len(names) == 1:
+        records = DatasetCatalog.get(names[0])
+        if not isinstance(records, list):
+            return _without_empty(records, cfg)
+    try:
+        return DatasetFromList(
+            get_detection_dataset_dicts(
+                names, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+            ),
+            copy=False,
+        )
+    except FileNotFoundError as error:
+        raise UserError(
+            f"DATASETS.TRAIN = {names}: {error}; set DETECTRON2_DATASETS to the folder that holds "
+            "the data sets (coco/annotations, coco/train2017, ...)"
+        ) from error
+
+
+class _Subset(Sequence):
+    """Chosen records of a lazy sequence."""
+
+    def __init__(self, records: Sequence[dict[str, Any]], keep: np.ndarray) -> None:
+        self.records = records
+        self.keep = keep
+
+    def __len__(self) -> int:
+        return len(self.keep)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # pyrefly: ignore[bad-override]
+        return self.records[int(self.keep[index])]
+
+
+def _without_empty(records: Sequence[dict[str, Any]], cfg: CfgNode) -> Sequence[dict[str, Any]]:
+    if not len(records):
+        raise UserError(f"DATASETS.TRAIN = {tuple(cfg.DATASETS.TRAIN)}: there is no image in it")
+    if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        return records
+    keep = [
+        i
+        for i in range(len(records))
+        if any(not note.get("iscrowd", 0) for note in records[i].get("annotations", ()))
+    ]
+    if not keep:
+        raise UserError(
+            f"DATASETS.TRAIN = {tuple(cfg.DATASETS.TRAIN)}: no image has an object; set "
+            "DATALOADER.FILTER_EMPTY_ANNOTATIONS False to train on images without objects"
+        )
+    return records if len(keep) == len(records) else _Subset(records, np.array(keep))
+
+
+def _orientation(records: Sequence[dict[str, Any]]) -> np.ndarray:
+    return np.array([record["width"] > record["height"] for record in records])
+
+
+def build_train_loader(
+    cfg: CfgNode, mapper: Callable[[dict], dict | None], *, seed: int, start_step: int = 0
+) -> DataLoader:
+    """An endless loader of lists of model inputs, from ``start_step`` on.
+
+    Args:
+        cfg: its ``DATASETS.TRAIN``, ``DATALOADER`` and ``SOLVER.IMS_PER_BATCH`` are read.
+        mapper: see :class:`SeededDataset`.
+        seed: of order and augmentations.
+        start_step: number of the first step.
+
+    Raises:
+        UserError: the images a step do not divide among the processes, or the data is missing.
+    """
+    batch, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch % world or batch < world:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH = {batch} does not divide among {world} processes; choose a "
+            f"multiple of {world}"
+        )
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise UserError(
+            f"DATALOADER.SAMPLER_TRAIN = {cfg.DATALOADER.SAMPLER_TRAIN!r} is not supported; "
+            "allowed: TrainingSampler"
+        )
+    records = training_records(cfg)
+    sampler = StepSampler(
+        len(records),
+        batch,
+        seed,
+        start_step=start_step,
+        rank=comm.get_rank(),
+        world_size=world,
+        groups=_orientation(records) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+    )
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return DataLoader(
+        SeededDataset(records, mapper, seed),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_as_list,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _as_list(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return batch

@@ -1,0 +1,265 @@
+"""Hooks that every training has: progress, curve, checkpoints; and evaluation on the way."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import nn
+
+from condinst.engine.state import Checkpoints, save_atomically, unwrap
+from condinst.engine.trainer import Row, RowHook, Trainer
+
+
+class CheckpointHook(HookBase):
+    """Saves the whole state every ``period`` steps and after the last one.
+
+    Args:
+        checkpoints: the folder to save to.
+        period: in steps.
+    """
+
+    trainer: Trainer
+
+    def __init__(self, checkpoints: Checkpoints, period: int) -> None:
+        self.checkpoints = checkpoints
+        self.period = period
+
+    def after_step(self) -> None:
+        """Save when it is time."""
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter:
+            self.checkpoints.save(self.trainer.state(done), done)
+
+
+class CurveWriter(RowHook):
+    """Keeps the rows of figures and writes them to a CSV file, one line a row.
+
+    The file is written with every checkpoint, so that a resumed run continues it without gap or
+    repetition.
+
+    Args:
+        path: of the CSV file; a present one is continued up to the step that training starts from.
+        period: write every so many steps.
+    """
+
+    trainer: Trainer
+
+    def __init__(self, path: Path, period: int) -> None:
+        self.path = path
+        self.period = period
+        self.rows: dict[int, Row] = {}
+
+    def before_train(self) -> None:
+        """Read the lines of the steps that are done."""
+        if self.trainer.start_iter and self.path.exists():
+            with self.path.open(newline="") as file:
+                for line in csv.DictReader(file):
+                    row = {key: float(value) for key, value in line.items() if value}
+                    if row["iteration"] <= self.trainer.start_iter:
+                        self.rows[int(row["iteration"])] = row
+
+    def on_row(self, row: Row) -> None:
+        """Keep the row; rows of one step become one line."""
+        self.rows.setdefault(int(row["iteration"]), {}).update(row)
+
+    def after_step(self) -> None:
+        """Write when it is time."""
+        if (self.trainer.iter + 1) % self.period == 0:
+            self.write()
+
+    def after_train(self) -> None:
+        """Write what there is, also after a failure."""
+        self.write()
+
+    def write(self) -> None:
+        """Write all rows; columns in order of first appearance."""
+        columns = dict.fromkeys(key for row in self.rows.values() for key in row)
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+            writer.writeheader()
+            for _, row in sorted(self.rows.items()):
+                writer.writerow({key: _short(value) for key, value in row.items()})
+        partial.replace(self.path)
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+
+
+class ConsoleProgress(RowHook):
+    """Step, loss, speed and time left: a bar on a terminal, else a line every few seconds.
+
+    Args:
+        images_per_step: to turn speed into time left.
+        stream: where to; standard error by default.
+        seconds_between: for the lines.
+        title: what is trained.
+    """
+
+    trainer: Trainer
+
+    def __init__(
+        self,
+        images_per_step: int,
+        *,
+        stream: TextIO | None = None,
+        seconds_between: float = 15.0,
+        title: str = "train",
+    ) -> None:
+        self.images_per_step = images_per_step
+        self.stream = stream or sys.stderr
+        self.seconds_between = seconds_between
+        self.title = title
+        self._last = -1e9
+        self._bar: Any = None
+
+    def before_train(self) -> None:
+        """Start the bar, or say where the run starts."""
+        start, end = self.trainer.start_iter, self.trainer.max_iter
+        if start:
+            self.stream.write(f"{self.title}: going on from step {start} of {end}\n")
+        if self.stream.isatty():
+            self._bar = _Bar(self.title, start, end)
+
+    def after_step(self) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.move(self.trainer.iter + 1)
+
+    def on_row(self, row: Row) -> None:
+        """Show the row."""
+        if "total_loss" not in row:
+            return
+        text = self.line(row)
+        if self._bar is not None:
+            self._bar.tell(text)
+            return
+        now, last = time.monotonic(), row["iteration"] >= self.trainer.max_iter
+        if last or now - self._last >= self.seconds_between:
+            self._last = now
+            done, end = int(row["iteration"]), self.trainer.max_iter
+            self.stream.write(f"{self.title}: step {done}/{end}  {text}\n")
+            self.stream.flush()
+
+    def after_train(self) -> None:
+        """Leave the terminal in order."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def line(self, row: Row) -> str:
+        """Loss and its terms, learning rate, speed, time left."""
+        terms = " ".join(
+            f"{key.removeprefix('loss_').removeprefix('fcos_')} {value:.3f}"
+            for key, value in row.items()
+            if key.startswith("loss_")
+        )
+        left = (self.trainer.max_iter - row["iteration"]) * self.images_per_step
+        eta = clock(left / row["images_per_s"])
+        return (
+            f"loss {row['total_loss']:.3f} ({terms})  lr {row['lr']:.4g}  "
+            f"{row['images_per_s']:.1f} img/s  ETA {eta}"
+        )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class _Bar:
+    """A rich progress bar with the newest figures behind it."""
+
+    def __init__(self, title: str, start: int, end: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            refresh_per_second=2,
+        )
+        self._task = self._progress.add_task(title, total=end, completed=start, text="")
+        self._progress.start()
+
+    def move(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
+
+    def tell(self, text: str) -> None:
+        self._progress.update(self._task, text=text)
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+
+class EvaluationHook(HookBase):
+    """Evaluates on the way and keeps the best weights in ``model_best.pth``.
+
+    Only the first process evaluates; the others wait. The last step is left to whoever evaluates
+    the finished run.
+
+    Args:
+        period: in steps.
+        evaluate: model in evaluation mode -> figures by name, such as ``segm/AP``; an undefined
+            figure is None.
+        metric: the figure that says which weights are best.
+    """
+
+    trainer: Trainer
+
+    def __init__(
+        self,
+        period: int,
+        evaluate: Callable[[nn.Module], Mapping[str, float | None]],
+        metric: str = "segm/AP",
+    ) -> None:
+        assert period > 0, period
+        self.period = period
+        self.evaluate = evaluate
+        self.metric = metric
+        self.best: Row = {}
+
+    def after_step(self) -> None:
+        """Evaluate when it is time."""
+        done = self.trainer.iter + 1
+        if done % self.period or done == self.trainer.max_iter:
+            return
+        if comm.is_main_process():
+            model = unwrap(self.trainer.model)
+            modes = {module: module.training for module in model.modules()}
+            model.eval()
+            try:
+                figures = self.evaluate(model)
+            finally:
+                for module, mode in modes.items():
+                    module.training = mode
+            self._keep(done, {key: float(x) for key, x in figures.items() if x is not None})
+        comm.synchronize()
+
+    def _keep(self, done: int, figures: Row) -> None:
+        self.trainer.emit({"iteration": done, **{f"eval/{k}": v for k, v in figures.items()}})
+        value = figures.get(self.metric)
+        if value is not None and value > self.best.get("value", float("-inf")):
+            self.best = {"iteration": done, "value": value}
+            meta = {"iteration": done, "metric": self.metric, "value": value}
+            state = {"model": unwrap(self.trainer.model).state_dict(), "meta": meta}
+            save_atomically(state, self.trainer.output_dir / "model_best.pth")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        self.best = state["best"]

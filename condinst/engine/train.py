@@ -1,0 +1,243 @@
+"""From a config to trained weights."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import HookBase
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler
+from detectron2.utils import comm
+from torch import nn
+
+from condinst.engine.batches import build_train_loader, seed_everything
+from condinst.engine.hooks import CheckpointHook, ConsoleProgress, CurveWriter, EvaluationHook
+from condinst.engine.optim import Precision, build_clipper, build_optimizer
+from condinst.engine.state import Checkpoints, save_atomically, unwrap
+from condinst.engine.trainer import Row, Trainer
+from condinst.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a finished training left.
+
+    Attributes:
+        output_dir: the run's folder, with ``curve.csv``.
+        weights: ``model.pth``, {"model": state dict, "meta": plain values}.
+        steps: steps done in all.
+        start_step: where this call took up the run; equal to ``steps`` if it was finished before.
+        seed: that was used.
+        seconds: of training steps, over all sessions.
+        last: the last row of the curve.
+        best: {"iteration", "value"} of the best evaluation on the way, or empty.
+    """
+
+    output_dir: Path
+    weights: Path
+    steps: int
+    start_step: int
+    seed: int
+    seconds: float
+    last: Row
+    best: Row
+
+    @classmethod
+    def load(cls, output_dir: Path) -> TrainResult | None:
+        """The result of a finished training in that folder, or None."""
+        path = Path(output_dir) / "result.json"
+        if not path.exists():
+            return None
+        values = json.loads(path.read_text())
+        return cls(output_dir=Path(output_dir), weights=Path(output_dir) / "model.pth", **values)
+
+    def save(self) -> None:
+        """Write ``result.json``, the mark of a finished training."""
+        values = dataclasses.asdict(self)
+        del values["output_dir"], values["weights"]
+        partial = self.output_dir / ".result.json.partial"
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        partial.replace(self.output_dir / "result.json")
+
+
+def train(
+    cfg: CfgNode,
+    *,
+    hooks: Sequence[HookBase] = (),
+    resume: bool = False,
+    mapper: Callable[[dict], dict | None] | None = None,
+    load_weights: Callable[[nn.Module, str], object] | None = None,
+    log_period: int = 20,
+) -> TrainResult:
+    """Train as the config says and leave weights, curve and checkpoints in ``OUTPUT_DIR``.
+
+    In several processes (see :func:`condinst.engine.launch`) every process calls this with the
+    same config; the first one writes. On a CPU, the same config gives the same weights to the bit,
+    interrupted or not.
+
+    Args:
+        cfg: the whole config; data sets in ``DATASETS.TRAIN`` are registered.
+        hooks: detectron2 hooks; a :class:`~condinst.engine.trainer.RowHook` is also told figures.
+        resume: go on from the last checkpoint in ``OUTPUT_DIR``, if there is one.
+        mapper: data set dict -> model input; CondInst's own by default.
+        load_weights: puts ``MODEL.WEIGHTS`` into the model; detectron2's loader by default.
+        log_period: steps between rows of figures.
+
+    Raises:
+        NonFiniteLossError: a loss or gradient became infinite or NaN.
+        UserError: the config asks for what cannot be.
+    """
+    output = Path(cfg.OUTPUT_DIR)
+    checkpoints = Checkpoints(output / "checkpoints")
+    if resume and (finished := TrainResult.load(output)) and finished.steps >= cfg.SOLVER.MAX_ITER:
+        return dataclasses.replace(finished, start_step=finished.steps)
+    state = _last_state(checkpoints, resume)
+    seed = _seed(cfg, state)
+    start = state["iteration"] if state else 0
+    with _deterministic(cfg):
+        trainer = _build_trainer(
+            cfg, seed, start, mapper, load_weights if not state else _keep, log_period
+        )
+        trainer.register_hooks([*hooks, *_own_hooks(cfg, checkpoints)])
+        if state:
+            trainer.restore(state)
+        comm.synchronize()
+        trainer.train(start, cfg.SOLVER.MAX_ITER)
+    best = next((hook.best for hook in hooks if isinstance(hook, EvaluationHook)), {})
+    result = TrainResult(
+        output_dir=output,
+        weights=output / "model.pth",
+        steps=cfg.SOLVER.MAX_ITER,
+        start_step=start,
+        seed=seed,
+        seconds=round(trainer.seconds, 3),
+        last=trainer.last_row,
+        best=best,
+    )
+    if comm.is_main_process():
+        meta = {
+            "iteration": result.steps,
+            "seed": seed,
+            "classes": _classes(cfg),
+            "config": cfg.dump(),
+        }
+        save_atomically({"model": unwrap(trainer.model).state_dict(), "meta": meta}, result.weights)
+        result.save()
+    comm.synchronize()
+    return result
+
+
+def _keep(model: nn.Module, path: str) -> None:
+    """Load nothing: a checkpoint's weights follow."""
+
+
+def _last_state(checkpoints: Checkpoints, resume: bool) -> dict[str, Any] | None:
+    if resume:
+        return checkpoints.load_last()
+    if checkpoints.paths():
+        raise UserError(
+            f"{checkpoints.folder} holds checkpoints of an earlier training; add --resume to go "
+            "on with it, or choose another OUTPUT_DIR"
+        )
+    return None
+
+
+def _seed(cfg: CfgNode, state: dict[str, Any] | None) -> int:
+    """``SEED``; when negative, a random one that all processes and later sessions share."""
+    if cfg.SEED >= 0:
+        return cfg.SEED
+    if state:
+        return state["seed"]
+    return comm.all_gather(int.from_bytes(os.urandom(4)))[0]
+
+
+@contextlib.contextmanager
+def _deterministic(cfg: CfgNode):  # noqa: ANN202  # a generator that gives nothing
+    """On a CPU, use only operations that give the same bits every time."""
+    before = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    if torch.device(cfg.MODEL.DEVICE).type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+
+
+def _build_trainer(
+    cfg: CfgNode,
+    seed: int,
+    start: int,
+    mapper: Callable[[dict], dict | None] | None,
+    load_weights: Callable[[nn.Module, str], object] | None,
+    log_period: int,
+) -> Trainer:
+    if mapper is None:
+        from condinst.data import CondInstDatasetMapper
+
+        mapper = CondInstDatasetMapper(cfg, is_train=True)
+    loader = build_train_loader(cfg, mapper, seed=seed, start_step=start)
+    precision = Precision.from_config(cfg)
+    clipper = build_clipper(cfg)
+    seed_everything(seed)
+    model = build_model(cfg)
+    if cfg.MODEL.WEIGHTS:
+        (load_weights or _load_by_detectron2)(model, cfg.MODEL.WEIGHTS)
+    optimizer = build_optimizer(cfg, model)
+    return Trainer(
+        distribute(model, cfg),
+        loader,
+        optimizer,
+        build_lr_scheduler(cfg, optimizer),
+        precision=precision,
+        clipper=clipper,
+        cfg=cfg,
+        seed=seed,
+        log_period=log_period,
+    )
+
+
+def _load_by_detectron2(model: nn.Module, path: str) -> None:
+    DetectionCheckpointer(model).load(path)
+
+
+def distribute(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """The model for several processes; the same model for one."""
+    if comm.get_world_size() == 1:
+        return model
+    on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
+    return nn.parallel.DistributedDataParallel(
+        model,
+        device_ids=[comm.get_local_rank()] if on_gpu else None,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+
+
+def _own_hooks(cfg: CfgNode, checkpoints: Checkpoints) -> list[HookBase]:
+    if not comm.is_main_process():
+        return []
+    period = cfg.SOLVER.CHECKPOINT_PERIOD
+    return [
+        ConsoleProgress(cfg.SOLVER.IMS_PER_BATCH),
+        CurveWriter(Path(cfg.OUTPUT_DIR) / "curve.csv", period),
+        CheckpointHook(checkpoints, period),  # last: it saves what the other hooks keep
+    ]
+
+
+def _classes(cfg: CfgNode) -> list[str]:
+    return [
+        str(name) for name in MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes", [])
+    ]

@@ -1,0 +1,241 @@
+"""The training step and its loop; everything optional is a hook."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase, TrainerBase
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch import nn
+from torch.utils.data import DataLoader
+
+from condinst.engine.batches import seed_everything
+from condinst.engine.failure import NonFiniteLossError, describe, dump_state
+from condinst.engine.optim import Clipper, Precision
+from condinst.engine.state import unwrap
+
+Row = dict[str, float]
+_MODEL_STREAM = 1 << 20  # apart from the places of a step, which seed the augmentations
+
+
+class RowHook(HookBase):
+    """A hook that is also told every row of figures; ``iteration`` counts the steps done."""
+
+    def on_row(self, row: Row) -> None:
+        """Take a row: losses and speed every few steps, or ``eval/...`` after an evaluation."""
+        raise NotImplementedError
+
+
+class Trainer(TrainerBase):
+    """detectron2's loop around a step that can be repeated to the bit.
+
+    The random state of a step follows from (seed, step, rank), so neither hooks nor a restart
+    change it.
+
+    Args:
+        model: gives a dict of losses for a list of model inputs.
+        loader: its batches from the first step to run on.
+        optimizer: of the model's parameters.
+        scheduler: stepped after every step.
+        precision: autocast and loss scaling.
+        clipper: limits the gradients, or None.
+        cfg: kept for dumps; ``SOLVER.IMS_PER_BATCH`` and ``OUTPUT_DIR`` are read.
+        seed: of the model's own random numbers.
+        log_period: steps over which a row's figures are averaged.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: DataLoader,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        *,
+        precision: Precision,
+        clipper: Clipper | None,
+        cfg: CfgNode,
+        seed: int,
+        log_period: int = 20,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.data_loader = loader
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.precision = precision
+        self.clipper = clipper
+        self.cfg = cfg
+        self.seed = seed
+        self.log_period = log_period
+        self.output_dir = Path(cfg.OUTPUT_DIR)
+        self.seconds = 0.0
+        self.last_row: Row = {}
+        self._meter = Meter()
+        self._batches: Iterator[list[dict[str, Any]]] | None = None
+        self._parameters = [param for group in optimizer.param_groups for param in group["params"]]
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run steps ``start_iter`` to ``max_iter - 1``."""
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        self.model.train()
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                self._meter.restart_clock()
+                for self.iter in range(start_iter, max_iter):
+                    began = time.perf_counter()
+                    self.before_step()
+                    self.run_step()
+                    self.seconds += time.perf_counter() - began
+                    self.after_step()
+                self.iter = max_iter
+            finally:
+                self.after_train()
+                self._batches = None
+
+    def run_step(self) -> None:
+        """Forward, check, backward, clip, update."""
+        began = time.perf_counter()
+        if self._batches is None:
+            self._batches = iter(self.data_loader)
+        batch = next(self._batches)
+        waited = time.perf_counter() - began
+        seed_everything(self.seed, self.iter, _MODEL_STREAM + comm.get_rank())
+        with self.precision.autocast():
+            losses = self.model(batch)
+            total = sum(losses.values())
+        assert isinstance(total, torch.Tensor), "the model gave no loss"
+        terms = torch.stack([term.detach().float() for term in losses.values()]).tolist()
+        values = dict(zip(losses, terms, strict=True))
+        values = {"total_loss": sum(values.values()), **values}
+        if not _finite(values["total_loss"]):
+            raise self._failure("The loss", values, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.precision.backward(total)
+        self.after_backward()
+        norm = self._clip()
+        if norm is not None:
+            if not _finite(norm) and self.precision.scaler is None:
+                raise self._failure("The gradient", values, batch)
+            values["grad_norm"] = norm
+        lr = self.scheduler.get_last_lr()[0]
+        self.precision.step(self.optimizer)
+        self.scheduler.step()
+        self._meter.add({**values, "data_time": waited})
+        if (self.iter + 1) % self.log_period == 0 or self.iter + 1 == self.max_iter:
+            self._report(lr)
+
+    def _clip(self) -> float | None:
+        if self.clipper is None:
+            return None
+        self.precision.unscale(self.optimizer)
+        norm = self.clipper(self._parameters)
+        return None if norm is None else norm.item()
+
+    def _report(self, lr: float) -> None:
+        rows = comm.gather(self._meter.averages(self.cfg.SOLVER.IMS_PER_BATCH))
+        self._meter = Meter()
+        if not rows:  # every process but the first
+            return
+        row = {key: sum(one[key] for one in rows) / len(rows) for key in rows[0]}
+        self.emit({"iteration": self.iter + 1, **row, "lr": lr, "memory_mb": memory_mb()})
+
+    def emit(self, row: Row) -> None:
+        """Hand a row to detectron2's event storage and to every :class:`RowHook`."""
+        if "total_loss" in row:
+            self.last_row = row
+        for key, value in row.items():
+            if key != "iteration":
+                self.storage.put_scalar(key, value, smoothing_hint=False)
+        for hook in self._hooks:
+            if isinstance(hook, RowHook):
+                hook.on_row(row)
+
+    def _failure(self, what: str, losses: Row, batch: list[dict[str, Any]]) -> NonFiniteLossError:
+        path = self.output_dir / f"nonfinite/step_{self.iter:07d}_rank{comm.get_rank()}.pth"
+        state = {"rank": comm.get_rank(), "losses": losses, "batch": batch}
+        dump = dump_state(path, {**state, **self.state(), "config": self.cfg.dump()})
+        lr = self.scheduler.get_last_lr()[0]
+        return NonFiniteLossError(describe(self.iter, what, losses, lr, dump), dump)
+
+    def state(self, steps_done: int | None = None) -> dict[str, Any]:
+        """All that a restart needs, as plain values and tensors."""
+        return {
+            **self.state_dict(),
+            "iteration": self.iter if steps_done is None else steps_done,
+            "seed": self.seed,
+            "model": unwrap(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "precision": self.precision.state_dict(),
+            "meter": self._meter.state(),
+            "seconds": self.seconds,
+            "last_row": self.last_row,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` gave; hooks must be registered already."""
+        unwrap(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.precision.load_state_dict(state["precision"])
+        self.load_state_dict(state)
+        self._meter = Meter(state["meter"])
+        self.seconds = state["seconds"]
+        self.last_row = state["last_row"]
+
+
+class Meter:
+    """Means over the steps since the last row; speed counts this process's clock.
+
+    Args:
+        state: what :meth:`state` gave, to go on from.
+    """
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        self._sums: Row = dict(state["sums"]) if state else {}
+        self._steps: int = state["steps"] if state else 0
+        self._elapsed: float = state["elapsed"] if state else 0.0
+        self._began = time.perf_counter()
+
+    def restart_clock(self) -> None:
+        """Leave out the time before now."""
+        self._began = time.perf_counter()
+
+    def add(self, values: Row) -> None:
+        """Count one step's values."""
+        self._steps += 1
+        for key, value in values.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+
+    def averages(self, images_per_step: int) -> Row:
+        """The means, and the images a second."""
+        seconds = self._elapsed + time.perf_counter() - self._began
+        row = {key: value / self._steps for key, value in self._sums.items()}
+        return {**row, "images_per_s": self._steps * images_per_step / max(seconds, 1e-9)}
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        elapsed = self._elapsed + time.perf_counter() - self._began
+        return {"sums": dict(self._sums), "steps": self._steps, "elapsed": elapsed}
+
+
+def memory_mb() -> float:
+    """Peak memory of this process so far: the GPU's where there is one in use, else resident."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0.0
