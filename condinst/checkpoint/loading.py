@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from condinst.checkpoint.architecture import (
+    CLASS_LAYERS,
+    OPTIONAL_PARTS,
+    check_architecture,
+)
+from condinst.checkpoint.backbone_tables import BOTTOM_UP
 from condinst.checkpoint.head_order import HeadSize
-from condinst.checkpoint.key_tables import IGNORABLE, TABLES, Mapped, to_ours
+from condinst.checkpoint.key_tables import IGNORABLE, TABLES, to_ours
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import backbone_to_ours, recognise
-from condinst.checkpoint.report import KIND_NAMES, CheckpointMismatch, LoadReport
+from condinst.checkpoint.report import LoadReport
+from condinst.checkpoint.rows import Mapped
+from condinst.checkpoint.zoo import resolve_weights
 
-# Layers whose rows are classes: fine-tuning on other classes starts them afresh.
-_CLASS_LAYERS = ("fcos_head.cls_logits.", "semantic_head.logits.")
-# Parts that training needs but inference does not: a checkpoint may come without them.
-_OPTIONAL = ("semantic_head.",)
 _STEP_COUNT = "num_batches_tracked"
-_MAX_LOST = 0.1  # of the model's tensors, before a checkpoint counts as another architecture
-_NAMES_SHOWN = 8
 
 
 def load_weights(
@@ -46,8 +47,6 @@ def load_weights(
             everything fits.
         UserError: the file is missing, damaged or unsafe.
     """
-    from condinst.checkpoint.zoo import resolve_weights
-
     content = load_checkpoint(resolve_weights(path))
     return load_state(model, content, strict=strict, partial=partial)
 
@@ -73,10 +72,10 @@ def load_state(
     tensors, _ = find_state(state)
     tensors, notes = _strip_wrapper(tensors)
     wanted = model.state_dict()
-    kind = recognise(tensors)
+    kind = _kind_for(tensors, wanted)
     mapped, ignored = _rename(tensors, kind, wanted, head_size_of(model))
     fitting, report = _match(mapped, wanted, kind, ignored, notes)
-    _check(report, wanted, strict=strict, partial=partial)
+    check_architecture(report, wanted, strict=strict, partial=partial)
     with torch.no_grad():
         for name, tensor in fitting.items():
             wanted[name].copy_(tensor)
@@ -93,6 +92,14 @@ def head_size_of(model: nn.Module) -> HeadSize | None:
     if layout is None:
         return None
     return HeadSize(layout.features, layout.width, layout.depth, layout.coords)
+
+
+def _kind_for(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """The checkpoint's kind; timm's own names are told by comparing them with the model's."""
+    kind = recognise(tensors)
+    net = _backbone_prefix(wanted) + "net."
+    inside = sum(net + name in wanted for name in tensors)
+    return "timm-backbone" if inside > len(tensors) / 2 else kind
 
 
 def _strip_wrapper(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -115,9 +122,9 @@ def _rename(
 
 
 def _backbone_prefix(wanted: Iterable[str]) -> str:
-    """Where the model's ResNet lies; BiFPN wraps it once more than FPN."""
-    stem = next((name for name in wanted if name.endswith("stem.conv1.weight")), None)
-    return "backbone.bottom_up." if stem is None else stem.removesuffix("stem.conv1.weight")
+    """Where the model's bottom-up network lies; BiFPN wraps it once more than FPN."""
+    wrapped = any(name.startswith(f"{BOTTOM_UP}backbone.") for name in wanted)
+    return f"{BOTTOM_UP}backbone." if wrapped else BOTTOM_UP
 
 
 def _match(
@@ -164,12 +171,12 @@ def _explain(
 ) -> list[str]:
     notes = []
     for name, in_file, in_model in ill_shaped:
-        if name.startswith(_CLASS_LAYERS) and name.endswith(".bias"):
+        if name.startswith(CLASS_LAYERS) and name.endswith(".bias"):
             notes.append(
                 f"{name.removesuffix('.bias')} has {in_file[0]} classes in the checkpoint and "
                 f"{in_model[0]} in the model: the class layer starts from its initial values"
             )
-    if any(name.startswith(_OPTIONAL) for name in missing):
+    if any(name.startswith(OPTIONAL_PARTS) for name in missing):
         notes.append("the auxiliary semantic head is not in the checkpoint: it starts afresh")
     if kind == "torchvision-backbone":
         notes.append(
@@ -181,69 +188,7 @@ def _explain(
         notes.append("an ImageNet backbone: every other part keeps its initial values")
         if any(name.endswith("norm.running_mean") for name in missing if ".bottom_up." in name):
             notes.append(
-                "the file's norms are affine layers without running statistics: right for FrozenBN, "
-                "which starts from mean 0 and variance 1, wrong for BN and SyncBN"
+                "the file's norms are affine layers without running statistics: right for "
+                "FrozenBN, which starts from mean 0 and variance 1, wrong for BN and SyncBN"
             )
     return notes
-
-
-def _check(
-    report: LoadReport, wanted: Mapping[str, Tensor], *, strict: bool, partial: bool
-) -> None:
-    """Raise if the checkpoint does not belong to the model."""
-    if strict and not report.complete:
-        raise CheckpointMismatch(f"strict loading, but not everything fits: {report}", report)
-    if partial:
-        return
-    lost = [*report.missing, *(name for name, _, _ in report.ill_shaped)]
-    lost = [n for n in lost if not n.startswith((*_CLASS_LAYERS, *_OPTIONAL))]
-    if report.kind.endswith("-backbone"):
-        lost = [n for n in lost if ".bottom_up." in n and not n.endswith("norm.running_mean")]
-        lost = [n for n in lost if not n.endswith("norm.running_var")]
-        total = Counter(part_of(n) for n in wanted if ".bottom_up." in n)
-    else:
-        total = Counter(part_of(n) for n in wanted)
-    lost_in = Counter(map(part_of, lost))
-    whole = [part for part, count in lost_in.items() if count == total[part]]
-    if not whole and len(lost) <= _MAX_LOST * sum(total.values()):
-        return
-    raise CheckpointMismatch(_mismatch_text(report, total, lost_in), report)
-
-
-def part_of(name: str) -> str:
-    """The model's part that a tensor belongs to, as coarse as a reader wants it.
-
-    Args:
-        name: a name in our state dict.
-    """
-    if ".bottom_up." in name:
-        return "backbone.bottom_up"
-    top, _, below = name.partition(".")
-    return f"{top}.{below.split('.')[0]}" if top == "fcos_head" else top
-
-
-def _mismatch_text(report: LoadReport, total: Counter[str], lost_in: Counter[str]) -> str:
-    origin = KIND_NAMES[report.kind]
-    parts = []
-    for part, count in total.items():
-        fits = count - lost_in[part]
-        parts.append(f"  {part}: " + ("fits" if fits == count else f"{fits} of {count} tensors fit"))
-    details = [
-        f"  {name}: {in_file} in the checkpoint, {in_model} in the model"
-        for name, in_file, in_model in report.ill_shaped
-    ]
-    return "\n".join([
-        f"the checkpoint ({origin}) is of another architecture than the model; nothing was loaded.",
-        *parts,
-        *_shortened("ill-shaped", details),
-        *_shortened("missing", [f"  {n}" for n in report.missing]),
-        *_shortened("not in the model", [f"  {n}" for n in report.unexpected]),
-        "Use the recipe that the checkpoint was trained with, or load what fits (partial=True).",
-    ])
-
-
-def _shortened(title: str, lines: list[str]) -> list[str]:
-    if not lines:
-        return []
-    more = [f"  ... and {len(lines) - _NAMES_SHOWN} more"] if len(lines) > _NAMES_SHOWN else []
-    return [f"{title} ({len(lines)}):", *lines[:_NAMES_SHOWN], *more]

@@ -15,6 +15,10 @@ KIND_NAMES = {
     "detectron2-backbone": "detectron2 backbone",
     "caffe2-backbone": "Caffe2 backbone (MSRA, FAIR)",
     "torchvision-backbone": "torchvision ResNet",
+    "vovnet-backbone": "VoVNet of vovnet-detectron2",
+    "mobilenetv2-backbone": "MobileNetV2 of the peers",
+    "dla-backbone": "DLA",
+    "timm-backbone": "timm",
     "unknown": "unknown origin",
 }
 

@@ -1,0 +1,240 @@
+"""Rewrite a checkpoint under another project's names, such that the way back is the identity.
+
+What the target has no place for (buffers, optimizer, iteration, order and container of the state
+dict) is kept in the new file as the record of its origin, and put back on the way home.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condinst.checkpoint.head_order import HeadSize
+from condinst.checkpoint.key_tables import IGNORABLE, TABLES, to_ours, to_peer
+from condinst.checkpoint.reading import find_state, load_checkpoint
+from condinst.checkpoint.recognise import recognise
+from condinst.checkpoint.report import KIND_NAMES
+from condinst.errors import UserError
+
+KINDS = ("condinst", *TABLES)
+_ORIGIN = "condinst_origin"  # where a peer's file keeps the record of its origin
+_TRAINING_STATE = frozenset(
+    {"optimizer", "scheduler", "lr_scheduler", "grad_scaler", "iteration", "hooks", "_trainer"}
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        source: kind of the file read.
+        target: kind of the file written.
+        tensors: number of tensors written under the target's names.
+        kept: what was carried along without a place in the target.
+        stripped: top-level entries that were left out.
+        restored: whether the file was brought back to where it once came from.
+    """
+
+    source: str
+    target: str
+    tensors: int
+    kept: tuple[str, ...]
+    stripped: tuple[str, ...]
+    restored: bool
+
+    def __str__(self) -> str:
+        """One line, and one more for each thing kept or stripped."""
+        back = " (restored from its record)" if self.restored else ""
+        first = f"{KIND_NAMES[self.source]} -> {KIND_NAMES[self.target]}: {self.tensors} tensors"
+        lines = [first + back, *(f"  kept aside  {name}" for name in self.kept)]
+        return "\n".join([*lines, *(f"  stripped    {name}" for name in self.stripped)])
+
+
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    source: str = "auto",
+    target: str = "condinst",
+    strip_optimizer: bool = False,
+    *,
+    head: HeadSize | None = None,
+) -> Conversion:
+    """Convert a checkpoint file.
+
+    Args:
+        src: file to read.
+        dst: file to write; replaced only when the new one is complete.
+        source: "condinst", "adelaidet", "epiphqny", or "auto" to recognise it.
+        target: one of the same names.
+        strip_optimizer: leave out optimizer, schedule and iteration.
+        head: size of the mask head, needed where shapes alone do not tell Epiphqny's order.
+
+    Returns:
+        What was done.
+
+    Raises:
+        UserError: unknown names, an unreadable or unrecognised file, or one whose architecture
+            the target cannot hold.
+    """
+    if target not in KINDS or source not in ("auto", *KINDS):
+        raise UserError(
+            f"cannot convert from {source!r} to {target!r}: known are {', '.join(KINDS)}"
+        )
+    content = load_checkpoint(src)
+    tensors, key = find_state(content)
+    kind = _source_kind(tensors, source, src)
+    stripped: tuple[str, ...] = ()
+    if strip_optimizer:
+        content, stripped = _strip(content, kind)
+    origin = _origin_of(content, kind)
+    restored = kind != target and origin is not None and origin["kind"] == target
+    kept: tuple[str, ...] = ()
+    if kind == target:
+        new: Mapping[str, Any] = content
+    elif restored:
+        assert origin is not None
+        new = _restore(tensors, kind, origin, head)
+    else:
+        new, kept = _forward(content, tensors, key, kind, target, head)
+    _write(new, Path(dst))
+    count = len(find_state(new)[0])
+    return Conversion(kind, target, count, kept, stripped, restored)
+
+
+def _strip(content: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Leave out the state of training, in the records of earlier conversions as well."""
+    new: dict[str, Any] = OrderedDict() if isinstance(content, OrderedDict) else {}
+    new.update((k, v) for k, v in content.items() if k not in _TRAINING_STATE)
+    stripped = tuple(k for k in content if k in _TRAINING_STATE)
+    origin = _origin_of(new, kind)
+    if origin is not None:
+        top, inner = _strip(origin["top"], origin["kind"])
+        stripped += tuple(f"origin.{name}" for name in inner)
+        origin = {**origin, "top": top}
+        if kind == "condinst":
+            new["meta"] = {**new["meta"], "origin": origin}
+        else:
+            new[_ORIGIN] = origin
+    return new, stripped
+
+
+def _source_kind(tensors: Mapping[str, Tensor], source: str, src: str | Path) -> str:
+    kind = recognise(tensors)
+    if kind not in KINDS:
+        raise UserError(
+            f"{src} is no CondInst checkpoint ({KIND_NAMES[kind]}; its names begin with "
+            f"{sorted({n.split('.')[0] for n in tensors})[:8]}): convert knows {', '.join(KINDS)}"
+        )
+    if source not in ("auto", kind):
+        raise UserError(f"{src} is a checkpoint of {kind}, not of {source}: use --from auto")
+    return kind
+
+
+def _origin_of(content: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+    """The record that an earlier conversion left."""
+    if kind == "condinst":
+        meta = content.get("meta")
+        return meta.get("origin") if isinstance(meta, Mapping) else None
+    return content.get(_ORIGIN)
+
+
+def _rename(
+    tensors: Mapping[str, Tensor], kind: str, target: str, head: HeadSize | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors under the target's names, and those that have no place there."""
+    state, rest = dict(tensors), {}
+    if kind != "condinst":
+        mapped = to_ours(state, kind, head)
+        state, rest = mapped.state, mapped.rest
+    if target == "condinst":
+        return state, rest
+    mapped = to_peer(state, target, head)
+    homeless = [*mapped.rest, *(n for n in mapped.state if ".bottom_up.net." in n)]
+    refine = any(n.startswith("mask_branch.refine.") for n in mapped.state)
+    if target == "adelaidet" and not refine:
+        homeless += [n for n in mapped.state if n.startswith("mask_branch.tower.")]
+    if homeless:
+        raise UserError(
+            f"{KIND_NAMES[target]} has no place for {len(homeless)} tensors of this checkpoint, "
+            f"among them {', '.join(homeless[:3])}: it is of another architecture"
+        )
+    return mapped.state, rest
+
+
+def _forward(
+    content: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    key: str | None,
+    kind: str,
+    target: str,
+    head: HeadSize | None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Write for the target and keep everything else as the record of the origin."""
+    state, rest = _rename(tensors, kind, target, head)
+    container = content if key is None else content[key]
+    moved = set(tensors) if key is None else {key}
+    origin = {
+        "kind": kind,
+        "key": key,
+        "keys": list(content),
+        "order": list(tensors),
+        "ordered": isinstance(container, OrderedDict),
+        "metadata": getattr(container, "_metadata", None),
+        "rest": rest,
+        "top": {k: v for k, v in content.items() if k not in moved},
+    }
+    kept = (*(f"{n} ({IGNORABLE.get(n, 'unknown tensor')})" for n in rest), *origin["top"])
+    if target == "condinst":
+        return {"model": state, "meta": {"origin": origin}}, kept
+    return {"model": state, _ORIGIN: origin}, kept
+
+
+def _restore(
+    tensors: Mapping[str, Tensor], kind: str, origin: Mapping[str, Any], head: HeadSize | None
+) -> Mapping[str, Any]:
+    """Rebuild the file that the record describes, with the values of today's tensors."""
+    state, rest = _rename(tensors, kind, origin["kind"], head)
+    state = {**state, **origin["rest"], **rest}
+    key, top = origin["key"], origin["top"]
+    values = state if key is not None else {**state, **top}
+    order = origin["order"] if key is not None else origin["keys"]
+    container: dict[str, Any] = OrderedDict() if origin["ordered"] else {}
+    container.update((n, values[n]) for n in order if n in values)
+    container.update((n, v) for n, v in values.items() if n not in container)
+    if origin["metadata"] is not None:
+        vars(container)["_metadata"] = origin["metadata"]  # where torch keeps modules' versions
+    if key is None:
+        return container
+    entries = {key: container, **top}
+    return {k: entries[k] for k in origin["keys"] if k in entries}
+
+
+def _write(content: Mapping[str, Any], dst: Path) -> None:
+    """Write beside the target and rename, so that nobody ever sees half a file."""
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=dst.parent, prefix=f".{dst.name}.", delete=False) as file:
+        try:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    os.chmod(file.name, 0o666 & ~_umask())
+    os.replace(file.name, dst)
+
+
+def _umask() -> int:
+    """The process's mask for new files; a temporary file ignores it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
