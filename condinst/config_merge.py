@@ -1,0 +1,154 @@
+"""Merging YAML files and KEY VALUE pairs into a config, with all faults of a file reported together.
+
+Unlike yacs, whole numbers fit keys that hold fractions, numbers may be strings, and an unknown key is answered
+with the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from ast import literal_eval
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode
+
+from condinst.errors import UserError
+
+Tree = dict[str, Any]
+_RESERVED = {"_BASE_", "VERSION"}
+
+
+def read_yaml(path: Path) -> Tree:
+    """A YAML file with its ``_BASE_`` merged under it.
+
+    Raises:
+        UserError: there is no such file, or it is not YAML that detectron2 could read.
+    """
+    if not path.is_file():
+        raise UserError(f"config file {str(path)!r} does not exist: give the path of a YAML recipe")
+    try:
+        tree = CfgNode.load_yaml_with_base(str(path))
+    except (yaml.YAMLError, OSError, AssertionError) as error:
+        raise UserError(f"config file {str(path)!r} cannot be read: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"config file {str(path)!r} holds no keys: expected sections such as MODEL:")
+    if tree.get("VERSION", 2) != 2:
+        raise UserError(
+            f"config file {str(path)!r}: VERSION {tree['VERSION']}, expected 2: rename its keys to today's"
+        )
+    return tree
+
+
+def value_of(tree: Tree, key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    node: Any = tree
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def merge_tree(cfg: CfgNode, tree: Tree, problems: list[str], prefix: str = "") -> None:
+    """Merge nested keys into ``cfg``; faults are appended to ``problems`` and the rest is merged.
+
+    Args:
+        cfg: the section to change, in place.
+        tree: its new values.
+        problems: where faults go, one line each.
+        prefix: the section's dotted name, with a dot at the end.
+    """
+    for key, value in tree.items():
+        if not prefix and key in _RESERVED:
+            continue
+        name = f"{prefix}{key}"
+        if key not in cfg:
+            if cfg.is_new_allowed():
+                cfg[key] = value
+            else:
+                problems.append(unknown_key(cfg, name, prefix))
+        elif isinstance(cfg[key], CfgNode):
+            if isinstance(value, dict):
+                merge_tree(cfg[key], value, problems, f"{name}.")
+            else:
+                problems.append(f"{name} is a section, got {value!r}: set one of its keys")
+        else:
+            _set(cfg, key, value, name, problems)
+
+
+def merge_overrides(cfg: CfgNode, overrides: list[str], problems: list[str]) -> None:
+    """Merge ``[KEY, VALUE, KEY, VALUE, ...]`` into ``cfg``, faults as in `merge_tree`."""
+    if len(overrides) % 2:
+        problems.append(f"overrides come as KEY VALUE pairs, got {len(overrides)} words: {overrides}")
+        return
+    for name, value in zip(overrides[0::2], overrides[1::2], strict=True):
+        *sections, key = str(name).split(".")
+        node: Any = cfg
+        for section in sections:
+            node = node.get(section) if isinstance(node, CfgNode) else None
+        if not isinstance(node, CfgNode) or (key not in node and not node.is_new_allowed()):
+            problems.append(unknown_key(cfg, str(name), ""))
+        elif isinstance(node.get(key), CfgNode):
+            problems.append(f"{name} is a section, got {value!r}: set one of its keys")
+        else:
+            _set(node, key, value, str(name), problems)
+
+
+def unknown_key(cfg: CfgNode, name: str, prefix: str) -> str:
+    """The message for a key that does not exist, naming the nearest ones.
+
+    Args:
+        cfg: the config or section to look in.
+        name: the dotted key.
+        prefix: dotted name of that section, with a dot at the end; empty for the whole config.
+    """
+    known = [prefix + key for key in _dotted(cfg)]
+    folded = {key.lower(): key for key in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    hint = f": did you mean {folded[near[0]]}?" if near else ""
+    return f"unknown key {name}{hint}"
+
+
+def _dotted(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in cfg.items():
+        yield prefix + key
+        if isinstance(value, CfgNode):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _set(cfg: CfgNode, key: str, value: Any, name: str, problems: list[str]) -> None:
+    old = cfg.get(key)
+    try:
+        cfg[key] = _fit(value, old)
+    except (TypeError, ValueError):
+        kind = type(old).__name__
+        problems.append(f"{name} = {value!r} does not fit: expected a {kind} such as {old!r}")
+
+
+def _fit(value: Any, old: Any) -> Any:
+    """``value`` in the type of ``old``; raises TypeError or ValueError where that would lose something."""
+    if isinstance(value, str) and not isinstance(old, str):
+        value = _decode(value)
+    if old is None or value is None or type(value) is type(old):
+        return value
+    if isinstance(old, bool) or isinstance(value, bool):
+        raise TypeError
+    if isinstance(old, float) and isinstance(value, int):
+        return float(value)
+    if isinstance(old, (tuple, list)) and isinstance(value, (tuple, list)):
+        return type(old)(value)
+    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise TypeError
+
+
+def _decode(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

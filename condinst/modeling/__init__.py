@@ -1,0 +1,9 @@
+"""The model: one file for each box of the paper's figure.
+
+Importing this package registers the meta architecture and the backbones with detectron2.
+"""
+
+from condinst.modeling.backbone import bifpn, fpn  # registration
+from condinst.modeling.detector import CondInst  # registration
+
+__all__ = ["CondInst", "bifpn", "fpn"]

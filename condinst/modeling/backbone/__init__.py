@@ -1,0 +1,1 @@
+"""Backbones with feature pyramids; importing their modules registers them with detectron2."""

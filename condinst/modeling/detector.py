@@ -1,0 +1,352 @@
+"""CondInst, the meta architecture: wiring only.
+
+Letters: ``B`` images, ``L`` pyramid levels, ``R`` locations of all levels and images, ``P`` positive ones.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.structures import ImageList, Instances
+from torch import Tensor, nn
+
+from condinst.errors import UserError
+from condinst.layers.conv import init_normal
+from condinst.layers.distributed import reduce_mean
+from condinst.layers.locations import cell_locations
+from condinst.modeling.fcos import losses as fcos_losses
+from condinst.modeling.fcos.decode import Detections, DecodeSettings, decode
+from condinst.modeling.fcos.head import FCOSHead, HeadOutput
+from condinst.modeling.fcos.losses import LossSettings
+from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
+from condinst.modeling.ground_truth import GroundTruth, read_ground_truth
+from condinst.modeling.mask_branch import MaskBranch, build_mask_branch
+from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery, get_backend
+from condinst.modeling.postprocess import make_instances, to_original
+from condinst.modeling.sampling import Positives, Sampling, sample
+from condinst.modeling.semantic_loss import SemanticHead
+
+CENTERS = ("mass", "box")
+
+
+class MaskParts(NamedTuple):
+    """What makes masks; None of it in a detector of boxes alone."""
+
+    controller: nn.Conv2d
+    branch: MaskBranch
+    semantic_head: SemanticHead | None
+    spec: MaskHeadSpec
+    backend: MaskBackend
+    sampling: Sampling
+
+
+@META_ARCH_REGISTRY.register()
+class CondInst(nn.Module):
+    """Instance segmentation by conditional convolutions (https://arxiv.org/abs/2003.05664)."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        fcos_head: FCOSHead,
+        mask_parts: MaskParts | None,
+        in_features: list[str],
+        matching: Matching,
+        loss_settings: LossSettings,
+        decode_settings: DecodeSettings,
+        mass_center: bool,
+        num_classes: int,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+    ) -> None:
+        """Wire the parts.
+
+        Args:
+            backbone: gives the pyramid.
+            fcos_head: predicts boxes on its levels.
+            mask_parts: predicts masks; None: boxes alone.
+            in_features: names of the levels, fine to coarse.
+            matching: which box a location learns.
+            loss_settings: FCOS's losses.
+            decode_settings: FCOS's inference.
+            mass_center: sample around centres of mass instead of box centres.
+            num_classes: foreground classes.
+            pixel_mean: subtracted from the image, one a channel.
+            pixel_std: divides it then.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.fcos_head = fcos_head
+        self.controller = mask_parts.controller if mask_parts else None
+        self.mask_branch = mask_parts.branch if mask_parts else None
+        self.semantic_head = mask_parts.semantic_head if mask_parts else None
+        self.mask_spec = mask_parts.spec if mask_parts else None
+        self.mask_backend = mask_parts.backend if mask_parts else None
+        self.sampling = mask_parts.sampling if mask_parts else Sampling()
+        self.in_features = in_features
+        self.matching = matching
+        self.loss_settings = loss_settings
+        self.decode_settings = decode_settings
+        self.mass_center = mass_center
+        self.num_classes = num_classes
+        # Not saved, as in AdelaiDet: the moving mean starts anew when training goes on.
+        start = torch.tensor(fcos_losses.MOVING_START)
+        self.register_buffer("moving_positives", start, persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """The arguments for a config.
+
+        Raises:
+            UserError: the config contradicts itself or names what does not exist.
+        """
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        names = list(cfg.MODEL.FCOS.IN_FEATURES)
+        _check_levels(cfg, shapes, names)
+        if cfg.MODEL.CONDINST.CENTER not in CENTERS:
+            raise UserError(f"MODEL.CONDINST.CENTER = {cfg.MODEL.CONDINST.CENTER!r}: use mass or box")
+        if cfg.MODEL.BOXINST.ENABLED:
+            raise UserError("MODEL.BOXINST.ENABLED = True: BoxInst is not supported; set it to False")
+        channels = int(shapes[names[0]].channels)
+        return {
+            "backbone": backbone,
+            "fcos_head": FCOSHead(cfg, channels),
+            "mask_parts": _build_mask_parts(cfg, shapes, channels) if cfg.MODEL.MASK_ON else None,
+            "in_features": names,
+            "matching": Matching.from_config(cfg),
+            "loss_settings": LossSettings.from_config(cfg),
+            "decode_settings": DecodeSettings.from_config(cfg),
+            "mass_center": cfg.MODEL.CONDINST.CENTER == "mass" and cfg.MODEL.MASK_ON,
+            "num_classes": cfg.MODEL.FCOS.NUM_CLASSES,
+            "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": list(cfg.MODEL.PIXEL_STD),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Train or detect.
+
+        Args:
+            batched_inputs: one dict an image: ``image`` (3, h, w) in the config's channel order; in training
+                ``instances`` with gt_boxes, gt_classes and gt_masks (BitMasks or PolygonMasks), of which there may
+                be none; in inference optionally ``height`` and ``width`` of the original image.
+
+        Returns:
+            In training, the loss terms by name. In inference, a list of ``{"instances": Instances}`` with
+            pred_boxes, scores, pred_classes and pred_masks (K, height, width) bool, all in the original image.
+        """
+        images = [self._normalise(x["image"]) for x in batched_inputs]
+        if self.training:
+            return self._losses(images, [x["instances"].to(self.device) for x in batched_inputs])
+        # Images of one padded size make a batch of their own, so that what lies beside an image in the
+        # batch never changes its result.
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            groups[self._pad([image]).tensor.shape[-2:]].append(i)
+        results: dict[int, dict[str, Instances]] = {}
+        for indices in groups.values():
+            sizes = [_original_size(batched_inputs[i], images[i]) for i in indices]
+            found = self._detect([images[i] for i in indices], sizes)
+            results.update(zip(indices, ({"instances": x} for x in found), strict=True))
+        return [results[i] for i in range(len(images))]
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        return (image.to(self.device) - self.pixel_mean) / self.pixel_std
+
+    def _pad(self, images: list[Tensor]) -> ImageList:
+        return ImageList.from_tensors(images, self.backbone.size_divisibility)
+
+    def _predict(self, images: ImageList) -> tuple[dict[str, Tensor], HeadOutput, list[Tensor]]:
+        features = self.backbone(images.tensor)
+        out = self.fcos_head([features[name] for name in self.in_features])
+        locations = [
+            cell_locations(*x.shape[-2:], stride, x.device)
+            for x, stride in zip(out.logits, self.matching.strides, strict=True)
+        ]
+        return features, out, locations
+
+    # Training
+
+    def _losses(self, images: list[Tensor], instances: list[Instances]) -> dict[str, Tensor]:
+        batch = self._pad(images)
+        size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
+        features, out, locations = self._predict(batch)
+        strides = self._mask_strides()
+        truths = [read_ground_truth(x, size, strides, self.mass_center) for x in instances]
+        targets, owners = self._assign(locations, truths)
+        positive = (targets.labels < self.num_classes).nonzero(as_tuple=True)[0]  # (P,)
+        losses = self._fcos_losses(out, targets, positive)
+        if self.mask_spec is not None:
+            chosen = self._positives(out, locations, targets, owners, positive)
+            losses["loss_mask"] = self._mask_loss(features, chosen, truths)
+        if self.semantic_head is not None and self.mask_branch is not None and self.mask_spec is not None:
+            feature = features[self.mask_branch.in_features[0]]
+            losses["loss_sem"] = self.semantic_head.loss(feature, truths, self.mask_spec.feature_stride)
+        return losses
+
+    def _mask_strides(self) -> tuple[int, ...]:
+        """Strides at which ground-truth masks are wanted."""
+        if self.mask_spec is None:
+            return ()
+        strides = {self.mask_spec.out_stride}
+        if self.semantic_head is not None:
+            strides.add(self.mask_spec.feature_stride)
+        return tuple(sorted(strides))
+
+    def _assign(self, locations: list[Tensor], truths: list[GroundTruth]) -> tuple[Targets, Tensor]:
+        """Targets of all locations, ordered by level, image, cell, and the image of each; all (R, ...)."""
+        per_image, owners, first = [], [], 0
+        for i, truth in enumerate(truths):
+            made = assign(
+                locations, truth.boxes, truth.classes, truth.centers, self.num_classes, self.matching
+            )
+            per_image.append(made._replace(boxes=made.boxes + first))
+            owners.append(torch.full_like(made.boxes, i))
+            first += len(truth.boxes)
+        counts = [len(x) for x in locations]
+        targets = Targets(*(level_first(list(x), counts) for x in zip(*per_image, strict=True)))
+        return targets, level_first(owners, counts)
+
+    def _fcos_losses(self, out: HeadOutput, targets: Targets, positive: Tensor) -> dict[str, Tensor]:
+        settings = self.loss_settings
+        logits = _flatten(out.logits)  # (R, classes)
+        wanted = targets.distances[positive]
+        num_positive = reduce_mean(logits.new_tensor(float(len(positive)))).clamp(min=1.0)
+        quality_sum = reduce_mean(fcos_losses.centerness(wanted).sum()).clamp(min=1e-6)
+        total = fcos_losses.class_loss(logits, targets.labels, settings)
+        normalizer = self._class_normalizer(num_positive, len(logits))
+        return {
+            "loss_fcos_cls": settings.class_weight * total / normalizer,
+            **fcos_losses.box_losses(
+                _flatten(out.distances)[positive],
+                _flatten(out.quality)[positive, 0],
+                wanted,
+                num_positive,
+                quality_sum,
+                settings,
+            ),
+        }
+
+    def _class_normalizer(self, num_positive: Tensor, num_locations: int) -> Tensor:
+        if self.loss_settings.normalizer == "fg":
+            return num_positive
+        if self.loss_settings.normalizer == "all":
+            return reduce_mean(num_positive.new_tensor(float(num_locations)))
+        momentum = fcos_losses.MOVING_MOMENTUM
+        self.moving_positives.mul_(momentum).add_(num_positive, alpha=1 - momentum)
+        return self.moving_positives.clone()
+
+    def _positives(
+        self,
+        out: HeadOutput,
+        locations: list[Tensor],
+        targets: Targets,
+        owners: Tensor,
+        positive: Tensor,
+    ) -> Positives:
+        assert self.controller is not None
+        params = _flatten([self.controller(x) for x in out.box_features])
+        num_images = len(out.logits[0])
+        counts = [len(x) * num_images for x in locations]
+        levels = torch.cat([owners.new_full((n,), level) for level, n in enumerate(counts)])
+        points = level_first([torch.cat(locations)] * num_images, [len(x) for x in locations])
+        with torch.no_grad():
+            scores = _flatten(out.logits)[positive].sigmoid().amax(1)
+            scores = scores * _flatten(out.quality)[positive, 0].sigmoid()
+        return Positives(
+            params[positive],
+            owners[positive],
+            targets.boxes[positive],
+            levels[positive],
+            points[positive],
+            scores,
+        )
+
+    def _mask_loss(
+        self, features: dict[str, Tensor], positives: Positives, truths: list[GroundTruth]
+    ) -> Tensor:
+        assert self.mask_branch is not None and self.mask_spec is not None and self.mask_backend is not None
+        chosen = sample(positives, self.sampling)
+        stride = self.mask_spec.out_stride
+        masks = torch.cat([t.masks.masks[stride] for t in truths if t.masks is not None])
+        query = MaskQuery(chosen.params, chosen.images, chosen.locations, chosen.levels)
+        maps = self.mask_branch(features)
+        return self.mask_backend.loss(self.mask_spec, maps, query, masks, chosen.instances)
+
+    # Inference
+
+    def _detect(self, images: list[Tensor], output_sizes: list[tuple[int, int]]) -> list[Instances]:
+        batch = self._pad(images)
+        features, out, locations = self._predict(batch)
+        found = decode(out, locations, self.matching.strides, self.decode_settings)
+        maps = None if self.mask_branch is None else self.mask_branch(features)
+        results = []
+        for i, detections in enumerate(found):
+            image_size = (int(batch.image_sizes[i][0]), int(batch.image_sizes[i][1]))
+            kept, boxes = to_original(detections, image_size, output_sizes[i])
+            masks = None
+            if maps is not None:
+                query = self._query(out, kept, i)
+                assert self.mask_spec is not None and self.mask_backend is not None
+                masks = self.mask_backend.masks(
+                    self.mask_spec, maps, query, image_size, output_sizes[i]
+                )
+            results.append(make_instances(kept, boxes, output_sizes[i], masks))
+        return results
+
+    def _query(self, out: HeadOutput, found: Detections, image: int) -> MaskQuery:
+        """The mask heads of one image's detections."""
+        assert self.controller is not None
+        params = found.boxes.new_zeros(len(found.boxes), self.controller.out_channels)
+        for level, x in enumerate(out.box_features):
+            here = (found.levels == level).nonzero(as_tuple=True)[0]
+            if len(here):
+                made = self.controller(x[image][None])[0].flatten(1).T  # (h w, N)
+                params[here] = made[found.cells[here]].to(params.dtype)
+        images = torch.full_like(found.levels, image)
+        return MaskQuery(params, images, found.locations, found.levels)
+
+
+def _flatten(levels: list[Tensor]) -> Tensor:
+    """(B, C, h, w) a level -> (R, C), ordered by level, image, cell."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels])
+
+
+def _original_size(x: dict[str, Any], image: Tensor) -> tuple[int, int]:
+    return int(x.get("height", image.shape[-2])), int(x.get("width", image.shape[-1]))
+
+
+def _check_levels(cfg: CfgNode, shapes: dict[str, Any], names: list[str]) -> None:
+    missing = [name for name in names if name not in shapes]
+    if not names or missing:
+        raise UserError(f"MODEL.FCOS.IN_FEATURES = {names}: the backbone gives {sorted(shapes)}")
+    strides = [shapes[name].stride for name in names]
+    if strides != list(cfg.MODEL.FCOS.FPN_STRIDES):
+        raise UserError(
+            f"MODEL.FCOS.FPN_STRIDES = {list(cfg.MODEL.FCOS.FPN_STRIDES)}: levels {names} have strides {strides}"
+        )
+
+
+def _build_mask_parts(cfg: CfgNode, shapes: dict[str, Any], channels: int) -> MaskParts:
+    branch = build_mask_branch(cfg, shapes)
+    finest = shapes[branch.in_features[0]]
+    spec = MaskHeadSpec.from_config(cfg, int(finest.stride))
+    controller = nn.Conv2d(channels, spec.layout.num_params, 3, padding=1)
+    init_normal(controller)
+    semantic = None
+    if cfg.MODEL.CONDINST.MASK_BRANCH.SEMANTIC_LOSS_ON:
+        semantic = SemanticHead(cfg, int(finest.channels))
+    backend = get_backend(cfg.MODEL.CONDINST.BACKEND)
+    return MaskParts(controller, branch, semantic, spec, backend, Sampling.from_config(cfg))

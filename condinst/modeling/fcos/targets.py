@@ -1,0 +1,152 @@
+"""Which box each location learns, as pure functions.
+
+Letters: ``R`` locations of all levels, ``M`` boxes of one image. Boxes and distances are in pixels of the
+padded image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from condinst.errors import UserError
+
+_FAR = 1e8  # upper end of the coarsest level's range, and the area that no box has
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How locations are matched to boxes.
+
+    Attributes:
+        strides: one a level, pixels.
+        sizes: limits between the levels' ranges, pixels; one fewer than levels.
+        center_sample: whether only locations near a box's centre are candidates.
+        radius: how near, in strides.
+    """
+
+    strides: tuple[int, ...]
+    sizes: tuple[float, ...]
+    center_sample: bool
+    radius: float
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> Matching:
+        """Read MODEL.FCOS.
+
+        Raises:
+            UserError: the numbers of levels, strides and sizes disagree.
+        """
+        node = cfg.MODEL.FCOS
+        levels, strides, sizes = list(node.IN_FEATURES), list(node.FPN_STRIDES), list(node.SIZES_OF_INTEREST)
+        if len(strides) != len(levels) or len(sizes) != len(levels) - 1:
+            raise UserError(
+                f"MODEL.FCOS: IN_FEATURES {levels}, FPN_STRIDES {strides} and SIZES_OF_INTEREST {sizes} disagree: "
+                "every level needs one stride, and one size fewer than levels are needed"
+            )
+        return cls(tuple(strides), tuple(sizes), node.CENTER_SAMPLE, node.POS_RADIUS)
+
+    def ranges(self) -> list[tuple[float, float]]:
+        """Range of the largest distance that each level is for, both ends included."""
+        limits = [-1.0, *map(float, self.sizes), _FAR]
+        return list(zip(limits[:-1], limits[1:], strict=True))
+
+
+class Targets(NamedTuple):
+    """What each location learns.
+
+    Attributes:
+        labels: (R,) class, or the number of classes for background.
+        distances: (R, 4) left, top, right, bottom to the box's sides in units of the level's stride.
+        boxes: (R,) index of the box; meaningless on background.
+    """
+
+    labels: Tensor
+    distances: Tensor
+    boxes: Tensor
+
+
+def side_distances(locations: Tensor, boxes: Tensor) -> Tensor:
+    """Distances from (R, 2) locations to the sides of (M, 4) or (R, M, 4) boxes: (R, M, 4), negative outside."""
+    x, y = locations[:, None, 0], locations[:, None, 1]
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack((x - x0, y - y0, x1 - x, y1 - y), dim=-1)
+
+
+def center_regions(strides: Tensor, boxes: Tensor, centers: Tensor, radius: float) -> Tensor:
+    """Squares of ``radius`` strides around the centres, cut to the boxes.
+
+    Args:
+        strides: (R,) of the locations.
+        boxes: (M, 4).
+        centers: (M, 2).
+        radius: in strides.
+
+    Returns:
+        (R, M, 4).
+    """
+    reach = (strides * radius)[:, None, None]
+    low = torch.maximum(centers - reach, boxes[:, :2])
+    high = torch.minimum(centers + reach, boxes[:, 2:])
+    return torch.cat((low, high), dim=-1)
+
+
+def assign(
+    locations: list[Tensor],
+    boxes: Tensor,
+    classes: Tensor,
+    centers: Tensor,
+    num_classes: int,
+    matching: Matching,
+) -> Targets:
+    """Match the locations of one image to its boxes.
+
+    A location is a candidate for a box if it lies strictly inside (its centre region, or the box without centre
+    sampling) and the largest of its distances to the whole box lies in its level's range. Of several boxes the
+    smallest wins, of equal ones the first.
+
+    Args:
+        locations: (R_level, 2) a level.
+        boxes: (M, 4); M may be 0.
+        classes: (M,).
+        centers: (M, 2), used with centre sampling.
+        num_classes: the background label.
+        matching: the rules.
+    """
+    counts = [len(x) for x in locations]
+    points = torch.cat(locations)
+    labels = classes.new_full((len(points),), num_classes)
+    if len(boxes) == 0:
+        return Targets(labels, points.new_zeros(len(points), 4), labels.new_zeros(len(points)))
+    strides = _per_location(points, matching.strides, counts)
+    ranges = matching.ranges()
+    low = _per_location(points, [a for a, _ in ranges], counts)
+    high = _per_location(points, [b for _, b in ranges], counts)
+
+    distances = side_distances(points, boxes)  # (R, M, 4)
+    inside = distances
+    if matching.center_sample:
+        inside = side_distances(points, center_regions(strides, boxes, centers, matching.radius))
+    largest = distances.amax(-1)  # (R, M)
+    candidate = (inside.amin(-1) > 0) & (largest >= low[:, None]) & (largest <= high[:, None])
+
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    smallest, index = torch.where(candidate, areas, _FAR).min(dim=1)  # (R,)
+    labels = torch.where(smallest < _FAR, classes[index], labels)
+    chosen = distances[torch.arange(len(points), device=points.device), index]
+    return Targets(labels, chosen / strides[:, None], index)
+
+
+def _per_location(like: Tensor, values: list[float] | tuple[float, ...], counts: list[int]) -> Tensor:
+    """One value a level, repeated for the level's locations."""
+    return torch.cat([like.new_full((n,), v) for v, n in zip(values, counts, strict=True)])
+
+
+def level_first(per_image: list[Tensor], counts: list[int]) -> Tensor:
+    """Reorder (R, ...) of each image to level, image, location: (B R, ...), as flattened predictions are."""
+    split = [x.split(counts) for x in per_image]
+    return torch.cat([x for level in zip(*split, strict=True) for x in level])

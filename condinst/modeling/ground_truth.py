@@ -1,0 +1,128 @@
+"""Ground truth of a batch in the form the losses take; masks are kept only at the strides they are used at.
+
+Letters: ``M`` instances of an image, ``H, W`` size of the padded image, ``s`` stride.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from detectron2.structures import BitMasks, Instances, PolygonMasks
+from detectron2.structures.masks import polygons_to_bitmask
+from torch import Tensor
+
+from condinst.errors import UserError
+
+
+class MaskSamples(NamedTuple):
+    """What is read off the full-size masks of one image.
+
+    Attributes:
+        masks: stride -> (M, H / s, W / s) bool, every s-th pixel from s // 2.
+        areas: (M,) pixels of each full mask.
+        centers: (M, 2) centre of mass, x then y; (0, 0) for an empty mask.
+    """
+
+    masks: dict[int, Tensor]
+    areas: Tensor
+    centers: Tensor
+
+
+class GroundTruth(NamedTuple):
+    """One image's instances.
+
+    Attributes:
+        boxes: (M, 4) xyxy pixels.
+        classes: (M,).
+        centers: (M, 2) where centre sampling centres.
+        masks: None without masks.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    centers: Tensor
+    masks: MaskSamples | None
+
+
+def read_ground_truth(
+    instances: Instances, size: tuple[int, int], strides: tuple[int, ...], mass_center: bool
+) -> GroundTruth:
+    """Read detectron2's instances of one image.
+
+    Args:
+        instances: gt_boxes, gt_classes and, if ``strides`` are given or ``mass_center``, gt_masks.
+        size: (H, W).
+        strides: strides at which masks are wanted; none: masks are not read unless for centres.
+        mass_center: centre on the masks' centres of mass instead of the boxes' centres.
+
+    Raises:
+        UserError: masks are wanted and missing.
+    """
+    boxes, classes = instances.gt_boxes.tensor, instances.gt_classes
+    centers = (boxes[:, :2] + boxes[:, 2:]) * 0.5
+    if not strides:
+        return GroundTruth(boxes, classes, centers, None)
+    if not instances.has("gt_masks"):
+        if len(boxes):
+            raise UserError(
+                "training instances have no gt_masks: keep segmentations in the mapper "
+                "(MODEL.MASK_ON True), or train boxes alone with MODEL.MASK_ON False"
+            )
+        samples = sample_masks(BitMasks(torch.zeros(0, *size)), size, strides, boxes.device)
+    else:
+        samples = sample_masks(instances.gt_masks, size, strides, boxes.device)
+    if mass_center:
+        centers = samples.centers
+    return GroundTruth(boxes, classes, centers, samples)
+
+
+def sample_masks(
+    masks: BitMasks | PolygonMasks,
+    size: tuple[int, int],
+    strides: tuple[int, ...],
+    device: torch.device | str,
+) -> MaskSamples:
+    """Rasterise at full size, one polygon mask at a time, and keep samples, areas and centres.
+
+    Args:
+        masks: M masks, at most (H, W) in size; missing rows and columns are background.
+        size: (H, W).
+        strides: strides to sample at.
+        device: where the result lies.
+    """
+    if isinstance(masks, BitMasks):
+        return _sample_bitmasks(masks.tensor.to(device), size, strides)
+    assert isinstance(masks, PolygonMasks), f"gt_masks are {type(masks).__name__}, not BitMasks or PolygonMasks"
+    parts = [
+        _sample_bitmasks(torch.from_numpy(_rasterise(polygons, size))[None], size, strides)
+        for polygons in masks.polygons
+    ]
+    parts = parts or [_sample_bitmasks(torch.zeros(0, *size, dtype=torch.bool), size, strides)]
+    return MaskSamples(
+        {s: torch.cat([p.masks[s] for p in parts]).to(device) for s in strides},
+        torch.cat([p.areas for p in parts]).to(device),
+        torch.cat([p.centers for p in parts]).to(device),
+    )
+
+
+def _rasterise(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    return polygons_to_bitmask(polygons, *size)
+
+
+def _sample_bitmasks(masks: Tensor, size: tuple[int, int], strides: tuple[int, ...]) -> MaskSamples:
+    masks = masks.bool()
+    missing = (size[1] - masks.shape[2], size[0] - masks.shape[1])
+    assert min(missing) >= 0, (masks.shape, size)
+    if max(missing):
+        masks = F.pad(masks, (0, missing[0], 0, missing[1]))
+    columns, rows = masks.sum(1).double(), masks.sum(2).double()  # (M, W), (M, H)
+    areas = rows.sum(1)
+    x = columns @ torch.arange(size[1], device=masks.device, dtype=torch.float64)
+    y = rows @ torch.arange(size[0], device=masks.device, dtype=torch.float64)
+    centers = torch.stack((x, y), dim=1) / areas.clamp(min=1e-6)[:, None]
+    # Cloned so that the full-size masks can go.
+    sampled = {s: masks[:, s // 2 :: s, s // 2 :: s].clone() for s in strides}
+    return MaskSamples(sampled, areas.long(), centers.float())

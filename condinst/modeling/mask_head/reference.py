@@ -1,0 +1,112 @@
+"""The readable mask head: plain tensor operations, the specification of every faster one.
+
+Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances, ``N`` numbers of one.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from condinst.layers.locations import cell_locations, unit_coordinates
+from condinst.layers.upsampling import aligned_bilinear, get_upsampling
+from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
+
+# Elements of one intermediate map above which instances are taken in groups.
+_GROUP_ELEMENTS = 1 << 25
+
+
+class ReferenceBackend:
+    """See `condinst.modeling.mask_head.head.MaskBackend`."""
+
+    def loss(
+        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Mean dice loss over the instances at the spec's stride."""
+        count = len(query.params)
+        if count == 0:
+            return features[:0].sum() + query.params.sum()  # zero, and connected to the graph
+
+        def part(params: Tensor, maps: Tensor, index: Tensor) -> Tensor:
+            chosen = MaskQuery(params[index], *(x[index] for x in query[1:]))
+            logits = mask_logits(spec, maps, chosen)
+            upsample = get_upsampling(spec.upsampling)
+            logits = upsample(logits[:, None], spec.feature_stride // spec.out_stride)[:, 0]
+            return spec.dice(logits.sigmoid(), masks[targets[index]])
+
+        indices = torch.arange(count, device=features.device)
+        size = _group_size(features, spec.feature_stride // spec.out_stride)
+        if count <= size:
+            return part(query.params, features, indices).mean()
+        # Each group's maps are computed again in the backward pass instead of being kept.
+        losses = [
+            checkpoint(part, query.params, features, index, use_reentrant=False)
+            for index in indices.split(size)
+        ]
+        return torch.cat(losses).mean()
+
+    def masks(
+        self,
+        spec: MaskHeadSpec,
+        features: Tensor,
+        query: MaskQuery,
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+    ) -> Tensor:
+        """Logits to probabilities at the inference stride, to the image, to the original size, over one half."""
+        out = torch.zeros(
+            (len(query.params), *output_size), dtype=torch.bool, device=features.device
+        )
+        upsample = get_upsampling(spec.upsampling)
+        indices = torch.arange(len(out), device=features.device)
+        for index in indices.split(_group_size(features, spec.feature_stride)):
+            logits = mask_logits(spec, features, MaskQuery(*(x[index] for x in query)))[:, None]
+            probs = upsample(logits, spec.feature_stride // spec.inference_stride).sigmoid()
+            probs = aligned_bilinear(probs, spec.inference_stride)
+            probs = probs[:, :, : image_size[0], : image_size[1]]
+            probs = F.interpolate(probs, size=output_size, mode="bilinear", align_corners=False)
+            out[index] = probs[:, 0] > 0.5
+        return out
+
+
+def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
+    """Run each instance's network over the mask features of its image.
+
+    Args:
+        spec: what is computed.
+        features: (B, C, h, w).
+        query: K instances.
+
+    Returns:
+        (K, h, w) logits at the features' stride.
+    """
+    h, w = features.shape[-2:]
+    weights, biases = spec.layout.split(query.params)
+    x = _inputs(spec, features, query)  # (K, coords + C, h w)
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = torch.baddbmm(bias[:, :, None], weight, x)
+        if layer < spec.layout.depth - 1:
+            x = x.relu()
+    return x.unflatten(2, (h, w))[:, 0]
+
+
+def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
+    """Coordinates, then mask features, of every instance: (K, coords + C, h w)."""
+    h, w = features.shape[-2:]
+    own = features.flatten(2)[query.images]
+    if spec.coordinates == "none":
+        return own
+    if spec.coordinates == "absolute":
+        coords = unit_coordinates(h, w, features.device).expand(len(own), -1, -1)
+    else:
+        pixels = cell_locations(h, w, spec.feature_stride, features.device)
+        sizes = query.locations.new_tensor(spec.sizes_of_interest)[query.levels]
+        coords = (query.locations[:, :, None] - pixels.T) / sizes[:, None, None]
+    return torch.cat((coords.to(own.dtype), own), dim=1)
+
+
+def _group_size(features: Tensor, factor: int) -> int:
+    """Instances whose maps, enlarged by ``factor``, make up one group."""
+    return max(_GROUP_ELEMENTS // max(features[0, 0].numel() * factor**2, 1), 1)

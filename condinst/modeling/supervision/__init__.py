@@ -1,0 +1,1 @@
+"""What masks are trained against: one object a kind of supervision."""
