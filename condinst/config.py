@@ -27,6 +27,7 @@ def add_condinst_config(cfg: CfgNode) -> None:
     _add_fcos(cfg)
     _add_condinst(cfg)
     _add_bifpn(cfg)
+    _add_timm(cfg)
     _add_solver(cfg)
     add_other_models_config(cfg)
 
@@ -157,6 +158,13 @@ def _add_bifpn(cfg: CfgNode) -> None:
     bifpn.OUT_CHANNELS = 160
     bifpn.NUM_REPEATS = 6
     bifpn.NORM = ""
+
+
+def _add_timm(cfg: CfgNode) -> None:
+    """Norms of the backbones that timm builds; VoVNet and DLA have the peers' keys for it."""
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NORM = "FrozenBN"  # of timm/<model>: FrozenBN, BN, SyncBN
+    cfg.MODEL.MOBILENET_NORM = "BN"  # of MobileNetV2: the same three; the peers have BN
 
 
 def _add_solver(cfg: CfgNode) -> None:

@@ -1,7 +1,7 @@
 """Reading, recognising, converting and fetching weights."""
 
 from condinst.checkpoint.convert import Conversion, convert
-from condinst.checkpoint.head_order import HeadSize
+from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.checkpoint.loading import load_state, load_weights
 from condinst.checkpoint.reading import load_checkpoint
 from condinst.checkpoint.report import CheckpointMismatch, LoadReport
@@ -10,7 +10,7 @@ from condinst.checkpoint.zoo import WeightsRow, ZooEntry, list_weights, resolve_
 __all__ = [
     "CheckpointMismatch",
     "Conversion",
-    "HeadSize",
+    "HeadLayout",
     "LoadReport",
     "WeightsRow",
     "ZooEntry",

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condinst.checkpoint.head_order import HeadSize
+from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.checkpoint.key_tables import IGNORABLE, TABLES, to_ours, to_peer
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import recognise
@@ -66,7 +66,7 @@ def convert(
     target: str = "condinst",
     strip_optimizer: bool = False,
     *,
-    head: HeadSize | None = None,
+    head: HeadLayout | None = None,
 ) -> Conversion:
     """Convert a checkpoint file.
 
@@ -148,7 +148,7 @@ def _origin_of(content: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
 
 
 def _rename(
-    tensors: Mapping[str, Tensor], kind: str, target: str, head: HeadSize | None
+    tensors: Mapping[str, Tensor], kind: str, target: str, head: HeadLayout | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Tensors under the target's names, and those that have no place there."""
     state, rest = dict(tensors), {}
@@ -176,7 +176,7 @@ def _forward(
     key: str | None,
     kind: str,
     target: str,
-    head: HeadSize | None,
+    head: HeadLayout | None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Write for the target and keep everything else as the record of the origin."""
     state, rest = _rename(tensors, kind, target, head)
@@ -199,7 +199,7 @@ def _forward(
 
 
 def _restore(
-    tensors: Mapping[str, Tensor], kind: str, origin: Mapping[str, Any], head: HeadSize | None
+    tensors: Mapping[str, Tensor], kind: str, origin: Mapping[str, Any], head: HeadLayout | None
 ) -> Mapping[str, Any]:
     """Rebuild the file that the record describes, with the values of today's tensors."""
     state, rest = _rename(tensors, kind, origin["kind"], head)
@@ -229,8 +229,9 @@ def _write(content: Mapping[str, Any], dst: Path) -> None:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-    os.chmod(file.name, 0o666 & ~_umask())
-    os.replace(file.name, dst)
+    temporary = Path(file.name)
+    temporary.chmod(0o666 & ~_umask())
+    temporary.replace(dst)
 
 
 def _umask() -> int:

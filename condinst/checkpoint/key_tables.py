@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from condinst.checkpoint.backbone_tables import BACKBONES
-from condinst.checkpoint.head_order import HeadSize
+from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.checkpoint.rows import Controller, FlatTower, Mapped, Prefix, Row, StackedScales
 
 _HEAD = "proposal_generator.fcos_head."
@@ -53,7 +53,7 @@ IGNORABLE: dict[str, str] = {
 }
 
 
-def to_ours(state: Mapping[str, Tensor], kind: str, head: HeadSize | None = None) -> Mapped:
+def to_ours(state: Mapping[str, Tensor], kind: str, head: HeadLayout | None = None) -> Mapped:
     """Rename a peer's state dict to our names.
 
     Args:
@@ -70,7 +70,7 @@ def to_ours(state: Mapping[str, Tensor], kind: str, head: HeadSize | None = None
     return mapped
 
 
-def to_peer(state: Mapping[str, Tensor], kind: str, head: HeadSize | None = None) -> Mapped:
+def to_peer(state: Mapping[str, Tensor], kind: str, head: HeadLayout | None = None) -> Mapped:
     """Rename our state dict to a peer's names; the reverse of `to_ours`."""
     mapped = Mapped(rest=dict(state))
     for row in TABLES[kind]:

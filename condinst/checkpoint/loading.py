@@ -14,7 +14,7 @@ from condinst.checkpoint.architecture import (
     check_architecture,
 )
 from condinst.checkpoint.backbone_tables import BOTTOM_UP
-from condinst.checkpoint.head_order import HeadSize
+from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.checkpoint.key_tables import IGNORABLE, TABLES, to_ours
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import backbone_to_ours, recognise
@@ -73,7 +73,7 @@ def load_state(
     tensors, notes = _strip_wrapper(tensors)
     wanted = model.state_dict()
     kind = _kind_for(tensors, wanted)
-    mapped, ignored = _rename(tensors, kind, wanted, head_size_of(model))
+    mapped, ignored = _rename(tensors, kind, wanted, _layout_of(model))
     fitting, report = _match(mapped, wanted, kind, ignored, notes)
     check_architecture(report, wanted, strict=strict, partial=partial)
     with torch.no_grad():
@@ -82,16 +82,9 @@ def load_state(
     return report
 
 
-def head_size_of(model: nn.Module) -> HeadSize | None:
-    """Size of a model's dynamic mask head, or None where the model does not tell.
-
-    Args:
-        model: any module; its ``mask_head`` is looked at.
-    """
-    layout = getattr(getattr(model, "mask_head", None), "layout", None)
-    if layout is None:
-        return None
-    return HeadSize(layout.features, layout.width, layout.depth, layout.coords)
+def _layout_of(model: nn.Module) -> HeadLayout | None:
+    """Size of the model's dynamic mask head, or None where it does not tell."""
+    return getattr(getattr(model, "mask_spec", None), "layout", None)
 
 
 def _kind_for(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
@@ -111,7 +104,7 @@ def _strip_wrapper(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[
 
 
 def _rename(
-    tensors: dict[str, Tensor], kind: str, wanted: Mapping[str, Tensor], head: HeadSize | None
+    tensors: dict[str, Tensor], kind: str, wanted: Mapping[str, Tensor], head: HeadLayout | None
 ) -> tuple[Mapped, list[tuple[str, str]]]:
     if kind in TABLES:
         return to_ours(tensors, kind, head), []

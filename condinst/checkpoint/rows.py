@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from condinst.checkpoint.head_order import HeadSize, epiphqny_rows, infer_head_size
+from condinst.checkpoint.head_order import epiphqny_rows, infer_head_size
+from condinst.modeling.mask_head.layout import HeadLayout
 
 State = dict[str, Tensor]
 
@@ -49,11 +50,11 @@ class Mapped:
 class Row(Protocol):
     """One line of a key table; both methods take what they know out of ``rest``."""
 
-    def to_ours(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """Move tensors with the peer's names in ``mapped.rest`` to ours in ``mapped.state``."""
         ...
 
-    def to_peer(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_peer(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """Move tensors with our names in ``mapped.rest`` to the peer's in ``mapped.state``."""
         ...
 
@@ -65,11 +66,11 @@ class Prefix:
     peer: str
     ours: str
 
-    def to_ours(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         _move_prefix(mapped, self.peer, self.ours)
 
-    def to_peer(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_peer(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         _move_prefix(mapped, self.ours, self.peer)
 
@@ -86,11 +87,11 @@ class Template:
     ours: str
     only_if: str | None = None
 
-    def to_ours(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         self._move(mapped, self.peer, self.ours, None)
 
-    def to_peer(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_peer(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         self._move(mapped, self.ours, self.peer, self.only_if)
 
@@ -112,7 +113,7 @@ class StackedScales:
     peer: str  # with {} for the level
     ours: str
 
-    def to_ours(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         names: list[str] = []
         while self.peer.format(len(names)) in mapped.rest:
@@ -121,7 +122,7 @@ class StackedScales:
             scales = torch.cat([mapped.rest.pop(n).reshape(1) for n in names])
             mapped.put(self.ours, scales, *names)
 
-    def to_peer(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_peer(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         scales = mapped.rest.pop(self.ours, None)
         for level, scale in enumerate(() if scales is None else scales):
@@ -139,7 +140,7 @@ class FlatTower:
     peer_last: str
     ours: str
 
-    def to_ours(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         pattern = re.compile(re.escape(self.peer) + r"\.(\d+)\.(\w+)")
         found = {name: m for name in mapped.rest if (m := pattern.fullmatch(name))}
@@ -150,7 +151,7 @@ class FlatTower:
         blocks = len({int(m[1]) // step for m in found.values()})
         _move_prefix(mapped, f"{self.peer_last}.", f"{self.ours}.{blocks}.")
 
-    def to_peer(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_peer(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         pattern = re.compile(re.escape(self.ours) + r"\.(\d+)\.([01])\.(\w+)")
         found = {name: m for name in mapped.rest if (m := pattern.fullmatch(name))}
@@ -171,12 +172,12 @@ class Controller:
     peer_features: str  # a weight whose rows are the mask features
     ours_features: str  # the same as a pattern over our names
 
-    def to_ours(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         last = mapped.rest.get(self.peer_features)
         self._move(mapped, self.peer, self.ours, last, head, back=False)
 
-    def to_peer(self, mapped: Mapped, head: HeadSize | None) -> None:
+    def to_peer(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
         pattern = re.compile(self.ours_features)
         last = next((t for n, t in mapped.rest.items() if pattern.fullmatch(n)), None)
@@ -188,7 +189,7 @@ class Controller:
         old: str,
         new: str,
         last: Tensor | None,
-        head: HeadSize | None,
+        head: HeadLayout | None,
         *,
         back: bool,
     ) -> None:
@@ -196,7 +197,7 @@ class Controller:
             tensor = mapped.rest.get(f"{old}.{part}")
             if tensor is None:
                 continue
-            if head is None or head.count() != len(tensor):
+            if head is None or head.num_params != len(tensor):
                 if last is None:
                     return  # without the mask branch the order is unknown: left in the rest
                 head = infer_head_size(len(tensor), len(last))

@@ -3,7 +3,7 @@
 Importing this package registers the meta architecture and the backbones with detectron2.
 """
 
-from condinst.modeling.backbone import bifpn, fpn  # registration
+from condinst.modeling.backbone import bifpn, fpn, timm_backbone  # registration
 from condinst.modeling.detector import CondInst  # registration
 
-__all__ = ["CondInst", "bifpn", "fpn"]
+__all__ = ["CondInst", "bifpn", "fpn", "timm_backbone"]

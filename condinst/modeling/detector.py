@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from condinst.errors import UserError
 from condinst.layers.conv import init_normal
 from condinst.layers.distributed import reduce_mean
 from condinst.layers.locations import cell_locations
+from condinst.modeling.backbone.timm_backbone import build_named_backbone
 from condinst.modeling.fcos import losses as fcos_losses
 from condinst.modeling.fcos.decode import Detections, DecodeSettings, decode
 from condinst.modeling.fcos.head import FCOSHead, HeadOutput
@@ -107,7 +108,7 @@ class CondInst(nn.Module):
         Raises:
             UserError: the config contradicts itself or names what does not exist.
         """
-        backbone = build_backbone(cfg)
+        backbone = build_named_backbone(cfg)
         shapes = backbone.output_shape()
         names = list(cfg.MODEL.FCOS.IN_FEATURES)
         _check_levels(cfg, shapes, names)
