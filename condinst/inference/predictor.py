@@ -1,0 +1,84 @@
+"""Detections for pictures of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import transforms
+from detectron2.modeling import build_model
+from detectron2.structures import Instances
+from torch import nn
+
+WeightsLoader = Callable[[nn.Module, str], object]
+
+
+class Predictor:
+    """A model ready to be asked.
+
+    Args:
+        cfg: The whole config; ``INPUT.MIN_SIZE_TEST``, ``MAX_SIZE_TEST`` and ``FORMAT`` say what
+            the model is fed.
+        weights: A file; None leaves the model as it was built, from random weights.
+        load_weights: Puts a file's weights into the model; detectron2's loader by default.
+        score_threshold: Instances below it are left out.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        weights: str | Path | None,
+        *,
+        load_weights: WeightsLoader | None = None,
+        score_threshold: float = 0.0,
+    ) -> None:
+        self.resize = transforms.ResizeShortestEdge(
+            [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
+        )
+        self.bgr = cfg.INPUT.FORMAT == "BGR"
+        self.score_threshold = score_threshold
+        self.model = build_model(cfg)
+        self.load_report: object = None
+        if weights is not None:
+            self.load_report = (load_weights or _load_by_detectron2)(self.model, str(weights))
+        self.model.eval()
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Instances]:
+        """Finds instances in a batch of pictures, which may differ in size.
+
+        Args:
+            images: Each (h, w, 3) uint8 RGB; none is allowed too.
+
+        Returns:
+            For each picture its instances on the CPU: ``pred_boxes`` in the picture's pixels,
+            ``scores``, ``pred_classes``, ``pred_masks`` (K, h, w) bool; best first.
+        """
+        if not len(images):
+            return []
+        outputs = self.model([self._model_input(image) for image in images])
+        found = [output["instances"].to("cpu") for output in outputs]
+        return [self._keep_best(instances) for instances in found]
+
+    def _model_input(self, image: np.ndarray) -> dict[str, object]:
+        assert image.ndim == 3, image.shape
+        assert image.shape[2] == 3, image.shape
+        height, width = image.shape[:2]
+        fed = image[..., ::-1] if self.bgr else image
+        fed = self.resize.get_transform(fed).apply_image(np.ascontiguousarray(fed))
+        pixels = torch.from_numpy(np.ascontiguousarray(fed.transpose(2, 0, 1)))  # (3, h', w')
+        return {"image": pixels, "height": height, "width": width}
+
+    def _keep_best(self, instances: Instances) -> Instances:
+        order = torch.argsort(instances.scores, descending=True, stable=True)
+        kept: Any = order[instances.scores[order] >= self.score_threshold]
+        return instances[kept]
+
+
+def _load_by_detectron2(model: nn.Module, path: str) -> None:
+    DetectionCheckpointer(model).load(path)
