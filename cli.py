@@ -9,6 +9,7 @@ import importlib
 import os
 import warnings
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,7 @@ def main(
         os.environ.setdefault(name, value)
     if not os.environ.get("CONDINST_DEBUG"):
         warnings.filterwarnings("ignore", message=".*pkg_resources")
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
 
 
 def _run(stage: str, params: Path, *args: object) -> None:
@@ -123,7 +125,7 @@ def _run(stage: str, params: Path, *args: object) -> None:
 
 @app.command(epilog=_examples("acquire", "acquire --params profiles/coco-mini.yaml"))
 def acquire(params: ParamsFile = PARAMS) -> None:
-    """Draw the sample dataset, link a folder, or download COCO, into data/raw."""
+    """Draw, link or download the dataset into data/raw."""
     _run("acquire", params)
 
 
@@ -150,18 +152,20 @@ def train(
     config_file: Annotated[
         Path | None, typer.Option(help="A recipe: train it as both public repositories do.")
     ] = None,
-    num_gpus: Annotated[int, typer.Option(min=0, help="GPUs on this machine; 0: CPU.")] = 0,
+    num_gpus: Annotated[
+        int | None, typer.Option(min=0, help="GPUs on this machine; 0: CPU.", show_default="1 or 0")
+    ] = None,
     eval_only: Annotated[bool, typer.Option("--eval-only", help="Measure MODEL.WEIGHTS.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT_DIR.")] = False,
+    num_machines: Annotated[int, typer.Option(min=1, help="That run this command.")] = 1,
+    machine_rank: Annotated[int, typer.Option(min=0, help="Number of this machine.")] = 0,
+    dist_url: Annotated[str, typer.Option(help="Where machines meet: tcp://HOST:PORT.")] = "auto",
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Train: by params.yaml into outputs/train, or one recipe by --config-file."""
-    keys = overrides or []
-    stray = [key for key in keys[::2] if key.startswith("-")]
-    if stray:
-        raise UserError(f"train has no option {stray[0]}. `python cli.py train --help` lists them.")
+    """Train by params.yaml, or one recipe by --config-file."""
+    keys = _pairs(overrides)
     if config_file is None:
-        given = {"--num-gpus": num_gpus, "--eval-only": eval_only, "--resume": resume, "keys": keys}
+        given = {"--num-gpus": num_gpus, "--eval-only": eval_only, "--resume": resume, "KEY": keys}
         extra = [name for name, value in given.items() if value]
         if extra:
             raise UserError(
@@ -171,18 +175,38 @@ def train(
             )
         _run("train", params)
         return
-    if len(keys) % 2:
-        raise UserError(f"KEY VALUE come in pairs, got {len(keys)} words: {' '.join(keys)}")
     from pipeline.train import train_from_config_file
 
+    if num_gpus is None:
+        import torch
+
+        num_gpus = min(torch.cuda.device_count(), 1)
     train_from_config_file(
-        config_file, num_gpus=num_gpus, eval_only=eval_only, resume=resume, overrides=keys
+        config_file,
+        num_gpus,
+        eval_only,
+        resume,
+        keys,
+        num_machines=num_machines,
+        machine_rank=machine_rank,
+        dist_url=dist_url,
     )
+
+
+def _pairs(words: list[str] | None) -> list[str]:
+    """KEY VALUE words; options that nobody knows end up among them."""
+    words = words or []
+    stray = [word for word in words[::2] if word.startswith("-")]
+    if stray:
+        raise UserError(f"There is no option {stray[0]}; --help lists them.")
+    if len(words) % 2:
+        raise UserError(f"KEY VALUE come in pairs, got {len(words)} words: {' '.join(words)}")
+    return words
 
 
 @app.command(epilog=_examples("evaluate"))
 def evaluate(params: ParamsFile = PARAMS) -> None:
-    """Run the trained model on the validation split and measure box and mask AP."""
+    """Measure box and mask AP of the trained model."""
     _run("evaluate", params)
 
 
@@ -210,7 +234,10 @@ def ablate(
 
 @app.command(epilog=_examples("sweep", "sweep --params profiles/sample.yaml"))
 def sweep(params: ParamsFile = PARAMS) -> None:
-    """Search sweep.space for the best sweep.metric; leaves outputs/sweep/best.yaml."""
+    """Search sweep.space for the best sweep.metric.
+
+    Leaves the best parameters, a ready profile, in outputs/sweep/best.yaml.
+    """
     _run("sweep", params)
 
 
@@ -227,7 +254,10 @@ def report(
         bool, typer.Option("--open", help="Open the page that is there; write it if none is.")
     ] = False,
 ) -> None:
-    """Write one page, readable offline: outputs/report/index.html and report.md."""
+    """Write one page on all of it, readable offline.
+
+    The page is outputs/report/index.html; report.md beside it says the same.
+    """
     page = Path("outputs/report/index.html")
     if not show or not page.is_file():
         _run("report", params)
@@ -255,7 +285,7 @@ def convert(
         bool, typer.Option("--strip-optimizer", help="Leave out everything but weights.")
     ] = False,
 ) -> None:
-    """Convert weights between this project's names and those of both public ones."""
+    """Convert weights from and to both public projects."""
     for name, value, allowed in (
         ("--from", source, ("auto", "condinst", "adelaidet", "epiphqny")),
         ("--to", target, ("condinst", "adelaidet", "epiphqny")),
@@ -267,34 +297,144 @@ def convert(
     typer.echo(run(src, dst, source=source, target=target, strip_optimizer=strip_optimizer))
 
 
+@app.command(
+    epilog=_examples(
+        "predict photo.jpg",
+        "predict --config-file configs/CondInst/MS_R_50_1x.yaml --weights model.pth photos/",
+        "predict 'photos/*.jpg' film.mp4 --score 0.3 --masks",
+    )
+)
+def predict(
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders, patterns, videos.")],
+    config_file: Annotated[
+        Path | None, typer.Option(help="Recipe of the weights.", show_default="last training's")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="File, URL or name.", show_default="last training's")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("outputs/predict"),
+    score: Annotated[float, typer.Option(help="Leave out instances below it.")] = 0.5,
+    batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 4,
+    overlays: Annotated[bool, typer.Option(help="Write pictures with instances drawn in.")] = True,
+    json: Annotated[bool, typer.Option(help="Write predictions.json in COCO's format.")] = True,
+    masks: Annotated[bool, typer.Option(help="Write one PNG for each instance.")] = False,
+    opts: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; repeat it.")
+    ] = None,
+) -> None:
+    """Find instances in pictures and videos."""
+    from pipeline.predict import run_predict
+
+    run_predict(
+        config_file,
+        weights,
+        inputs,
+        output,
+        score_threshold=score,
+        batch_size=batch_size,
+        save_overlays=overlays,
+        save_json=json,
+        save_masks=masks,
+        overrides=_assignments(opts),
+    )
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=_examples("analyze", "analyze --config-file configs/CondInst/MS_R_50_1x.yaml --depth 3"),
+)
+def analyze(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY VALUE", help="Keys of the recipe.")
+    ] = None,
+    config_file: Annotated[Path, typer.Option(help="The recipe.")] = Path(
+        "outputs/train/config.yaml"
+    ),
+    height: Annotated[int, typer.Option(help="Of the input.")] = 800,
+    width: Annotated[int, typer.Option(help="Of the input.")] = 1216,
+    weights: Annotated[str | None, typer.Option(help="Weights to load first.")] = None,
+    depth: Annotated[int, typer.Option(help="Levels of modules shown.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Timed runs.")] = 3,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write too.")] = None,
+) -> None:
+    """Count parameters, FLOPs and activations by module, and time them."""
+    keys = _pairs(overrides)
+    from pipeline.analyze import run_analyze
+
+    run_analyze(
+        config_file,
+        height=height,
+        width=width,
+        weights=weights,
+        depth=depth,
+        repeats=repeats,
+        output=output,
+        overrides=keys,
+    )
+
+
+def _assignments(texts: list[str] | None) -> list[str]:
+    """KEY=VALUE texts as the words KEY VALUE."""
+    words = []
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set takes KEY=VALUE, got {text}")
+        words += [key, value]
+    return words
+
+
 @weights_app.command("list", epilog=_examples("weights list"))
 def weights_list() -> None:
     """List the weights that MODEL.WEIGHTS takes by name."""
+    from condinst.checkpoint.zoo import list_weights
+
+    rows = [
+        (
+            row.entry.name,
+            row.entry.origin,
+            "" if row.entry.box_ap is None else f"{row.entry.box_ap:.1f}",
+            "" if row.entry.mask_ap is None else f"{row.entry.mask_ap:.1f}",
+            "here" if row.cached else "by hand" if row.entry.manual else "fetched on use",
+        )
+        for row in list_weights()
+    ]
+    _table(("MODEL.WEIGHTS", "from", "box AP", "mask AP", "file"), rows)
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
+    from rich.table import Table
 
-    from condinst.checkpoint import zoo
-
-    Console().print(zoo.table())
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in header:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 @app.command(epilog=_examples("doctor"))
 def doctor(params: ParamsFile = PARAMS) -> None:
-    """Check environment, data, parameters and disk, and say what to do."""
+    """Check environment, data, disk; say what to do."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     from pipeline import doctor as checks
 
-    table = Table("", "check", "found", "what to do", box=None, pad_edge=False)
-    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
-    results = checks.examine(params)
-    for result in results:
-        table.add_row(marks[result.state], result.name, result.found, result.remedy)
-    Console().print(table)
+    with Console(stderr=True).status("Looking, which takes about 15 s"):
+        results = checks.examine(params)
+    colours = {"ok": "green", "note": "yellow", "bad": "red"}
+    _table(
+        ("", "check", "found", "what to do"),
+        [
+            (f"[{colours[r.state]}]{r.state}[/]", r.name, escape(r.found), escape(r.remedy))
+            for r in results
+        ],
+    )
     bad = sum(result.state == "bad" for result in results)
     if bad:
-        typer.secho(f"{bad} of {len(results)} checks failed.", err=True, fg="red")
-        raise typer.Exit(1)
+        raise UserError(f"{bad} of {len(results)} checks failed.")
 
 
 @app.command(epilog=_examples("dashboard", "dashboard --port 5001"))
@@ -302,7 +442,7 @@ def dashboard(
     params: ParamsFile = PARAMS,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
-    """Start MLflow on this machine, with a link that compares the latest runs."""
+    """Start MLflow here, with a link that compares runs."""
     from pipeline import dashboard as server
     from pipeline.params import load_params
 
@@ -312,16 +452,11 @@ def dashboard(
 @profile_app.command("list", epilog=_examples("profile list"))
 def profile_list(params: ParamsFile = PARAMS) -> None:
     """List the ready experiments; a star marks the one in use."""
-    from rich.console import Console
-    from rich.table import Table
-
     from pipeline import profiles
 
-    table = Table("", "profile", "what it is", box=None, pad_edge=False)
     current = profiles.current(params)
-    for name in profiles.names():
-        table.add_row("*" if name == current else "", name, profiles.summary(name))
-    Console().print(table)
+    rows = [("*" if n == current else "", n, profiles.summary(n)) for n in profiles.names()]
+    _table(("", "profile", "what it is"), rows)
     if current is None and params.is_file():
         typer.echo(f"{params} has edits of its own; `git diff {params}` shows them.")
 
@@ -346,7 +481,7 @@ def profile_use(
         bool, typer.Option("--force", help="Replace edits too; a backup is kept.")
     ] = False,
 ) -> None:
-    """Make a profile the experiment: copy it to params.yaml, comments and all."""
+    """Make a profile the experiment in params.yaml."""
     from pipeline import profiles
 
     backup = profiles.use(name, params, force=force)
