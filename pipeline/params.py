@@ -53,14 +53,14 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepare:
-    """How annotations are taken: `strict` stops at the first bad one, `drop` lists it and goes on."""
+    """Annotations that cannot be used: `strict` stops at the first, `drop` lists and leaves it out."""
 
     policy: str = setting(choices=("strict", "drop"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The recipe, the weights to start from (null: as it says) and detectron2 keys that override it."""
+    """The recipe, the weights to start from (null: as it says), detectron2 keys that override it."""
 
     config: str = setting()
     weights: str | None = setting(None)

@@ -1,7 +1,7 @@
 """Turns plain YAML values into frozen dataclasses and collects every fault on the way.
 
 A dataclass field made by `setting` carries its range or its allowed values; `read` walks the type
-hints. Nothing is raised before the whole tree was looked at, so that a user sees all faults at once.
+hints. Nothing is raised before the whole tree was looked at, so a user sees all faults at once.
 """
 
 from __future__ import annotations
@@ -83,13 +83,19 @@ def _number(bound: float) -> str:
     return str(int(bound)) if bound == int(bound) else str(bound)
 
 
-def nearest(word: str, known: Collection[str]) -> str:
-    """The known word most like this one as ` (did you mean X?)`, empty when none is near."""
+def nearest(word: str, known: Collection[str], prefix: str = "") -> str:
+    """The known word most like this one as ` (did you mean X?)`, empty when none is near.
+
+    Args:
+        word: What was written.
+        known: What could be meant.
+        prefix: Put before the word found.
+    """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     if not near:
         upper = {name.upper(): name for name in known}
         near = [upper[k] for k in difflib.get_close_matches(word.upper(), list(upper), n=1)]
-    return f" (did you mean {near[0]}?)" if near else ""
+    return f" (did you mean {prefix}{near[0]}?)" if near else ""
 
 
 def join(key: str, name: object) -> str:
@@ -187,7 +193,11 @@ def _read_mapping(
     for name in value:
         if not isinstance(name, str):
             faults.append(Fault(join(key, name), "the name is not text; put it in quotes"))
-    return {str(name): read(hint, entry, join(key, name), faults) for name, entry in value.items()}
+    inner = Rule(filled=False)
+    return {
+        str(name): read(hint, entry, join(key, name), faults, inner)
+        for name, entry in value.items()
+    }
 
 
 def _read_dataclass(cls: Any, value: object, key: str, faults: list[Fault]) -> object:
@@ -199,9 +209,7 @@ def _read_dataclass(cls: Any, value: object, key: str, faults: list[Fault]) -> o
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in value:
         if name not in fields:
-            known = [join(key, field) for field in fields]
-            where = f" (known: {', '.join(fields)})"
-            near = nearest(join(key, name), known) or where
+            near = nearest(str(name), fields, join(key, "")) or f" (known: {', '.join(fields)})"
             faults.append(Fault(join(key, name), f"is no known key{near}"))
     read_values = {}
     for name, field in fields.items():

@@ -1,4 +1,4 @@
-"""Reads a YAML file as DVC does (YAML 1.2), with the line of every key; duplicate keys are faults."""
+"""Reads a YAML file as DVC does (YAML 1.2), with the line of every key; double keys are faults."""
 
 from __future__ import annotations
 

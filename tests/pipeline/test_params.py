@@ -1,0 +1,269 @@
+"""params.yaml: every fault is named with key, value and remedy, all of them at once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from condinst.errors import UserError
+from pipeline.params import Params, as_dict, load_params, override, parse_params
+
+
+@pytest.fixture
+def plain(repository: Path) -> dict[str, Any]:
+    """The default file as plain values, free to be spoilt."""
+    return yaml.safe_load((repository / "profiles" / "sample.yaml").read_text())
+
+
+def set_key(values: dict[str, Any], key: str, value: object) -> dict[str, Any]:
+    *parents, name = key.split(".")
+    node = values
+    for parent in parents:
+        node = node[parent]
+    node[name] = value
+    return values
+
+
+def message(values: object) -> str:
+    with pytest.raises(UserError) as caught:
+        parse_params(values)
+    return str(caught.value)
+
+
+def test_default_file_is_read_into_frozen_fields(params: Params) -> None:
+    assert params.train.steps is not None
+    assert params.ablations["mask_loss"].variants["stride8"] == {
+        "MODEL.CONDINST.MASK_OUT_STRIDE": 8
+    }
+    assert params.ablations["coords"].seeds == (0,)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        params.train.lr = 1.0  # type: ignore[misc]  # that it cannot be is the test
+
+
+def test_plain_values_and_back_is_the_identity(params: Params) -> None:
+    assert parse_params(as_dict(params)) == params
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("dataset.source", "sampel", ["'sampel'", "sample, directory, coco2017", "mean sample?"]),
+        ("dataset.sample.train_images", 0, ["is 0", "at least 1"]),
+        ("train.seed", -1, ["is -1", "at least 0"]),
+        ("train.lr", "fast", ["'fast'", "a number above 0, or null"]),
+        ("train.lr", float("nan"), ["nan", "above 0"]),
+        ("train.lr", float("inf"), ["inf", "above 0"]),
+        ("train.steps", 1.5, ["1.5", "an integer"]),
+        ("train.steps", True, ["true", "an integer"]),
+        ("train.workers", None, ["null", "an integer"]),
+        ("train.images_per_step", [8], ["[8]", "an integer"]),
+        ("prepare.policy", "lax", ["strict, drop"]),
+        ("compare.confidence", 1, ["above 0 and below 1"]),
+        ("evaluate.backend", "coco", ["pycocotools", "auto"]),
+        ("sweep.metric", "AP", ["segm/AP"]),
+        ("tracking.enabled", "yes", ["'yes'", "true or false"]),
+        ("tracking.experiment", "", ["text"]),
+        ("train", None, ["null", "mapping", "steps"]),
+        ("ablations.mask_loss.seeds", [], ["[]", "list with at least one"]),
+        ("ablations.mask_loss.seeds", [0, -3], ["is -3"]),
+        ("ablations.mask_loss.variants", {}, ["mapping"]),
+        ("sweep.space", {}, ["mapping"]),
+    ],
+)
+def test_value_out_of_range(
+    plain: dict[str, Any], key: str, value: object, words: list[str]
+) -> None:
+    text = message(set_key(plain, key, value))
+    assert f"  {key}" in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("train.stesp", "train.steps"),
+        ("train.learning_rate", ""),
+        ("trian", "train"),
+        ("dataset.sample.sede", "dataset.sample.seed"),
+        ("model.override", "model.overrides"),
+    ],
+)
+def test_unknown_key_is_a_fault_and_the_nearest_is_named(
+    plain: dict[str, Any], key: str, nearest: str
+) -> None:
+    text = message(set_key(plain, key, 1))
+    assert f"  {key}: is no known key" in text
+    assert (f"did you mean {nearest}?" if nearest else "known: ") in text
+
+
+def test_missing_key_is_a_fault_unless_null_is_its_meaning(plain: dict[str, Any]) -> None:
+    del plain["model"]["weights"]
+    assert parse_params(plain).model.weights is None
+    del plain["train"]["steps"], plain["compare"]
+    text = message(plain)
+    assert "  train.steps: is missing" in text
+    assert "  compare: is missing" in text
+
+
+def test_all_faults_are_reported_together(plain: dict[str, Any]) -> None:
+    set_key(plain, "train.lr", -1)
+    set_key(plain, "train.stesp", 1)
+    set_key(plain, "dataset.source", "moon")
+    set_key(plain, "ablations.coords.baseline", "relativ")
+    text = message(plain)
+    assert "4 faults" in text
+    for key in ("train.lr", "train.stesp", "dataset.source", "ablations.coords.baseline"):
+        assert f"  {key}" in text
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 3])
+def test_file_that_is_no_mapping(value: object) -> None:
+    assert "the file" in message(value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dataset.source": "directory"}, ["dataset.root", "COCO layout"]),
+        ({"dataset.root": "x", "dataset.train": {"json": "a", "images": "b"},
+          "dataset.val": {"json": "a", "images": "b"}, "dataset.source": "directory"},
+         ["dataset.train", "one of the two"]),
+        ({"dataset.train": {"json": "a", "images": "b"}}, ["only for source: directory"]),
+        ({"dataset.sample": None}, ["dataset.sample", "seed"]),
+        ({"train.num_gpus": 2, "train.num_processes": 2}, ["train.num_processes", "own process"]),
+        ({"train.amp": "fp16"}, ["needs a GPU"]),
+        ({"train.num_gpus": 3}, ["train.images_per_step", "multiple of the 3"]),
+    ],
+)  # fmt: skip
+def test_keys_that_contradict_each_other(
+    plain: dict[str, Any], changes: dict[str, object], words: list[str]
+) -> None:
+    for key, value in changes.items():
+        set_key(plain, key, value)
+    text = message(plain)
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("variants", "words"),
+    [
+        ({"a": {"MODEL.X": 1}, "b": {"MODEL.X": 1}}, [".b", "equals variant a"]),
+        ({"a": {}, "b": {"MODLE.X": 1}}, ["MODLE.X", "did you mean MODEL?"]),
+        ({"a": {}, "b": {"train.lrr": 1}}, ["train.lrr", "did you mean train.lr?"]),
+        ({"a": {}, "b": {"train.lr": -1}}, ["b.train.lr", "above 0"]),
+        ({"a": {}, "b": {"MODEL.X": {"y": 1}}}, ["b.MODEL.X", "a list"]),
+        ({"a": {}, "b": {"MODEL.X": None}}, ["b.MODEL.X", "null"]),
+        ({"a": {}, "b": {"DATASETS.TRAIN": "x"}}, ["dataset.*"]),
+        ({"a": {}, "b c": {"MODEL.X": 1}}, ["folder"]),
+        ({"a": {}, "b": 3}, ["b", "mapping"]),
+    ],
+)
+def test_variants_of_a_study(
+    plain: dict[str, Any], variants: dict[str, Any], words: list[str]
+) -> None:
+    plain["ablations"]["mask_loss"].update(variants=variants, baseline="a")
+    text = message(plain)
+    for word in words:
+        assert word in text
+
+
+def test_equal_seeds_and_unknown_baseline_are_faults(plain: dict[str, Any]) -> None:
+    plain["ablations"]["coords"].update(seeds=[1, 2, 1], baseline="relativ")
+    text = message(plain)
+    assert "ablations.coords.seeds[2]: is 1, which stands there already" in text
+    assert "did you mean relative?" in text
+
+
+def test_a_profile_may_have_no_ablation(plain: dict[str, Any]) -> None:
+    plain["ablations"] = {}
+    assert parse_params(plain).ablations == {}
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ({"train.lr": {"uniform": [1, 2], "choice": [1]}}, ["exactly one"]),
+        ({"train.lr": {"loguniform": [1, 2]}}, ["did you mean log_uniform?"]),
+        ({"train.lr": {"uniform": [2, 1]}}, ["first must be less"]),
+        ({"train.lr": {"log_uniform": [0, 1]}}, ["above 0"]),
+        ({"train.steps": {"int_uniform": [1.5, 3]}}, ["two integers"]),
+        ({"train.lr": {"uniform": [1]}}, ["[low, high]"]),
+        ({"train.lr": {"choice": []}}, ["at least one value"]),
+        ({"report.best": {"choice": [1, 2]}}, ["report.best"]),
+    ],
+)
+def test_space_of_a_sweep(plain: dict[str, Any], space: dict[str, Any], words: list[str]) -> None:
+    plain["sweep"]["space"] = space
+    text = message(plain)
+    for word in words:
+        assert word in text
+
+
+def test_override_goes_where_the_key_belongs(params: Params) -> None:
+    changed = override(
+        params, {"train.lr": 0.5, "model.weights": "w.pth", "MODEL.CONDINST.MASK_OUT_STRIDE": 2}
+    )
+    assert changed.train.lr == 0.5
+    assert changed.model.weights == "w.pth"
+    assert changed.model.overrides == {"MODEL.CONDINST.MASK_OUT_STRIDE": 2}
+    assert params.model.overrides == {}
+    with pytest.raises(UserError, match=r"train\.lrr"):
+        override(params, {"train.lrr": 1})
+
+
+def test_missing_file_names_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing.*profile use"):
+        load_params(tmp_path / "no.yaml")
+    with pytest.raises(UserError, match="a folder"):
+        load_params(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"train:\n  a: [1,\n", ["no valid YAML", "line"]),
+        (b"a: 1\n\tb: 2\n", ["no valid YAML", "line 2"]),
+        (b"", ["empty"]),
+        (b"\xff\xfe\x00", ["UTF-8"]),
+        (b"train:\n  lr: 1\n  lr: 2\n", ["twice", "train.lr", "lines 2 and 3"]),
+        (b"a: !!python/object:os.system x\n", ["no valid YAML"]),
+    ],
+)
+def test_file_that_cannot_be_read(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_faults_carry_line_numbers(tmp_path: Path, repository: Path) -> None:
+    text = (repository / "profiles" / "sample.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("  lr: 0.02", "  lr: -1", 1))
+    line = 1 + path.read_text().splitlines().index(
+        next(row for row in path.read_text().splitlines() if row.startswith("  lr: -1"))
+    )
+    with pytest.raises(UserError, match=rf"train\.lr \(line {line}\)"):
+        load_params(path)
+
+
+def test_numbers_and_words_are_read_as_dvc_reads_them(
+    tmp_path: Path, plain: dict[str, Any]
+) -> None:
+    values = copy.deepcopy(plain)
+    values["train"]["lr"] = "LR"
+    values["tracking"]["experiment"] = "EXPERIMENT"
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values).replace("LR", "1e-3").replace("EXPERIMENT", "off"))
+    params = load_params(path)
+    assert params.train.lr == 0.001
+    assert params.tracking.experiment == "off"

@@ -1,0 +1,69 @@
+"""Profiles: all of them valid, and none replaces edits that nobody asked to lose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from condinst.errors import UserError
+from pipeline import profiles
+from pipeline.params import load_params
+
+NAMES = ["sample", "coco-mini", "coco-r101-3x", "coco-r50-1x", "custom"]
+
+
+def test_default_comes_first() -> None:
+    assert profiles.names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_profile_is_valid_bears_its_name_and_finds_its_recipe(repository: Path, name: str) -> None:
+    params = load_params(profiles.FOLDER / f"{name}.yaml")
+    assert params.profile == name
+    assert (repository / params.model.config).is_file()
+    assert profiles.summary(name)
+
+
+def test_default_params_are_the_sample_profile(repository: Path) -> None:
+    assert (repository / "params.yaml").read_text() == profiles.text("sample")
+
+
+def test_use_copies_comments_and_all(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    assert profiles.use("sample", params) is None
+    assert profiles.use("coco-r101-3x", params) is None
+    assert params.read_text() == profiles.text("coco-r101-3x")
+    assert profiles.current(params) == "coco-r101-3x"
+    assert list(tmp_path.iterdir()) == [params]
+
+
+def test_edits_are_not_lost_unasked(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    edited = profiles.text("sample").replace("lr: 0.02", "lr: 0.03")
+    params.write_text(edited)
+    assert profiles.current(params) is None
+    with pytest.raises(UserError, match="--force"):
+        profiles.use("custom", params)
+    assert params.read_text() == edited
+
+    backup = profiles.use("custom", params, force=True)
+    assert backup is not None
+    assert backup.read_text() == edited
+    assert params.read_text() == profiles.text("custom")
+
+
+def test_a_second_backup_does_not_replace_the_first(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    backups = set()
+    for edit in ("a: 1", "a: 2"):
+        params.write_text(edit)
+        backups.add(profiles.use("sample", params, force=True))
+    assert len(backups) == 2
+    assert {path.read_text() for path in backups if path} == {"a: 1", "a: 2"}
+
+
+def test_unknown_profile_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"did you mean coco-r101-3x\?"):
+        profiles.use("coco-r101-3", tmp_path / "params.yaml")
+    assert not (tmp_path / "params.yaml").exists()
