@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condinst.modeling.mask_head.layout import HeadLayout
-from condinst.checkpoint.key_tables import IGNORABLE, TABLES, to_ours, to_peer
+from condinst.checkpoint.key_tables import TABLES, to_ours, to_peer, why_ignorable
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import recognise
 from condinst.checkpoint.report import KIND_NAMES
 from condinst.errors import UserError
+from condinst.modeling.mask_head.layout import HeadLayout
 
 KINDS = ("condinst", *TABLES)
 _ORIGIN = "condinst_origin"  # where a peer's file keeps the record of its origin
@@ -192,7 +192,7 @@ def _forward(
         "rest": rest,
         "top": {k: v for k, v in content.items() if k not in moved},
     }
-    kept = (*(f"{n} ({IGNORABLE.get(n, 'unknown tensor')})" for n in rest), *origin["top"])
+    kept = (*(f"{n} ({why_ignorable(n) or 'unknown tensor'})" for n in rest), *origin["top"])
     if target == "condinst":
         return {"model": state, "meta": {"origin": origin}}, kept
     return {"model": state, _ORIGIN: origin}, kept

@@ -61,17 +61,18 @@ def infer_head_size(count: int, features: int) -> HeadLayout:
     Raises:
         UserError: no size fits, or several do and none is the paper's.
     """
-    sizes = [
-        HeadLayout(features, coords, width, depth)
-        for coords, depth, width in product(
-            (_COORDS, 0), range(1, _SEARCH_DEPTHS + 1), range(1, _SEARCH_WIDTHS + 1)
-        )
-        if depth > 1 or width == PAPER_HEAD.width  # a single layer has no hidden width
-    ]
-    fitting = [size for size in sizes if size.num_params == count]
-    usual = [s for s in fitting if s.coords and (s.width, s.depth) == (8, 3)]
-    if len(fitting) == 1 or usual:
-        return (usual or fitting)[0]
+    for coords in (_COORDS, 0):  # Epiphqny always has them
+        sizes = [
+            HeadLayout(features, coords, width, depth)
+            for depth, width in product(range(1, _SEARCH_DEPTHS + 1), range(1, _SEARCH_WIDTHS + 1))
+            if depth > 1 or width == PAPER_HEAD.width  # a single layer has no hidden width
+        ]
+        fitting = [size for size in sizes if size.num_params == count]
+        usual = [s for s in fitting if (s.width, s.depth) == (PAPER_HEAD.width, PAPER_HEAD.depth)]
+        if len(fitting) == 1 or usual:
+            return (usual or fitting)[0]
+        if fitting:
+            break
     found = ", ".join(map(str, fitting)) or "none"
     raise UserError(
         f"cannot tell the mask head's size from {count} controller rows and {features} mask "

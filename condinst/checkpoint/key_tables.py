@@ -5,13 +5,14 @@ Read downwards: a tensor belongs to the first row that knows it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from condinst.checkpoint.backbone_tables import BACKBONES
-from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.checkpoint.rows import Controller, FlatTower, Mapped, Prefix, Row, StackedScales
+from condinst.modeling.mask_head.layout import HeadLayout
 
 _HEAD = "proposal_generator.fcos_head."
 _FCOS_PARTS = ("share_tower", "cls_tower", "bbox_tower", "cls_logits", "bbox_pred", "ctrness")
@@ -46,11 +47,22 @@ EPIPHQNY: tuple[Row, ...] = (
 
 TABLES: dict[str, tuple[Row, ...]] = {"adelaidet": ADELAIDET, "epiphqny": EPIPHQNY}
 
-# Tensors that hold no learnt value here, and why they may be left out.
-IGNORABLE: dict[str, str] = {
-    "mask_head.sizes_of_interest": "a constant of the recipe, read from the config here",
-    "mask_head._iter": "AdelaiDet's count of training steps, used by BoxInst's warm-up only",
-}
+# Names of tensors that hold nothing of use here, and why they may be left out.
+IGNORABLE: tuple[tuple[str, str], ...] = (
+    (r"mask_head\.sizes_of_interest", "a constant of the recipe, read from the config here"),
+    (r"mask_head\._iter", "AdelaiDet's count of training steps, for BoxInst's warm-up only"),
+    (r".*\blevel\d\.project\..*", "of an outer tree of DLA, which never uses it"),
+    (r".*\.num_batches_tracked", "a count of steps that this model's norm does not keep"),
+)
+
+
+def why_ignorable(name: str) -> str | None:
+    """Why a tensor may be left out if the model has no place for it, or None.
+
+    Args:
+        name: its name in the file.
+    """
+    return next((reason for pattern, reason in IGNORABLE if re.fullmatch(pattern, name)), None)
 
 
 def to_ours(state: Mapping[str, Tensor], kind: str, head: HeadLayout | None = None) -> Mapped:

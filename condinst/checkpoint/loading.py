@@ -14,13 +14,13 @@ from condinst.checkpoint.architecture import (
     check_architecture,
 )
 from condinst.checkpoint.backbone_tables import BOTTOM_UP
-from condinst.modeling.mask_head.layout import HeadLayout
-from condinst.checkpoint.key_tables import IGNORABLE, TABLES, to_ours
+from condinst.checkpoint.key_tables import TABLES, to_ours, why_ignorable
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import backbone_to_ours, recognise
 from condinst.checkpoint.report import LoadReport
 from condinst.checkpoint.rows import Mapped
 from condinst.checkpoint.zoo import resolve_weights
+from condinst.modeling.mask_head.layout import HeadLayout
 
 _STEP_COUNT = "num_batches_tracked"
 
@@ -128,22 +128,21 @@ def _match(
     notes: list[str],
 ) -> tuple[dict[str, Tensor], LoadReport]:
     fitting: dict[str, Tensor] = {}
-    ill_shaped, unexpected = [], []
+    ill_shaped, homeless = [], []
     for name, tensor in mapped.state.items():
         if name in wanted and wanted[name].shape == tensor.shape:
             fitting[name] = tensor
         elif name in wanted:
             ill_shaped.append((name, tuple(tensor.shape), tuple(wanted[name].shape)))
-        elif name.endswith(_STEP_COUNT):
-            reason = "a count of training steps that this model's norm does not keep"
-            ignored.extend((source, reason) for source in mapped.sources[name])
         else:
-            unexpected.extend(mapped.sources[name])
-    for name in mapped.rest:
-        if name in IGNORABLE:
-            ignored.append((name, IGNORABLE[name]))
-        else:
+            homeless.extend(mapped.sources[name])
+    unexpected = []
+    for name in [*homeless, *mapped.rest]:
+        reason = why_ignorable(name)
+        if reason is None:
             unexpected.append(name)
+        else:
+            ignored.append((name, reason))
     missing = [
         name for name in wanted if name not in mapped.state and not name.endswith(_STEP_COUNT)
     ]

@@ -38,12 +38,25 @@ class _Latin1Encode:
         return text.encode("latin1")
 
 
+class _FromBuffer:
+    """Stand-in for numpy's ``_frombuffer``, by which protocol 5 holds arrays."""
+
+    __slots__ = ()
+
+    def __call__(self, buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> Any:
+        if dtype.hasobject:
+            raise UserError("the pickle holds an array of objects, not of numbers")
+        return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
 _NUMPY_PARTS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _Latin1Encode(),
+    ("numpy.core.numeric", "_frombuffer"): _FromBuffer(),
+    ("numpy._core.numeric", "_frombuffer"): _FromBuffer(),
     **{(module, "_reconstruct"): multiarray._reconstruct for module in _NUMPY_PARTS},
     **{(module, "scalar"): multiarray.scalar for module in _NUMPY_PARTS},
 }
