@@ -53,14 +53,14 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepare:
-    """Annotations that cannot be used: `strict` stops at the first, `drop` lists and leaves it out."""
+    """Annotations that cannot be used: `strict` stops, `drop` lists and leaves them out."""
 
     policy: str = setting(choices=("strict", "drop"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The recipe, the weights to start from (null: as it says), detectron2 keys that override it."""
+    """The recipe, the weights to start from (null: as it says), keys that override it."""
 
     config: str = setting()
     weights: str | None = setting(None)
