@@ -1,0 +1,216 @@
+"""Detections to everything that is known about them: numbers, intervals, curves, tables."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from condinst import evaluation
+from condinst.errors import UserError
+from condinst.evaluation import CocoScores, ImageQuality, Interval
+from pipeline import runs
+
+Metrics = Mapping[str, Mapping[str, float | None]]
+DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
+TASKS = ("bbox", "segm")
+NEAR_ZERO = 1.0  # percent
+MEANINGS = {
+    "AP": "IoU 0.50 to 0.95",
+    "AP50": "IoU 0.50",
+    "AP75": "IoU 0.75",
+    "APs": "small, up to 32 x 32 pixels",
+    "APm": "medium",
+    "APl": "large, from 96 x 96 pixels",
+    "AR1": "recall, 1 detection",
+    "AR10": "recall, 10 detections",
+    "AR100": "recall, all detections",
+    "ARs": "recall, small",
+    "ARm": "recall, medium",
+    "ARl": "recall, large",
+}
+
+
+@dataclass(frozen=True)
+class ScoreCard:
+    """All that detections were measured to be.
+
+    Attributes:
+        annotations: Ground truth they were measured against.
+        detections: In COCO's result format.
+        scores: The numbers, whole and per class, and the curves.
+        intervals: Task to number to interval over images.
+        qualities: Task to images.
+        file_names: Image id to file name.
+        max_dets: Limit on detections an image and category.
+        remarks: What a reader must know, in plain sentences.
+    """
+
+    annotations: Path
+    detections: Sequence[Mapping[str, Any]]
+    scores: CocoScores
+    intervals: Mapping[str, Mapping[str, Interval | None]]
+    qualities: Mapping[str, Sequence[ImageQuality]]
+    file_names: Mapping[int, str]
+    max_dets: int
+    remarks: tuple[str, ...]
+
+
+def score(
+    annotations: Path,
+    detections: Sequence[Mapping[str, Any]],
+    *,
+    backend: str = "auto",
+    max_dets: int = 100,
+) -> ScoreCard:
+    """Measure detections.
+
+    Args:
+        annotations: COCO ground truth.
+        detections: in COCO's result format.
+        backend: evaluator.
+        max_dets: limit on detections an image and category.
+    """
+    truth = evaluation.load_ground_truth(annotations)
+    scores = evaluation.evaluate_coco(truth, detections, backend=backend, max_dets=max_dets)
+    draws = evaluation.image_draws(len(truth.images), DRAWS, SEED)
+    intervals, qualities = {}, {}
+    for task in TASKS:
+        matches = evaluation.match_detections(truth, detections, task=task, max_dets=max_dets)
+        samples = evaluation.sample(matches, draws)
+        intervals[task] = evaluation.confidence_intervals(samples, CONFIDENCE)
+        qualities[task] = evaluation.image_qualities(matches)
+    names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
+    remarks = _remarks(scores, len(detections))
+    return ScoreCard(
+        annotations, detections, scores, intervals, qualities, names, max_dets, remarks
+    )
+
+
+def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
+    """Write the files of an evaluation; the folder is replaced only when all are complete.
+
+    Args:
+        card: what was measured.
+        output: the folder.
+        about: what is known of weights and data, for ``evaluation.json``.
+
+    Raises:
+        UserError: the disk does not take it; a former folder stays.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
+            folder = Path(name)
+            _write(card, folder, about)
+            runs.publish({path.name: path for path in folder.iterdir()}, output)
+    except OSError as error:
+        raise UserError(f"{output} could not be written: {error}; is the disk full?") from error
+
+
+def show(card: ScoreCard, output: Path | None = None, console: Console | None = None) -> None:
+    """Print the twelve numbers of mask and box with their intervals."""
+    console = console or Console()
+    images = len(card.file_names)
+    table = Table(
+        title=f"COCO scores on {images:,} images, {len(card.detections):,} detections",
+        caption=f"percent, with {CONFIDENCE:.0%} intervals over images; "
+        f"{card.scores.evaluator} {card.scores.version}",
+    )
+    table.add_column("number", style="bold")
+    table.add_column("mask", justify="right", style="bold cyan")
+    table.add_column("interval", justify="right", style="dim")
+    table.add_column("box", justify="right", style="bold cyan")
+    table.add_column("interval", justify="right", style="dim")
+    table.add_column("what it measures", style="dim")
+    for name, meaning in MEANINGS.items():
+        cells = [name]
+        for task in ("segm", "bbox"):
+            value, interval = card.scores.metrics[task][name], card.intervals[task][name]
+            cells.append("-" if value is None else f"{value:.1f}")
+            cells.append("" if interval is None else f"{interval.low:.1f} to {interval.high:.1f}")
+        table.add_row(*cells, meaning, end_section=name in ("APl", "ARl"))
+    console.print(table)
+    for remark in card.remarks:
+        console.print(f"[yellow]Note:[/] {remark}")
+    if output is not None:
+        console.print(f"Written to {os.path.relpath(output)}")
+
+
+def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
+    if detections == 0:
+        return (
+            "the model detects nothing above evaluate.score_threshold: every number is zero. It "
+            "has not learned yet (train longer), or the threshold is too high.",
+        )
+    low = [
+        f"{word} AP is {value:.2f}, next to zero"
+        for task, word in (("segm", "mask"), ("bbox", "box"))
+        if (value := scores.metrics[task]["AP"]) is not None and value < NEAR_ZERO
+    ]
+    if not low:
+        return ()
+    return (f"{' and '.join(low)}: the model has hardly learned to find objects on this data.",)
+
+
+def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
+    intervals = {
+        task: {name: one and dataclasses.asdict(one) for name, one in found.items()}
+        for task, found in card.intervals.items()
+    }
+    content: dict[str, Any] = {
+        "metrics.json": card.scores.metrics,
+        "per_class.json": card.scores.per_class,
+        "per_image.json": _image_rows(card),
+        "evaluation.json": {
+            "evaluator": card.scores.evaluator,
+            "evaluator_version": card.scores.version,
+            "images": len(card.file_names),
+            "detections": len(card.detections),
+            "max_detections": card.max_dets,
+            "annotations": os.path.relpath(card.annotations),
+            "annotations_sha256": runs.file_hash(card.annotations),
+            **about,
+            "remarks": list(card.remarks),
+            "confidence": CONFIDENCE,
+            "draws": DRAWS,
+            "intervals": intervals,
+        },
+    }
+    for name, value in content.items():
+        (folder / name).write_text(json.dumps(value, indent=2) + "\n")
+    (folder / "detections.json").write_text(json.dumps(list(card.detections)))
+    with (folder / "pr_curves.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["task", "iou", "class", "recall", "precision"])
+        for curve in card.scores.curves:
+            for step, precision in enumerate(curve.precision):
+                recall = f"{step / 100:.2f}"
+                writer.writerow([curve.task, curve.iou, curve.category, recall, f"{precision:.6g}"])
+
+
+def _image_rows(card: ScoreCard) -> list[dict[str, Any]]:
+    """One row an image; `quality` is the AP of its masks (of its boxes where masks have none)."""
+    rows = []
+    for box, mask in zip(card.qualities["bbox"], card.qualities["segm"], strict=True):
+        rows.append(
+            {
+                "image_id": mask.image_id,
+                "file_name": card.file_names[mask.image_id],
+                "objects": mask.objects,
+                "detections": mask.detections,
+                "quality": mask.ap if mask.ap is not None else box.ap,
+                "segm": {"AP": mask.ap, "AP50": mask.ap50},
+                "bbox": {"AP": box.ap, "AP50": box.ap50},
+            }
+        )
+    return rows
