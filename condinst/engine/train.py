@@ -195,6 +195,8 @@ def _build_trainer(
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:
         (load_weights or _load_by_detectron2)(model, cfg.MODEL.WEIGHTS)
+    if torch.device(cfg.MODEL.DEVICE).type == "cpu":
+        model.to(memory_format=torch.channels_last)  # a tenth of the time of a step
     optimizer = build_optimizer(cfg, model)
     return Trainer(
         distribute(model, cfg),

@@ -174,6 +174,7 @@ class Trainer(TrainerBase):
             "iteration": self.iter if steps_done is None else steps_done,
             "seed": self.seed,
             "model": unwrap(self.model).state_dict(),
+            "unsaved_buffers": _unsaved_buffers(unwrap(self.model)),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.precision.state_dict(),
@@ -184,7 +185,10 @@ class Trainer(TrainerBase):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state` gave; hooks must be registered already."""
-        unwrap(self.model).load_state_dict(state["model"])
+        model = unwrap(self.model)
+        model.load_state_dict(state["model"])
+        for name, buffer in _unsaved_buffers(model).items():
+            buffer.copy_(state["unsaved_buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.precision.load_state_dict(state["precision"])
@@ -235,6 +239,12 @@ def memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _unsaved_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers that a state dict leaves out, such as moving means that need not outlive a run."""
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
 
 
 def _finite(value: float) -> bool:

@@ -26,15 +26,17 @@ class ToyDetector(nn.Module):
         self.drop = nn.Dropout(0.5)
         self.fail_at = cfg.TOY_FAIL_AT
         self.calls = 0
+        self.register_buffer("mean", torch.zeros(()), persistent=False)
 
     def forward(self, batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         images = torch.stack([one["image"] for one in batch]).float()
         maps = self.drop(self.norm(self.conv(images)))
         self.calls += 1
+        self.mean.lerp_(images.mean(), 0.1)
         scale = float("nan") if self.calls == self.fail_at else 1.0
         return {
             "loss_a": (maps.mean((1, 2, 3)) - images.mean((1, 2, 3)) * scale).square().mean(),
-            "loss_b": 0.1 * maps.abs().mean(),
+            "loss_b": 0.1 * (maps - self.mean).abs().mean(),
         }
 
 

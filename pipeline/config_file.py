@@ -1,0 +1,135 @@
+"""Training by a recipe file alone, as the public repositories do it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import HookBase
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+
+from condinst import engine
+from condinst.config import load_config
+from condinst.errors import UserError
+from pipeline import runs
+from pipeline.job import figures_of, load_cfg, load_weights
+
+
+def train_from_config_file(
+    config_file: str | Path,
+    num_gpus: int = 1,
+    eval_only: bool = False,
+    resume: bool = False,
+    opts: Sequence[str] = (),
+    *,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+    num_processes: int = 1,
+) -> None:
+    """Train or evaluate as the public repositories' ``tools/train_net.py`` does.
+
+    The data sets that the YAML names are used directly: detectron2 finds them in the folder that
+    DETECTRON2_DATASETS names. Weights, curve and checkpoints go to ``OUTPUT_DIR``.
+
+    Args:
+        config_file: a recipe of ours or of either public implementation.
+        num_gpus: on this machine; 0 trains on the CPU.
+        eval_only: evaluate ``MODEL.WEIGHTS`` (or the trained weights with ``resume``).
+        resume: go on from the last checkpoint in ``OUTPUT_DIR``.
+        opts: KEY VALUE pairs that win over the file.
+        num_machines: that run this same command.
+        machine_rank: number of this machine.
+        dist_url: where the processes meet.
+        num_processes: on the CPU, with ``num_gpus`` 0.
+
+    Raises:
+        UserError: what is asked for cannot be run.
+    """
+    engine.check_gpus(num_gpus)
+    cfg = load_config(str(config_file), list(opts))
+    if num_gpus == 0:
+        cfg.MODEL.DEVICE = "cpu"
+    if resume and eval_only:
+        cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model.pth")
+    cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR).resolve())
+    engine.launch(
+        _evaluate_config if eval_only else _train_config,
+        (cfg.dump(), resume),
+        num_gpus=num_gpus,
+        num_processes=num_processes,
+        num_machines=num_machines,
+        machine_rank=machine_rank,
+        dist_url=dist_url,
+    )
+
+
+def _train_config(text: str, resume: bool) -> None:
+    cfg = load_cfg(text)
+    output = Path(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "config.yaml").write_text(text)
+    hooks: list[HookBase] = []
+    if cfg.TEST.EVAL_PERIOD > 0 and cfg.DATASETS.TEST:
+        name, annotations = _test_set(cfg)
+        hooks.append(
+            engine.EvaluationHook(
+                cfg.TEST.EVAL_PERIOD, lambda model: figures_of(model, cfg, name, annotations)[0]
+            )
+        )
+    engine.train(cfg, hooks=hooks, resume=resume, load_weights=load_weights)
+    if cfg.DATASETS.TEST:
+        cfg.MODEL.WEIGHTS = str(output / "model.pth")
+        _evaluate_config(cfg.dump(), resume)
+
+
+def _evaluate_config(text: str, resume: bool) -> None:
+    """Measure the weights on the first data set of DATASETS.TEST; the first process does it."""
+    cfg = load_cfg(text)
+    if comm.is_main_process():
+        if not cfg.MODEL.WEIGHTS:
+            raise UserError(
+                "MODEL.WEIGHTS is empty: name the weights to evaluate, or add --resume to take "
+                "those in OUTPUT_DIR"
+            )
+        name, annotations = _test_set(cfg)
+        model = build_model(cfg)
+        load_weights(model, cfg.MODEL.WEIGHTS)
+        figures, detections = figures_of(model, cfg, name, annotations)
+        folder = Path(cfg.OUTPUT_DIR) / "inference"
+        runs.write_json(folder / "coco_instances_results.json", detections)
+        runs.write_json(folder / "metrics.json", figures)
+        sys.stdout.write(_table(figures) + f"\nDetections and figures: {folder}\n")
+    comm.synchronize()
+
+
+def _test_set(cfg: CfgNode) -> tuple[str, Path]:
+    """The data set to evaluate on, and its annotations."""
+    if len(cfg.DATASETS.TEST) != 1:
+        raise UserError(f"DATASETS.TEST = {cfg.DATASETS.TEST}: name one data set to evaluate on")
+    name = cfg.DATASETS.TEST[0]
+    if name not in DatasetCatalog:
+        raise UserError(f"DATASETS.TEST = {name}: is not a registered data set")
+    annotations = Path(MetadataCatalog.get(name).json_file)
+    if not annotations.is_file():
+        raise UserError(
+            f"DATASETS.TEST = {name}: {annotations} is missing; set DETECTRON2_DATASETS to the "
+            "folder that holds coco/annotations and coco/val2017"
+        )
+    return name, annotations
+
+
+def _table(figures: dict[str, float | None]) -> str:
+    tasks = list(dict.fromkeys(key.split("/")[0] for key in figures))
+    names = list(dict.fromkeys(key.split("/")[1] for key in figures))
+    lines = ["      " + "".join(f"{name:>7}" for name in names)]
+    for task in tasks:
+        values = [figures.get(f"{task}/{name}") for name in names]
+        cells = "".join(f"{'-':>7}" if v is None else f"{v:7.1f}" for v in values)
+        lines.append(f"{task:6}{cells}")
+    return "\n".join(lines)

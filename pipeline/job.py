@@ -1,0 +1,134 @@
+"""One training, as each of its processes runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import nn
+
+from condinst import engine
+from condinst.config import get_cfg
+from condinst.engine.trainer import RowHook
+from pipeline import tracking
+from pipeline.params import Params
+from pipeline.recipe import VAL_NAME, PreparedData
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training as plain values, so that any process on any machine can be handed it.
+
+    Attributes:
+        config: the resolved config as YAML, its ``OUTPUT_DIR`` absolute.
+        data: folder of the prepared data.
+        eval_period: steps between evaluations on the way; 0: none.
+        params: for those evaluations.
+        address: the MLflow run to log to, if any.
+    """
+
+    config: str
+    data: Path
+    eval_period: int = 0
+    params: Params | None = None
+    address: tracking.Address | None = None
+
+
+def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
+    """Run a training in this process, one of as many as were started.
+
+    Args:
+        job: the same in every process.
+        hooks: further ones.
+    """
+    data = PreparedData.load(job.data)
+    data.register()
+    cfg = load_cfg(job.config)
+    own: list[HookBase] = [*hooks]
+    if job.eval_period and job.params is not None:
+        own.append(_evaluation_hook(cfg, job))
+    if job.address is not None and comm.is_main_process():
+        own.append(MlflowHook(job.address))
+    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights)
+
+
+def load_cfg(text: str) -> CfgNode:
+    """A config from the YAML that its ``dump`` gave."""
+    cfg = get_cfg()
+    cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
+    return cfg
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Put weights of any source that we know into the model."""
+    from condinst import checkpoint
+
+    checkpoint.load_weights(model, path)
+
+
+def _evaluation_hook(cfg: CfgNode, job: Job) -> HookBase:
+    params = job.params
+    assert params is not None
+    annotations = job.data / "val" / "annotations.json"
+    backend, limit = params.evaluate.backend, params.evaluate.max_detections
+
+    def figures(model: nn.Module) -> dict[str, float | None]:
+        return figures_of(model, cfg, VAL_NAME, annotations, backend=backend, max_dets=limit)[0]
+
+    return engine.EvaluationHook(job.eval_period, figures)
+
+
+def figures_of(
+    model: nn.Module,
+    cfg: CfgNode,
+    dataset: str,
+    annotations: Path,
+    *,
+    backend: str = "auto",
+    max_dets: int = 100,
+) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
+    """A model's figures on a registered data set, as ``segm/AP`` and so on, and its detections."""
+    from condinst.evaluation import evaluate_coco
+    from condinst.evaluation.prediction import predict_dataset
+
+    detections = predict_dataset(model, dataset, cfg, progress=False)
+    tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    scores = evaluate_coco(annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets)
+    return tracking.figures_by_name(scores.metrics), detections
+
+
+class MlflowHook(RowHook):
+    """Sends rows of figures to an MLflow run, several at a time.
+
+    What the store does not take is kept and sent with the next rows; the curve is on disk anyhow.
+
+    Args:
+        address: of the run.
+        rows_a_request: how many rows to gather.
+    """
+
+    def __init__(self, address: tracking.Address, rows_a_request: int = 5) -> None:
+        self.address = address
+        self.rows_a_request = rows_a_request
+        self._rows: list[dict[str, float]] = []
+        self._run: tracking.Run | None = None
+
+    def on_row(self, row: dict[str, float]) -> None:
+        """Keep the row; send when there are enough."""
+        self._rows.append(dict(row))
+        if len(self._rows) % self.rows_a_request == 0:
+            self._send()
+
+    def after_train(self) -> None:
+        """Send the rest."""
+        self._send()
+
+    def _send(self) -> None:
+        self._run = self._run or tracking.Run(self.address)
+        if self._rows and self._run.log_rows(self._rows):
+            self._rows = []

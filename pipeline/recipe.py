@@ -1,0 +1,148 @@
+"""From params.yaml to the config that detectron2 trains and evaluates by."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+
+from condinst.config import get_cfg, load_config
+from condinst.errors import UserError
+from pipeline.params import Params
+
+PREPARED = Path("data/prepared")
+TRAIN_NAME = "condinst_train"
+VAL_NAME = "condinst_val"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedData:
+    """What the stage ``prepare`` left.
+
+    Attributes:
+        root: its folder, with one folder a split.
+        name: the data set's own name.
+        hash: identifies its content.
+        classes: names in order of the contiguous class index.
+    """
+
+    root: Path
+    name: str
+    hash: str
+    classes: tuple[str, ...]
+
+    @classmethod
+    def load(cls, root: Path = PREPARED) -> PreparedData:
+        """Read ``dataset.json``.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        path = Path(root) / "dataset.json"
+        try:
+            values = json.loads(path.read_text())
+            names = tuple(category["name"] for category in values["categories"])
+            return cls(Path(root).resolve(), values["name"], values["hash"], names)
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing; run `python cli.py prepare` first") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged; run `python cli.py prepare` again") from error
+
+    def register(self) -> None:
+        """Make both splits known to detectron2 as ``condinst_train`` and ``condinst_val``."""
+        from condinst.data import register_index
+
+        register_index(TRAIN_NAME, self.root / "train")
+        register_index(VAL_NAME, self.root / "val")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A resolved config, and what was decided on the way that the user did not write."""
+
+    cfg: CfgNode
+    notes: tuple[str, ...]
+
+
+def resolve(params: Params, data: PreparedData) -> Recipe:
+    """Put params.yaml and the data set's classes onto the model recipe.
+
+    Null values in ``train`` leave the recipe's. When the images a step differ from the recipe's,
+    learning rate, warm-up and steps follow by the linear rule unless params fix them.
+
+    Raises:
+        UserError: the recipe is missing, a key is unknown, or what is asked for cannot be run here.
+    """
+    overrides = [text for item in params.model.overrides.items() for text in map(str, item)]
+    cfg = load_config(params.model.config, overrides)
+    notes = _set_schedule(cfg, params)
+    train = params.train
+    cfg.MODEL.FCOS.NUM_CLASSES = len(data.classes)
+    cfg.MODEL.DEVICE = "cuda" if train.num_gpus and torch.cuda.is_available() else "cpu"
+    cfg.SEED = train.seed
+    if params.model.weights is not None:
+        cfg.MODEL.WEIGHTS = params.model.weights
+    if train.checkpoint_period is not None:
+        cfg.SOLVER.CHECKPOINT_PERIOD = train.checkpoint_period
+    _set_clipping(cfg, train.clip_gradients)
+    cfg.SOLVER.AMP.ENABLED = train.amp != "none"
+    cfg.SOLVER.AMP.DTYPE = {"bf16": "bfloat16", "fp16": "float16"}.get(train.amp, "auto")
+    cfg.DATALOADER.NUM_WORKERS = train.workers
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN_NAME,), (VAL_NAME,)
+    return Recipe(cfg, tuple(notes))
+
+
+def _set_schedule(cfg: CfgNode, params: Params) -> list[str]:
+    """Steps, learning rate, warm-up; drops keep their place relative to the steps."""
+    solver, train, notes = cfg.SOLVER, params.train, []
+    factor = 1.0
+    if train.images_per_step is not None and train.images_per_step != solver.IMS_PER_BATCH:
+        factor = train.images_per_step / solver.IMS_PER_BATCH
+        notes.append(
+            f"{train.images_per_step} images a step instead of {solver.IMS_PER_BATCH}: "
+            "what train leaves null of learning rate, warm-up and steps follows by the linear rule"
+        )
+        solver.IMS_PER_BATCH = train.images_per_step
+    before = solver.MAX_ITER
+    steps = train.steps if train.steps is not None else max(1, round(before / factor))
+    solver.STEPS = tuple(round(step * steps / before) for step in solver.STEPS if step < before)
+    solver.MAX_ITER = steps
+    lr = train.lr if train.lr is not None else solver.BASE_LR * factor
+    solver.BASE_LR_END *= lr / solver.BASE_LR
+    solver.BASE_LR = lr
+    warmup = (
+        train.warmup_steps
+        if train.warmup_steps is not None
+        else round(solver.WARMUP_ITERS / factor)
+    )
+    solver.WARMUP_ITERS = min(warmup, steps)
+    if warmup > steps:
+        notes.append(f"warm-up of {warmup} steps cut to all {steps} steps")
+    return notes
+
+
+def _set_clipping(cfg: CfgNode, limit: float | None) -> None:
+    if limit is None:
+        return
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    clip.ENABLED = limit > 0
+    clip.CLIP_TYPE, clip.NORM_TYPE = "full_model", 2.0
+    clip.CLIP_VALUE = float(limit)
+
+
+def load_resolved(path: Path) -> CfgNode:
+    """The ``config.yaml`` that a training left, for this machine's device.
+
+    Raises:
+        UserError: the file is missing.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path} is missing; run `python cli.py train` first")
+    cfg = get_cfg()
+    cfg.merge_from_file(str(path))
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    return cfg

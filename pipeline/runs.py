@@ -1,0 +1,169 @@
+"""Runs and where they live: ``.runs/<hash>``, outside DVC's outputs.
+
+The hash covers all that decides the weights: resolved config, data, the code that trains and the
+libraries under it. The same hash goes on or is used again; anything else starts afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from condinst.errors import UserError
+
+RUNS = Path(".runs")
+_CODE = ("errors.py", "config.py", "layers", "data", "modeling", "engine")
+_LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
+# These decide where and how fast, not what; evaluation has its own stage.
+_WITHOUT_EFFECT = (
+    "OUTPUT_DIR",
+    "VERSION",
+    "VIS_PERIOD",
+    "TEST",
+    "DATASETS.TEST",
+    "DATALOADER.NUM_WORKERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+)
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_hash() -> str:
+    """Identifies the code that training runs through, ours and the libraries' versions."""
+    root = Path(__file__).resolve().parent.parent / "condinst"
+    files = [
+        path
+        for name in _CODE
+        for path in ([root / name] if name.endswith(".py") else sorted((root / name).rglob("*.py")))
+        if path.exists()
+    ]
+    sources = {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+    return _digest([sources, {name: metadata.version(name) for name in _LIBRARIES}])
+
+
+def run_hash(cfg: CfgNode, data_hash: str, *, processes: int = 1, eval_period: int = 0) -> str:
+    """Identifies a training: equal hashes give equal weights on a CPU.
+
+    Args:
+        cfg: the resolved config.
+        data_hash: of the prepared data.
+        processes: they share a step's images, so batch statistics depend on their number.
+        eval_period: steps between evaluations on the way; they choose the best weights.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(_as_dict(cfg)))
+    for key in _WITHOUT_EFFECT:
+        *parents, name = key.split(".")
+        node = plain
+        for parent in parents:
+            node = node[parent]
+        node.pop(name, None)
+    weights = plain["MODEL"]["WEIGHTS"]
+    if weights and Path(weights).is_file():
+        plain["MODEL"]["WEIGHTS"] = file_hash(Path(weights))
+    return _digest([plain, data_hash, code_hash(), processes, eval_period])
+
+
+def _as_dict(cfg: CfgNode) -> dict[str, Any]:
+    return {key: _as_dict(v) if isinstance(v, CfgNode) else v for key, v in cfg.items()}
+
+
+def file_hash(path: Path) -> str:
+    """The file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine out of a run's folder.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder} is in use by another process that trains the same thing; wait for it or "
+                "stop it"
+            ) from error
+        yield
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """A JSON file that another stage leaves.
+
+    Raises:
+        UserError: it is missing or damaged; names the stage to run.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run `python cli.py {made_by}` first") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); run `python cli.py {made_by}`") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
+    """Write a file that is either whole or as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    partial.replace(path)
+
+
+def publish(files: Mapping[str, Path], output: Path) -> None:
+    """Make the files the whole content of an output folder, in one step.
+
+    Args:
+        files: name in the folder -> source file or folder, copied (linked where it lies on the
+            same disk, since weights are large and nobody writes into a finished run).
+        output: replaced.
+
+    Raises:
+        UserError: the disk does not take it; the former folder stays.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    fresh = output.with_name(f".{output.name}.{os.getpid()}.new")
+    former = output.with_name(f".{output.name}.{os.getpid()}.old")
+    try:
+        fresh.mkdir()
+        for name, source in files.items():
+            _copy(source, fresh / name)
+        if output.exists():
+            output.rename(former)
+        fresh.rename(output)
+    except OSError as error:
+        if former.exists() and not output.exists():
+            former.rename(output)
+        raise UserError(f"{output} could not be written: {error}; is the disk full?") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
