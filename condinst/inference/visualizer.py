@@ -79,6 +79,7 @@ def draw_instances(
     colors: Callable[[int], Color] | None = None,
     canvas_side: int = 800,
     opacity: float = 0.42,
+    weight: float = 1.0,
     boxes: bool = False,
     labels: bool = True,
 ) -> np.ndarray:
@@ -95,6 +96,7 @@ def draw_instances(
         colors: Class index to colour; `class_color` by default.
         canvas_side: Least length of the longer side of what is returned; 0 keeps the size.
         opacity: Of the fill.
+        weight: Of lines and letters; more than 1 for a picture that will be shown small.
         boxes: Whether boxes are drawn too; they always are where there are no masks.
         labels: Whether classes and scores are written.
 
@@ -111,7 +113,7 @@ def draw_instances(
         raise ValueError(f"masks of {shapes.masks.shape[1:]} on a picture of {image.shape[:2]}")
     scale = max(1.0, canvas_side / max(image.shape[:2]))
     canvas = _enlarge(image, scale)
-    painter = _Painter(canvas, scale, shapes, colors or class_color, opacity)
+    painter = _Painter(canvas, scale, shapes, colors or class_color, opacity, weight)
     for index in painter.largest_first():
         painter.draw(index, with_box=boxes or shapes.masks is None)
     if labels:
@@ -136,6 +138,7 @@ class _Painter:
         shapes: Shapes,
         colors: Callable[[int], Color],
         opacity: float,
+        weight: float,
     ) -> None:
         self.canvas = canvas
         self.scale = scale
@@ -144,8 +147,8 @@ class _Painter:
         self.opacity = opacity
         self.size = canvas.shape[1], canvas.shape[0]
         longer = max(self.size)
-        self.line = max(1, round(longer / 430))
-        self.letters = int(np.clip(round(longer / 50), 11, 30))
+        self.line = max(2, round(longer / 430 * weight))
+        self.letters = int(np.clip(round(longer / 50 * weight), 11, 40))
         self.outlines: dict[int, _Outline] = {}
 
     def largest_first(self) -> list[int]:
@@ -196,7 +199,7 @@ class _Painter:
         moved = [(c.reshape(-1, 2) - offset).astype(np.int32) for c in contours]
         dark = np.zeros(patch.shape[:2], np.uint8)
         cv2.polylines(dark, moved, True, 255, self.line + 2, cv2.LINE_AA, shift)
-        cover = (dark * (0.35 / 255))[..., None]
+        cover = (dark * (0.4 / 255))[..., None]
         patch[:] = np.rint(patch * (1 - cover))
         patch[:] = cv2.polylines(
             np.ascontiguousarray(patch), moved, True, tuple(color), self.line, cv2.LINE_AA, shift
@@ -219,7 +222,7 @@ class _Painter:
         score = "" if self.shapes.scores is None else f"{self.shapes.scores[index]:.2f}"
         box, anchor = self._position(index)
         extent = min(box.right - box.left, box.bottom - box.top)
-        smaller = max(10, round(self.letters * 0.8))
+        smaller = max(10, round(self.letters * 0.82))
         sizes = [smaller] if extent < 3 * self.letters else [self.letters, smaller]
         choices = [(name, score, size) for size in sizes] + [
             (name, "", smaller),

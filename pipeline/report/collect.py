@@ -1,0 +1,157 @@
+"""Reads what the stages left; what is not there is named, with the command that makes it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the stages' folders lie."""
+
+    root: Path = Path()
+
+    @property
+    def raw(self) -> Path:
+        """The stage `acquire`."""
+        return self.root / "data/raw"
+
+    @property
+    def prepared(self) -> Path:
+        """The stage `prepare`."""
+        return self.root / "data/prepared"
+
+    def output(self, stage: str) -> Path:
+        """Any later stage."""
+        return self.root / "outputs" / stage
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that the report does without.
+
+    Attributes:
+        what: It would show.
+        command: That makes it.
+        reason: Why it is not there.
+    """
+
+    what: str
+    command: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """One ablation study as its stage left it, and its comparison where there is one."""
+
+    name: str
+    results: Record
+    comparison: Record | None
+
+
+@dataclass
+class Findings:
+    """Everything that the report is made of; empty where a stage has not run."""
+
+    layout: Layout
+    dataset: Record = field(default_factory=dict)
+    manifest: Record = field(default_factory=dict)
+    run: Record = field(default_factory=dict)
+    environment: Record = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    metrics: Record = field(default_factory=dict)
+    per_class: Record = field(default_factory=dict)
+    evaluation: Record = field(default_factory=dict)
+    pr_curves: list[dict[str, str]] = field(default_factory=list)
+    per_image: Any = None
+    detections: list[Record] = field(default_factory=list)
+    studies: list[Study] = field(default_factory=list)
+    comparison: Record = field(default_factory=dict)
+    sweep: Record = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
+
+    def lacks(self, command: str) -> Missing | None:
+        """The missing part that a command makes, if any."""
+        return next((part for part in self.missing if part.command == command), None)
+
+
+def collect(studies: list[str], root: Path = Path()) -> Findings:
+    """Reads all folders.
+
+    Args:
+        studies: Names of the ablation studies that params.yaml has.
+        root: Of the project.
+    """
+    layout = Layout(root)
+    found = Findings(layout)
+    reader = _Reader(found)
+    prepared, train, evaluate = layout.prepared, layout.output("train"), layout.output("evaluate")
+    found.manifest = reader.json(layout.raw / "manifest.json", "the origin of the data", "acquire")
+    found.dataset = reader.json(prepared / "dataset.json", "the dataset", "prepare")
+    found.run = reader.json(train / "run.json", "the training", "train")
+    found.environment = reader.json(train / "environment.json", "the environment", "train")
+    found.curve = _numbers(reader.csv(train / "curve.csv", "loss curves", "train"))
+    found.metrics = reader.json(evaluate / "metrics.json", "the COCO numbers", "evaluate")
+    found.per_class = reader.json(evaluate / "per_class.json", "AP per class", "evaluate")
+    found.evaluation = reader.json(evaluate / "evaluation.json", "the evaluator", "evaluate")
+    found.pr_curves = reader.csv(evaluate / "pr_curves.csv", "precision and recall", "evaluate")
+    found.per_image = reader.json(evaluate / "per_image.json", "quality per image", "evaluate")
+    found.detections = reader.json(evaluate / "detections.json", "predictions", "evaluate") or []
+    comparison = layout.output("compare") / "comparison.json"
+    found.comparison = reader.json(comparison, "differences between variants", "compare")
+    for name in studies:
+        path = layout.output("ablate") / name / "results.json"
+        results = reader.json(path, f"the study {name}", f"ablate {name}")
+        if results:
+            found.studies.append(Study(name, results, comparison_of(found.comparison, name)))
+    sweep = layout.output("sweep") / "results.json"
+    if sweep.exists():  # a sweep is asked for, never missed
+        found.sweep = reader.json(sweep, "the sweep", "sweep")
+    return found
+
+
+def comparison_of(comparison: Record, study: str) -> Record | None:
+    """The part of comparison.json that belongs to a study."""
+    return (comparison.get("studies") or {}).get(study)
+
+
+def _numbers(rows: list[dict[str, str]]) -> list[dict[str, float]]:
+    return [{key: float(value) for key, value in row.items() if value} for row in rows]
+
+
+class _Reader:
+    """Reads files and notes each stage that left none, once."""
+
+    def __init__(self, found: Findings) -> None:
+        self.missing = found.missing
+
+    def json(self, path: Path, what: str, stage: str) -> Any:  # noqa: ANN401 - any JSON
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            self._note(what, stage, f"{path} is not there")
+        except (OSError, ValueError) as error:
+            self._note(what, stage, f"{path} cannot be read: {error}")
+        return {}
+
+    def csv(self, path: Path, what: str, stage: str) -> list[dict[str, str]]:
+        try:
+            with path.open(newline="") as file:
+                return list(csv.DictReader(file))
+        except FileNotFoundError:
+            self._note(what, stage, f"{path} is not there")
+        except (OSError, ValueError, csv.Error) as error:
+            self._note(what, stage, f"{path} cannot be read: {error}")
+        return []
+
+    def _note(self, what: str, stage: str, reason: str) -> None:
+        command = f"python cli.py {stage}"
+        if not any(part.command == command for part in self.missing):
+            self.missing.append(Missing(what, command, reason))

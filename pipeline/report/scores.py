@@ -1,0 +1,136 @@
+"""The twelve numbers, the classes and the precision-recall curves, as the page shows them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from pipeline.report.charts import Series, line_chart
+from pipeline.report.collect import Findings, Record
+
+MEANINGS = {
+    "AP": "average precision, mean of IoU 0.50 to 0.95",
+    "AP50": "at IoU 0.50: found, roughly outlined",
+    "AP75": "at IoU 0.75: found, well outlined",
+    "APs": "small objects, below 32 x 32 pixels",
+    "APm": "medium objects",
+    "APl": "large objects, above 96 x 96 pixels",
+    "AR1": "average recall with 1 detection an image",
+    "AR10": "average recall with 10",
+    "AR100": "average recall with 100",
+    "ARs": "recall of small objects",
+    "ARm": "recall of medium objects",
+    "ARl": "recall of large objects",
+}
+TASKS = {"segm": "mask", "bbox": "box"}
+_CURVE_NAMES = {"0.50": "IoU 0.50", "0.75": "IoU 0.75", "0.50:0.95": "mean of IoU 0.50 to 0.95"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number in percent and the interval it may lie in, where known."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One of the twelve numbers for both tasks."""
+
+    name: str
+    meaning: str
+    mask: Score
+    box: Score
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class and how well it is found."""
+
+    name: str
+    objects: int | None
+    mask: float | None
+    mask50: float | None
+    box: float | None
+
+
+def score(found: Findings, task: str, name: str) -> Score:
+    """A number with its interval."""
+    value = (found.metrics.get(task) or {}).get(name)
+    interval = ((found.evaluation.get("intervals") or {}).get(task) or {}).get(name)
+    if value is None or not interval:
+        return Score(value)
+    return Score(value, interval["low"], interval["high"])
+
+
+def score_rows(found: Findings) -> list[ScoreRow]:
+    """The twelve numbers; none where nothing was evaluated."""
+    if not found.metrics:
+        return []
+    return [
+        ScoreRow(name, meaning, score(found, "segm", name), score(found, "bbox", name))
+        for name, meaning in MEANINGS.items()
+    ]
+
+
+def class_rows(found: Findings) -> list[ClassRow]:
+    """All classes, the best masks first, those without objects last."""
+    mask, box = (found.per_class.get(task) or {} for task in ("segm", "bbox"))
+    objects = objects_per_class(found, "val")
+    rows = [
+        ClassRow(
+            name,
+            objects.get(name),
+            (mask.get(name) or {}).get("AP"),
+            (mask.get(name) or {}).get("AP50"),
+            (box.get(name) or {}).get("AP"),
+        )
+        for name in dict.fromkeys([*mask, *box])
+    ]
+    return sorted(rows, key=lambda row: (row.mask is None, -(row.mask or 0), row.name))
+
+
+def objects_per_class(found: Findings, split: str) -> dict[str, int]:
+    """Objects of each class in a split, where `prepare` counted them."""
+    entry: Record = (found.dataset.get("splits") or {}).get(split) or {}
+    counts = entry.get("per_category") or entry.get("categories") or {}
+    if isinstance(counts, list):
+        return {row["name"]: int(row.get("instances", row.get("count", 0))) for row in counts}
+    return {
+        name: int(value["instances"] if isinstance(value, dict) else value)
+        for name, value in counts.items()
+    }
+
+
+def pr_charts(found: Findings) -> list[tuple[str, Markup]]:
+    """For masks and boxes, precision over recall, mean over the classes."""
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for row in found.pr_curves:
+        category = row.get("class") or row.get("category") or "all"
+        if category == "all" and row.get("precision"):
+            point = float(row["recall"]), float(row["precision"])
+            lines[row["task"], row["iou"]].append(point)
+    charts = []
+    for task, word in TASKS.items():
+        series = [
+            Series(_CURVE_NAMES.get(iou, f"IoU {iou}"), points, tone)
+            for tone, (iou, points) in enumerate(
+                ((iou, points) for (of, iou), points in lines.items() if of == task), start=1
+            )
+        ]
+        chart = line_chart(
+            series,
+            x_label="recall",
+            y_label="precision",
+            x_range=(0, 1),
+            y_range=(0, 1),
+            height=330,
+            width=480,
+        )
+        if chart:
+            charts.append((word, chart))
+    return charts

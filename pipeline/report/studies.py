@@ -1,0 +1,259 @@
+"""Ablation studies and sweeps as the page shows them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.report.charts import Interval, Series, interval_chart, line_chart
+from pipeline.report.collect import Findings, Record, Study
+from pipeline.report.words import duration, several, signed, signed_span, span
+
+SHOWN = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP")
+MAIN = "segm/AP"
+_TONES = {"better": "good", "worse": "bad"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant's difference from the baseline in one number.
+
+    Attributes:
+        difference: In points of percent.
+        low: Lower end of its interval.
+        high: Upper end.
+        word: `better`, `worse` or `not told apart`.
+        sentence: The verdict in words.
+    """
+
+    difference: float
+    low: float
+    high: float
+    word: str
+    sentence: str
+
+    @property
+    def tone(self) -> str:
+        """Of its tag: good, bad or neutral."""
+        return _TONES.get(self.word, "neutral")
+
+    @property
+    def text(self) -> str:
+        """The difference with its sign."""
+        return signed(self.difference)
+
+    @property
+    def range(self) -> str:
+        """Its interval."""
+        return signed_span(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a study's table; numbers are means over the seeds.
+
+    Attributes:
+        name: Of the variant.
+        changes: What it changes, in words.
+        baseline: Whether the others are compared with it.
+        numbers: `SHOWN` to percent.
+        spread: Range of the main number over the seeds in words, empty for one seed.
+        time: Mean training time in words.
+        comparison: With the baseline in the main number, where there is one.
+    """
+
+    name: str
+    changes: str
+    baseline: bool
+    numbers: Mapping[str, float | None]
+    spread: str
+    time: str
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study ready to be shown."""
+
+    name: str
+    title: str
+    question: str
+    budget: str
+    baseline: str
+    answer: str
+    variants: list[Variant]
+    chart: Markup
+    curves: Markup
+
+
+def study_views(found: Findings) -> list[StudyView]:
+    """All studies that have results."""
+    return [_view(study, found.comparison.get("confidence", 0.95)) for study in found.studies]
+
+
+def _view(study: Study, confidence: float) -> StudyView:
+    results, runs = study.results, study.results["runs"]
+    baseline = results["baseline"]
+    changes = results.get("variants") or {}
+    comparisons = _comparisons(study.comparison)
+    names = list(dict.fromkeys(run["variant"] for run in runs))
+    variants = [
+        _variant(
+            name,
+            [run for run in runs if run["variant"] == name],
+            changes.get(name) or {},
+            name == baseline,
+            comparisons.get(name),
+        )
+        for name in names
+    ]
+    rows = [
+        Interval(v.name, c.difference, c.low, c.high, c.tone, c.word)
+        for v in variants
+        if (c := v.comparison)
+    ]
+    label = f"mask AP minus {baseline}'s, points, {confidence:.0%} interval"
+    return StudyView(
+        name=study.name,
+        title=study.name.replace("_", " ").capitalize(),
+        question=results.get("question") or "",
+        budget=_budget(results, runs),
+        baseline=baseline,
+        answer=_answer(variants, baseline),
+        variants=variants,
+        chart=interval_chart(rows, x_label=label, zero=f"as {baseline}"),
+        curves=_curves(results, names),
+    )
+
+
+def _variant(
+    name: str, runs: list[Record], changes: Record, baseline: bool, comparison: Comparison | None
+) -> Variant:
+    numbers = {
+        key: statistics.fmean(values) if (values := _values(runs, key)) else None for key in SHOWN
+    }
+    main = _values(runs, MAIN)
+    times = [run["seconds"] for run in runs if run.get("seconds")]
+    return Variant(
+        name=name,
+        changes=", ".join(f"{key.rpartition('.')[2]} = {value}" for key, value in changes.items()),
+        baseline=baseline,
+        numbers=numbers,
+        spread=span(min(main), max(main)) if len(main) > 1 else "",
+        time=duration(statistics.fmean(times)) if times else "",
+        comparison=comparison,
+    )
+
+
+def _values(runs: list[Record], key: str) -> list[float]:
+    task, _, name = key.partition("/")
+    found = [((run.get("metrics") or {}).get(task) or {}).get(name) for run in runs]
+    return [value for value in found if value is not None]
+
+
+def _comparisons(comparison: Record | None) -> dict[str, Comparison]:
+    """Variant to its difference in the main number."""
+    found = {}
+    for name, entry in ((comparison or {}).get("variants") or {}).items():
+        row = (entry.get("segm") or {}).get("AP")
+        if row:
+            verdict: Any = row["verdict"]
+            found[name] = Comparison(
+                row["difference"], row["low"], row["high"], verdict["word"], verdict["sentence"]
+            )
+    return found
+
+
+def _budget(results: Record, runs: list[Record]) -> str:
+    seeds = {run["seed"] for run in runs}
+    parts = [f"{several(len(seeds), 'seed')} a variant"]
+    if results.get("steps"):
+        parts.insert(0, f"{results['steps']:,} steps a training")
+    return ", ".join(parts)
+
+
+def _answer(variants: list[Variant], baseline: str) -> str:
+    """The study's outcome in plain words."""
+    judged = [(v.name, c) for v in variants if (c := v.comparison)]
+    if not judged:
+        return "The variants have not been compared yet: python cli.py compare."
+    sentences = []
+    for word, verb in (("better", "better masks than"), ("worse", "worse masks than")):
+        named = [(name, c.text) for name, c in judged if c.word == word]
+        if named:
+            gives = "gives" if len(named) == 1 else "give"
+            sentences.append(f"{_list(named)} {gives} {verb} {baseline}.")
+    named = [(name, c.text) for name, c in judged if c.word not in _TONES]
+    if named:
+        sentences.append(f"{_list(named)} cannot be told apart from {baseline} on these images.")
+    return " ".join(sentences)
+
+
+def _list(named: list[tuple[str, str]]) -> str:
+    """`a (+1.0 points of mask AP), b (+2.0) and c (+3.0)`."""
+    words = [
+        f"{name} ({text} points of mask AP)" if index == 0 else f"{name} ({text})"
+        for index, (name, text) in enumerate(named)
+    ]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def _curves(results: Record, names: list[str]) -> Markup:
+    """Mask loss over the steps where the study kept its curves."""
+    curves = results.get("curves") or {}
+    lines = [
+        Series(name, curves[name], tone)
+        for tone, name in enumerate(names, start=1)
+        if name in curves
+    ]
+    return line_chart(lines, x_label="step", y_label="mask loss", height=260)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of the sweep's table."""
+
+    number: int
+    settings: str
+    value: float | None
+    state: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """A sweep ready to be shown."""
+
+    metric: str
+    trials: list[Trial]
+    note: str
+
+
+def sweep_view(found: Findings) -> SweepView | None:
+    """The sweep, the best trial first; None where there was none."""
+    if not found.sweep:
+        return None
+    metric = found.sweep.get("metric", MAIN)
+    rows = list(found.sweep.get("trials") or [])
+    values = [row.get("value") for row in rows if row.get("value") is not None]
+    trials = [
+        Trial(
+            int(row.get("number", index)),
+            ", ".join(f"{key} = {_short(v)}" for key, v in (row.get("params") or {}).items()),
+            row.get("value"),
+            str(row.get("state", "")),
+            bool(values) and row.get("value") == max(values),
+        )
+        for index, row in enumerate(rows)
+    ]
+    trials.sort(key=lambda trial: (trial.value is None, -(trial.value or 0)))
+    return SweepView(metric, trials, f"{several(len(trials), 'trial')}, searched for {metric}.")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
