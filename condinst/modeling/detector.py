@@ -169,32 +169,35 @@ class CondInst(nn.Module):
     def _pad(self, images: list[Tensor]) -> ImageList:
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
-    def _predict(self, images: ImageList) -> tuple[dict[str, Tensor], HeadOutput, list[Tensor]]:
-        features = self.backbone(images.tensor)
+    def _predict(self, features: dict[str, Tensor]) -> tuple[HeadOutput, list[Tensor]]:
         out = self.fcos_head([features[name] for name in self.in_features])
         locations = [
             cell_locations(*x.shape[-2:], stride, x.device)
             for x, stride in zip(out.logits, self.matching.strides, strict=True)
         ]
-        return features, out, locations
+        return out, locations
 
     # Training
 
     def _losses(self, images: list[Tensor], instances: list[Instances]) -> dict[str, Tensor]:
         batch = self._pad(images)
         size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
-        features, out, locations = self._predict(batch)
         strides = self._mask_strides()
         truths = [read_ground_truth(x, size, strides, self.mass_center) for x in instances]
-        targets, owners = self._assign(locations, truths)
-        positive = (targets.labels < self.num_classes).nonzero(as_tuple=True)[0]  # (P,)
-        losses = self._fcos_losses(out, targets, positive)
-        if self.mask_spec is not None:
-            chosen = self._positives(out, locations, targets, owners, positive)
-            losses["loss_mask"] = self._mask_loss(features, chosen, truths)
+        features = self.backbone(batch.tensor)
+        losses = {}
+        # The order of the parts is AdelaiDet's: gradients add up in it, to the last bit.
+        maps = None if self.mask_branch is None else self.mask_branch(features)
         if self.semantic_head is not None and self.mask_branch is not None and self.mask_spec is not None:
             feature = features[self.mask_branch.in_features[0]]
             losses["loss_sem"] = self.semantic_head.loss(feature, truths, self.mask_spec.feature_stride)
+        out, locations = self._predict(features)
+        targets, owners = self._assign(locations, truths)
+        positive = (targets.labels < self.num_classes).nonzero(as_tuple=True)[0]  # (P,)
+        losses.update(self._fcos_losses(out, targets, positive))
+        if maps is not None:
+            chosen = self._positives(out, locations, targets, owners, positive)
+            losses["loss_mask"] = self._mask_loss(maps, chosen, truths)
         return losses
 
     def _mask_strides(self) -> tuple[int, ...]:
@@ -229,7 +232,7 @@ class CondInst(nn.Module):
         total = fcos_losses.class_loss(logits, targets.labels, settings)
         normalizer = self._class_normalizer(num_positive, len(logits))
         return {
-            "loss_fcos_cls": settings.class_weight * total / normalizer,
+            "loss_fcos_cls": total / normalizer * settings.class_weight,
             **fcos_losses.box_losses(
                 _flatten(out.distances)[positive],
                 _flatten(out.quality)[positive, 0],
@@ -275,24 +278,22 @@ class CondInst(nn.Module):
             scores,
         )
 
-    def _mask_loss(
-        self, features: dict[str, Tensor], positives: Positives, truths: list[GroundTruth]
-    ) -> Tensor:
-        assert self.mask_branch is not None and self.mask_spec is not None and self.mask_backend is not None
+    def _mask_loss(self, maps: Tensor, positives: Positives, truths: list[GroundTruth]) -> Tensor:
+        assert self.mask_spec is not None and self.mask_backend is not None
         chosen = sample(positives, self.sampling)
         stride = self.mask_spec.out_stride
         masks = torch.cat([t.masks.masks[stride] for t in truths if t.masks is not None])
         query = MaskQuery(chosen.params, chosen.images, chosen.locations, chosen.levels)
-        maps = self.mask_branch(features)
         return self.mask_backend.loss(self.mask_spec, maps, query, masks, chosen.instances)
 
     # Inference
 
     def _detect(self, images: list[Tensor], output_sizes: list[tuple[int, int]]) -> list[Instances]:
         batch = self._pad(images)
-        features, out, locations = self._predict(batch)
-        found = decode(out, locations, self.matching.strides, self.decode_settings)
+        features = self.backbone(batch.tensor)
         maps = None if self.mask_branch is None else self.mask_branch(features)
+        out, locations = self._predict(features)
+        found = decode(out, locations, self.matching.strides, self.decode_settings)
         results = []
         for i, detections in enumerate(found):
             image_size = (int(batch.image_sizes[i][0]), int(batch.image_sizes[i][1]))

@@ -154,8 +154,9 @@ class BiFPNLayer(nn.Module):
                 inputs.append(_resize(x if lateral is None else lateral(x), size))
             weights = self.get_parameter(f"weights_{node.name}").relu()
             weights = weights / (weights.sum() + _EPS)
-            fused = torch.stack([x * w for x, w in zip(inputs, weights, strict=True)]).sum(0)
-            last[node.level] = self.get_submodule(f"outputs_{node.name}")(F.silu(fused))
+            fused = (weights * torch.stack(inputs, dim=-1)).sum(dim=-1)
+            swish = fused * fused.sigmoid()  # not F.silu: its gradient rounds differently
+            last[node.level] = self.get_submodule(f"outputs_{node.name}")(swish)
             maps.append(last[node.level])
         return [last[level] for level in range(NUM_LEVELS)]
 

@@ -105,13 +105,13 @@ class FCOSHead(nn.Module):
         out = HeadOutput([], [], [], [])
         for level, x in enumerate(features):
             x = self.share_tower(x, level)
-            box = self.bbox_tower(x, level)
+            classes, box = self.cls_tower(x, level), self.bbox_tower(x, level)
+            out.logits.append(self.cls_logits(classes))
+            out.quality.append(self.ctrness(box))
             raw = self.bbox_pred(box)
             if self.scales is not None:
                 raw = raw * self.scales[level]
-            out.logits.append(self.cls_logits(self.cls_tower(x, level)))
             out.distances.append(raw.relu())
-            out.quality.append(self.ctrness(box))
             out.box_features.append(box)
         return out
 

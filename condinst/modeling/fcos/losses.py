@@ -93,12 +93,17 @@ def overlap(predicted: Tensor, target: Tensor) -> Overlap:
     One is added to intersection and union, so empty predictions have a gradient.
     """
 
-    def area(d: Tensor) -> Tensor:
-        return (d[:, 0] + d[:, 2]) * (d[:, 1] + d[:, 3])
-
-    intersection = area(torch.minimum(predicted, target))
-    hull = area(torch.maximum(predicted, target))
-    union = area(predicted) + area(target) - intersection
+    left, top, right, bottom = predicted.unbind(1)
+    left_t, top_t, right_t, bottom_t = target.unbind(1)
+    area_t = (left_t + right_t) * (top_t + bottom_t)
+    area = (left + right) * (top + bottom)
+    width = torch.minimum(left, left_t) + torch.minimum(right, right_t)
+    height = torch.minimum(bottom, bottom_t) + torch.minimum(top, top_t)
+    hull_width = torch.maximum(left, left_t) + torch.maximum(right, right_t)
+    hull_height = torch.maximum(bottom, bottom_t) + torch.maximum(top, top_t)
+    hull = hull_width * hull_height
+    intersection = width * height
+    union = area_t + area - intersection
     iou = (intersection + 1) / (union + 1)
     return Overlap(iou, iou - (hull - union) / hull)
 

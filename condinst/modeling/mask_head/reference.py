@@ -82,14 +82,13 @@ def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tenso
     Returns:
         (K, h, w) logits at the features' stride.
     """
-    h, w = features.shape[-2:]
     weights, biases = spec.layout.split(query.params)
     x = _inputs(spec, features, query)  # (K, coords + C, h w)
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = torch.baddbmm(bias[:, :, None], weight, x)
         if layer < spec.layout.depth - 1:
             x = x.relu()
-    return x.unflatten(2, (h, w))[:, 0]
+    return x[:, 0].unflatten(1, features.shape[-2:])
 
 
 def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
