@@ -27,7 +27,7 @@ def run(params: Params, root: Path = Path()) -> None:
     """
     from pipeline.report import collect, page, render
 
-    found = collect.collect(list(params.ablations), root)
+    found = collect.collect(params.ablations, root)
     made = page.build(found, params)
     target = root / OUTPUT
     fresh = target.with_name(f".report.{os.getpid()}.new")

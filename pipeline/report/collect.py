@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from pipeline.params import Ablation
 
 Record = dict[str, Any]
 
@@ -48,12 +51,24 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One training of a study, as its folder has it."""
+
+    variant: str
+    seed: int
+    run: Record
+    metrics: Record
+    curve: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
 class Study:
-    """One ablation study as its stage left it, and its comparison where there is one."""
+    """One ablation study: what was asked, what ran, and its comparison where there is one."""
 
     name: str
-    results: Record
-    comparison: Record | None
+    asked: Ablation
+    trainings: list[Training]
+    comparison: Record
 
 
 @dataclass
@@ -82,11 +97,11 @@ class Findings:
         return next((part for part in self.missing if part.command == command), None)
 
 
-def collect(studies: list[str], root: Path = Path()) -> Findings:
+def collect(ablations: Mapping[str, Ablation], root: Path = Path()) -> Findings:
     """Reads all folders.
 
     Args:
-        studies: Names of the ablation studies that params.yaml has.
+        ablations: The studies of params.yaml.
         root: Of the project.
     """
     layout = Layout(root)
@@ -104,22 +119,36 @@ def collect(studies: list[str], root: Path = Path()) -> Findings:
     found.pr_curves = reader.csv(evaluate / "pr_curves.csv", "precision and recall", "evaluate")
     found.per_image = reader.json(evaluate / "per_image.json", "quality per image", "evaluate")
     found.detections = reader.json(evaluate / "detections.json", "predictions", "evaluate") or []
-    comparison = layout.output("compare") / "comparison.json"
-    found.comparison = reader.json(comparison, "differences between variants", "compare")
-    for name in studies:
-        path = layout.output("ablate") / name / "results.json"
-        results = reader.json(path, f"the study {name}", f"ablate {name}")
-        if results:
-            found.studies.append(Study(name, results, comparison_of(found.comparison, name)))
+    for name, asked in ablations.items():
+        trainings = _trainings(layout.output("ablate") / name, name, asked, reader)
+        if trainings:
+            found.studies.append(Study(name, asked, trainings, {}))
+    if ablations:
+        path = layout.output("compare") / "comparison.json"
+        found.comparison = reader.json(path, "differences between variants", "compare")
+        compared = found.comparison.get("studies") or {}
+        found.studies = [
+            replace(study, comparison=compared.get(study.name) or {}) for study in found.studies
+        ]
     sweep = layout.output("sweep") / "results.json"
     if sweep.exists():  # a sweep is asked for, never missed
         found.sweep = reader.json(sweep, "the sweep", "sweep")
     return found
 
 
-def comparison_of(comparison: Record, study: str) -> Record | None:
-    """The part of comparison.json that belongs to a study."""
-    return (comparison.get("studies") or {}).get(study)
+def _trainings(folder: Path, study: str, asked: Ablation, reader: _Reader) -> list[Training]:
+    """The trainings of a study that were evaluated."""
+    trainings = []
+    for variant in asked.variants:
+        for seed in asked.seeds:
+            place = folder / variant / f"seed{seed}"
+            what, stage = f"the study {study}", f"ablate {study}"
+            metrics = reader.json(place / "evaluate/metrics.json", what, stage)
+            if metrics:
+                run = reader.json(place / "train/run.json", what, stage)
+                curve = _numbers(reader.csv(place / "train/curve.csv", what, stage))
+                trainings.append(Training(variant, seed, run, metrics, curve))
+    return trainings
 
 
 def _numbers(rows: list[dict[str, str]]) -> list[dict[str, float]]:
@@ -132,7 +161,7 @@ class _Reader:
     def __init__(self, found: Findings) -> None:
         self.missing = found.missing
 
-    def json(self, path: Path, what: str, stage: str) -> Any:  # noqa: ANN401 - any JSON
+    def json(self, path: Path, what: str, stage: str) -> Any:
         try:
             return json.loads(path.read_text())
         except FileNotFoundError:

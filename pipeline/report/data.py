@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def _sizes(split: Split) -> Markup:
                 side = math.sqrt(max(float(entry.get("area", 0)), 1e-9))
                 bins[sum(side >= limit for limit in _SIZES)] += 1
     labels = [f"< {_SIZES[0]}"]
-    labels += [f"{a} to {b}" for a, b in zip(_SIZES, _SIZES[1:], strict=False)]
+    labels += [f"{a} to {b}" for a, b in itertools.pairwise(_SIZES)]
     labels.append(f"≥ {_SIZES[-1]}")
     last = max(bins, default=0)
     bars = [(label, [bins[index]]) for index, label in enumerate(labels[: last + 1])]

@@ -209,7 +209,7 @@ def picture_pairs(
     return groups, rule
 
 
-def image_quality(per_image: Any) -> dict[int, float]:  # noqa: ANN401 - JSON
+def image_quality(per_image: Any) -> dict[int, float]:
     """Image id to the AP of its masks in percent."""
     rows = per_image.get("images", []) if isinstance(per_image, dict) else per_image or []
     return {

@@ -96,7 +96,7 @@ class Split:
 
     @classmethod
     def load(cls, found: Findings, name: str) -> Split | None:
-        """Reads the annotations that `prepare` left; None where they or the images are not there."""
+        """Reads what `prepare` left; None where annotations or images are not there."""
         path = found.layout.prepared / name / "annotations.json"
         entry = (found.manifest.get("splits") or {}).get(name) or {}
         if not path.is_file() or not entry.get("images"):
@@ -132,7 +132,7 @@ class Split:
         )
 
 
-def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:  # noqa: ANN401
+def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
     if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
         coded: Any = rle.frPyObjects(segmentation, height, width)
         coded = rle.merge(coded) if isinstance(segmentation, list) else coded

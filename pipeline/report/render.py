@@ -15,8 +15,8 @@ from pipeline.report.scores import Score
 
 TEMPLATES = Path(__file__).parent / "templates"
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",
-    "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "_": r"\_", "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--",
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ def latex(page: Page) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - LaTeX, escaped by its own filter
+        autoescape=False,
         trim_blocks=True,
         block_start_string="\\BLOCK{",
         block_end_string="}",

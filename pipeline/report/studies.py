@@ -6,13 +6,13 @@ import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from pipeline.report.charts import Interval, Series, interval_chart, line_chart
-from pipeline.report.collect import Findings, Record, Study
-from pipeline.report.words import duration, several, signed, signed_span, span
+from pipeline.report.collect import Findings, Record, Study, Training
+from pipeline.report.curves import points, smooth
+from pipeline.report.words import duration, several, signed, signed_span, span, typeset
 
 SHOWN = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP")
 MAIN = "segm/AP"
@@ -64,7 +64,8 @@ class Variant:
         numbers: `SHOWN` to percent.
         spread: Range of the main number over the seeds in words, empty for one seed.
         time: Mean training time in words.
-        comparison: With the baseline in the main number, where there is one.
+        comparison: With the baseline in mask AP, where there is one.
+        box: Likewise in box AP.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Variant:
     spread: str
     time: str
     comparison: Comparison | None
+    box: Comparison | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class StudyView:
     budget: str
     baseline: str
     answer: str
+    verdict: str
     variants: list[Variant]
     chart: Markup
     curves: Markup
@@ -97,84 +100,76 @@ def study_views(found: Findings) -> list[StudyView]:
 
 
 def _view(study: Study, confidence: float) -> StudyView:
-    results, runs = study.results, study.results["runs"]
-    baseline = results["baseline"]
-    changes = results.get("variants") or {}
-    comparisons = _comparisons(study.comparison)
-    names = list(dict.fromkeys(run["variant"] for run in runs))
+    asked = study.asked
+    compared = {entry["name"]: entry for entry in study.comparison.get("variants") or ()}
     variants = [
-        _variant(
-            name,
-            [run for run in runs if run["variant"] == name],
-            changes.get(name) or {},
-            name == baseline,
-            comparisons.get(name),
-        )
-        for name in names
+        _variant(name, study, compared.get(name) or {})
+        for name in asked.variants
+        if any(training.variant == name for training in study.trainings)
     ]
     rows = [
         Interval(v.name, c.difference, c.low, c.high, c.tone, c.word)
         for v in variants
         if (c := v.comparison)
     ]
-    label = f"mask AP minus {baseline}'s, points, {confidence:.0%} interval"
+    label = f"mask AP minus {asked.baseline}'s, points, {confidence:.0%} interval"
     return StudyView(
         name=study.name,
         title=study.name.replace("_", " ").capitalize(),
-        question=results.get("question") or "",
-        budget=_budget(results, runs),
-        baseline=baseline,
-        answer=_answer(variants, baseline),
+        question=asked.question,
+        budget=_budget(study),
+        baseline=asked.baseline,
+        answer=_answer(variants, asked.baseline),
+        verdict=typeset(study.comparison.get("verdict") or ""),
         variants=variants,
-        chart=interval_chart(rows, x_label=label, zero=f"as {baseline}"),
-        curves=_curves(results, names),
+        chart=interval_chart(rows, x_label=label, zero=f"as {asked.baseline}"),
+        curves=_curves(study),
     )
 
 
-def _variant(
-    name: str, runs: list[Record], changes: Record, baseline: bool, comparison: Comparison | None
-) -> Variant:
+def _variant(name: str, study: Study, compared: Record) -> Variant:
+    trainings = [training for training in study.trainings if training.variant == name]
     numbers = {
-        key: statistics.fmean(values) if (values := _values(runs, key)) else None for key in SHOWN
+        key: statistics.fmean(values) if (values := _values(trainings, key)) else None
+        for key in SHOWN
     }
-    main = _values(runs, MAIN)
-    times = [run["seconds"] for run in runs if run.get("seconds")]
+    main = _values(trainings, MAIN)
+    times = [training.run["seconds"] for training in trainings if training.run.get("seconds")]
     return Variant(
         name=name,
-        changes=", ".join(f"{key.rpartition('.')[2]} = {value}" for key, value in changes.items()),
-        baseline=baseline,
+        changes=", ".join(
+            f"{key.rpartition('.')[2]} = {value}"
+            for key, value in study.asked.variants[name].items()
+        ),
+        baseline=name == study.asked.baseline,
         numbers=numbers,
         spread=span(min(main), max(main)) if len(main) > 1 else "",
         time=duration(statistics.fmean(times)) if times else "",
-        comparison=comparison,
+        comparison=_comparison(compared, "segm"),
+        box=_comparison(compared, "bbox"),
     )
 
 
-def _values(runs: list[Record], key: str) -> list[float]:
+def _values(trainings: list[Training], key: str) -> list[float]:
     task, _, name = key.partition("/")
-    found = [((run.get("metrics") or {}).get(task) or {}).get(name) for run in runs]
+    found = [(training.metrics.get(task) or {}).get(name) for training in trainings]
     return [value for value in found if value is not None]
 
 
-def _comparisons(comparison: Record | None) -> dict[str, Comparison]:
-    """Variant to its difference in the main number."""
-    found = {}
-    for name, entry in ((comparison or {}).get("variants") or {}).items():
-        row = (entry.get("segm") or {}).get("AP")
-        if row:
-            verdict: Any = row["verdict"]
-            found[name] = Comparison(
-                row["difference"], row["low"], row["high"], verdict["word"], verdict["sentence"]
-            )
-    return found
+def _comparison(compared: Record, task: str) -> Comparison | None:
+    row = ((compared.get("differences") or {}).get(task) or {}).get("AP")
+    if not row:
+        return None
+    return Comparison(
+        row["difference"], row["low"], row["high"], row["verdict"], typeset(row["sentence"])
+    )
 
 
-def _budget(results: Record, runs: list[Record]) -> str:
-    seeds = {run["seed"] for run in runs}
-    parts = [f"{several(len(seeds), 'seed')} a variant"]
-    if results.get("steps"):
-        parts.insert(0, f"{results['steps']:,} steps a training")
-    return ", ".join(parts)
+def _budget(study: Study) -> str:
+    seeds = len({training.seed for training in study.trainings})
+    steps = {training.run.get("steps") for training in study.trainings} - {None}
+    parts = [f"{step:,} steps a training" for step in steps if step and len(steps) == 1]
+    return ", ".join([*parts, f"{several(seeds, 'seed')} a variant"])
 
 
 def _answer(variants: list[Variant], baseline: str) -> str:
@@ -203,15 +198,15 @@ def _list(named: list[tuple[str, str]]) -> str:
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
-def _curves(results: Record, names: list[str]) -> Markup:
-    """Mask loss over the steps where the study kept its curves."""
-    curves = results.get("curves") or {}
-    lines = [
-        Series(name, curves[name], tone)
-        for tone, name in enumerate(names, start=1)
-        if name in curves
-    ]
-    return line_chart(lines, x_label="step", y_label="mask loss", height=260)
+def _curves(study: Study) -> Markup:
+    """Mask loss over the steps, one line a variant (its first seed)."""
+    lines, seen = [], set()
+    for training in study.trainings:
+        if training.variant not in seen:
+            seen.add(training.variant)
+            values = smooth(points(training.curve, "loss_mask"))
+            lines.append(Series(training.variant, values, len(seen)))
+    return line_chart(lines, x_label="step", y_label="mask loss", height=300)
 
 
 @dataclass(frozen=True)

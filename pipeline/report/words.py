@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
+import re
 
 NONE = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -64,6 +65,11 @@ def several(number: int, noun: str) -> str:
     return f"{count(number)} {noun if number == 1 else plural}"
 
 
+def typeset(text: str) -> str:
+    """Text with true minus signs before numbers."""
+    return re.sub(r"(?<![\w.])-(?=\d)", _MINUS, text)
+
+
 def today() -> str:
     """The moment of writing, in UTC."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
