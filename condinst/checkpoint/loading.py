@@ -17,7 +17,7 @@ from condinst.checkpoint.backbone_tables import BOTTOM_UP
 from condinst.checkpoint.key_tables import TABLES, to_ours, why_ignorable
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import backbone_to_ours, recognise
-from condinst.checkpoint.report import LoadReport
+from condinst.checkpoint.report import LoadReport, Shape
 from condinst.checkpoint.rows import Mapped
 from condinst.checkpoint.zoo import resolve_weights
 from condinst.modeling.mask_head.layout import HeadLayout
@@ -69,8 +69,11 @@ def load_state(
         CheckpointMismatch: as in `load_weights`.
         UserError: there are no tensors.
     """
-    tensors, _ = find_state(state)
+    tensors, key = find_state(state)
+    others = [str(k) for k in state if k != key and (key is not None or k not in tensors)]
     tensors, notes = _strip_wrapper(tensors)
+    if others:
+        notes.append(f"also in the file, of no use to a model: {', '.join(others)}")
     wanted = model.state_dict()
     kind = _kind_for(tensors, wanted)
     mapped, ignored = _rename(tensors, kind, wanted, _layout_of(model))
@@ -110,7 +113,7 @@ def _rename(
         return to_ours(tensors, kind, head), []
     if kind.endswith("-backbone"):
         return backbone_to_ours(tensors, kind, _backbone_prefix(wanted))
-    same = {name: (name,) for name in tensors}
+    same: dict[str, tuple[str, ...]] = {name: (name,) for name in tensors}
     return Mapped(state=dict(tensors), sources=same), []
 
 
@@ -146,7 +149,7 @@ def _match(
     missing = [
         name for name in wanted if name not in mapped.state and not name.endswith(_STEP_COUNT)
     ]
-    notes = [*notes, *_explain(kind, missing, ill_shaped)]
+    notes = [*notes, *_explain(kind, fitting, missing, ill_shaped)]
     return fitting, LoadReport(
         kind=kind,
         loaded=tuple(fitting),
@@ -159,7 +162,10 @@ def _match(
 
 
 def _explain(
-    kind: str, missing: list[str], ill_shaped: list[tuple[str, tuple, tuple]]
+    kind: str,
+    fitting: Mapping[str, Tensor],
+    missing: list[str],
+    ill_shaped: list[tuple[str, Shape, Shape]],
 ) -> list[str]:
     notes = []
     for name, in_file, in_model in ill_shaped:
@@ -178,7 +184,8 @@ def _explain(
         )
     if kind.endswith("-backbone"):
         notes.append("an ImageNet backbone: every other part keeps its initial values")
-        if any(name.endswith("norm.running_mean") for name in missing if ".bottom_up." in name):
+        means = [name for name in missing if name.endswith("norm.running_mean")]
+        if any(name.replace("running_mean", "weight") in fitting for name in means):
             notes.append(
                 "the file's norms are affine layers without running statistics: right for "
                 "FrozenBN, which starts from mean 0 and variance 1, wrong for BN and SyncBN"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import torch
 import torchvision
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, build_backbone
+from detectron2.modeling import BACKBONE_REGISTRY, build_backbone, build_model
+from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor, nn
 
 from condinst.checkpoint import load_state
 from condinst.checkpoint.key_tables import to_ours, to_peer
-from condinst.config import get_cfg
+from condinst.config import get_cfg, load_config
 from condinst.errors import UserError
 from condinst.modeling.backbone.timm_backbone import build_named_backbone
 
@@ -69,6 +71,37 @@ def test_shapes_and_strides(
     }  # fmt: skip
     for level, shape in backbone.output_shape().items():
         assert shape.stride == 2 ** int(level[1])
+
+
+@pytest.mark.parametrize("name", ["MS_V_39_3x", "MS_V_57_3x", "MS_V_99_3x", "MS_MobileNetV2_3x"])
+def test_recipes(repository: Path, name: str) -> None:
+    cfg = load_config(repository / "configs" / "CondInst" / "epiphqny" / f"{name}.yaml")
+    shapes = build_named_backbone(cfg).output_shape()
+    assert [(s.channels, s.stride) for s in shapes.values()] == [
+        (256, 8), (256, 16), (256, 32), (256, 64), (256, 128),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["timm/dla34", "timm/efficientnet_lite0", "timm/convnext_tiny"])
+def test_whole_detectors_train_and_infer(repository: Path, name: str) -> None:
+    overrides = ["MODEL.BACKBONE.NAME", name, "MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", "64"]
+    model = build_model(
+        load_config(repository / "configs" / "CondInst" / "MS_R_50_1x.yaml", overrides)
+    )
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    truth = Instances((64, 96))
+    truth.gt_boxes = Boxes(torch.tensor([[8.0, 8.0, 56.0, 56.0]]))
+    truth.gt_classes = torch.tensor([3])
+    masks = torch.zeros(1, 64, 96, dtype=torch.bool)
+    masks[:, 8:56, 8:56] = True
+    truth.gt_masks = BitMasks(masks)
+    losses = model.train()([{"image": image, "instances": truth}])
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    with torch.no_grad():
+        out = model.eval()([{"image": image, "height": 64, "width": 96}])
+    assert out[0]["instances"].image_size == (64, 96)
 
 
 def test_registered_names_are_built_too(cfg: CfgNode) -> None:
