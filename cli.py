@@ -9,14 +9,15 @@ import importlib
 import os
 import warnings
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-import pipeline  # noqa: F401 - lets condinst.errors load without torch
+from pipeline import console  # first: it lets condinst.errors load without torch
+
+# isort: split
 from condinst.errors import UserError
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -34,17 +35,9 @@ class _Verbs(TyperGroup):
         except (UserError, OSError) as error:
             if os.environ.get("CONDINST_DEBUG"):
                 raise
-            message = str(error) if isinstance(error, UserError) else _system_fault(error)
+            message = str(error) if isinstance(error, UserError) else console.system_fault(error)
             typer.secho(message, err=True, fg="red")
             raise typer.Exit(1) from None
-
-
-def _system_fault(error: OSError) -> str:
-    place = f": {error.filename}" if error.filename else ""
-    return (
-        f"{error.strerror or error}{place}\n`python cli.py doctor` checks the disk and the data; "
-        "`python cli.py --debug VERB` shows where it happened."
-    )
 
 
 def _examples(*lines: str) -> str:
@@ -123,16 +116,16 @@ def _run(stage: str, params: Path, *args: object) -> None:
     importlib.import_module(f"pipeline.{stage}").run(loaded, *args)
 
 
-@app.command(epilog=_examples("acquire", "acquire --params profiles/coco-mini.yaml"))
-def acquire(params: ParamsFile = PARAMS) -> None:
-    """Draw, link or download the dataset into data/raw."""
-    _run("acquire", params)
+def _add_stage(stage: str, text: str) -> None:
+    def verb(params: ParamsFile = PARAMS) -> None:
+        _run(stage, params)
+
+    other = f"{stage} --params profiles/coco-mini.yaml"
+    app.command(stage, help=text, epilog=_examples(stage, other))(verb)
 
 
-@app.command(epilog=_examples("prepare"))
-def prepare(params: ParamsFile = PARAMS) -> None:
-    """Check the raw data and index it into data/prepared."""
-    _run("prepare", params)
+_add_stage("acquire", "Draw, link or download the dataset into data/raw.")
+_add_stage("prepare", "Check the raw data and index it into data/prepared.")
 
 
 @app.command(
@@ -163,7 +156,7 @@ def train(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Train by params.yaml, or one recipe by --config-file."""
-    keys = _pairs(overrides)
+    keys = console.key_values(overrides)
     if config_file is None:
         given = {"--num-gpus": num_gpus, "--eval-only": eval_only, "--resume": resume, "KEY": keys}
         extra = [name for name, value in given.items() if value]
@@ -193,21 +186,7 @@ def train(
     )
 
 
-def _pairs(words: list[str] | None) -> list[str]:
-    """KEY VALUE words; options that nobody knows end up among them."""
-    words = words or []
-    stray = [word for word in words[::2] if word.startswith("-")]
-    if stray:
-        raise UserError(f"There is no option {stray[0]}; --help lists them.")
-    if len(words) % 2:
-        raise UserError(f"KEY VALUE come in pairs, got {len(words)} words: {' '.join(words)}")
-    return words
-
-
-@app.command(epilog=_examples("evaluate"))
-def evaluate(params: ParamsFile = PARAMS) -> None:
-    """Measure box and mask AP of the trained model."""
-    _run("evaluate", params)
+_add_stage("evaluate", "Measure box and mask AP of the trained model.")
 
 
 @app.command(epilog=_examples("ablate mask_loss", "ablate coords"))
@@ -232,19 +211,12 @@ def ablate(
     importlib.import_module("pipeline.ablate").run(loaded, study)
 
 
-@app.command(epilog=_examples("sweep", "sweep --params profiles/sample.yaml"))
-def sweep(params: ParamsFile = PARAMS) -> None:
-    """Search sweep.space for the best sweep.metric.
-
-    Leaves the best parameters, a ready profile, in outputs/sweep/best.yaml.
-    """
-    _run("sweep", params)
-
-
-@app.command(epilog=_examples("compare"))
-def compare(params: ParamsFile = PARAMS) -> None:
-    """Compare all evaluated runs by paired bootstrap."""
-    _run("compare", params)
+_add_stage(
+    "sweep",
+    "Search sweep.space for the best sweep.metric.\n\n"
+    "Leaves the best parameters, a ready profile, in outputs/sweep/best.yaml.",
+)
+_add_stage("compare", "Compare all evaluated runs by paired bootstrap.")
 
 
 @app.command(epilog=_examples("report", "report --open"))
@@ -276,22 +248,16 @@ def convert(
     src: Annotated[Path, typer.Argument(help="Checkpoint to read (never executed).")],
     dst: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
     source: Annotated[
-        str, typer.Option("--from", help="auto, condinst, adelaidet or epiphqny.")
+        Literal["auto", "condinst", "adelaidet", "epiphqny"], typer.Option("--from")
     ] = "auto",
     target: Annotated[
-        str, typer.Option("--to", help="condinst, adelaidet or epiphqny.")
+        Literal["condinst", "adelaidet", "epiphqny"], typer.Option("--to")
     ] = "condinst",
     strip_optimizer: Annotated[
         bool, typer.Option("--strip-optimizer", help="Leave out everything but weights.")
     ] = False,
 ) -> None:
     """Convert weights from and to both public projects."""
-    for name, value, allowed in (
-        ("--from", source, ("auto", "condinst", "adelaidet", "epiphqny")),
-        ("--to", target, ("condinst", "adelaidet", "epiphqny")),
-    ):
-        if value not in allowed:
-            raise UserError(f"{name} is {value}, must be one of {', '.join(allowed)}.")
     from condinst.checkpoint import convert as run
 
     typer.echo(run(src, dst, source=source, target=target, strip_optimizer=strip_optimizer))
@@ -335,7 +301,7 @@ def predict(
         save_overlays=overlays,
         save_json=json,
         save_masks=masks,
-        overrides=_assignments(opts),
+        overrides=console.assignments(opts),
     )
 
 
@@ -357,8 +323,8 @@ def analyze(
     repeats: Annotated[int, typer.Option(help="Timed runs.")] = 3,
     output: Annotated[Path | None, typer.Option(help="JSON file to write too.")] = None,
 ) -> None:
-    """Count parameters, FLOPs and activations by module, and time them."""
-    keys = _pairs(overrides)
+    """Count parameters and FLOPs by module, and time them."""
+    keys = console.key_values(overrides)
     from pipeline.analyze import run_analyze
 
     run_analyze(
@@ -373,45 +339,11 @@ def analyze(
     )
 
 
-def _assignments(texts: list[str] | None) -> list[str]:
-    """KEY=VALUE texts as the words KEY VALUE."""
-    words = []
-    for text in texts or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set takes KEY=VALUE, got {text}")
-        words += [key, value]
-    return words
-
-
 @weights_app.command("list", epilog=_examples("weights list"))
 def weights_list() -> None:
     """List the weights that MODEL.WEIGHTS takes by name."""
-    from condinst.checkpoint.zoo import list_weights
-
-    rows = [
-        (
-            row.entry.name,
-            row.entry.origin,
-            "" if row.entry.box_ap is None else f"{row.entry.box_ap:.1f}",
-            "" if row.entry.mask_ap is None else f"{row.entry.mask_ap:.1f}",
-            "here" if row.cached else "by hand" if row.entry.manual else "fetched on use",
-        )
-        for row in list_weights()
-    ]
-    _table(("MODEL.WEIGHTS", "from", "box AP", "mask AP", "file"), rows)
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in header:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    header = ("MODEL.WEIGHTS", "from", "box AP", "mask AP", "file")
+    console.print_table(header, console.weights_rows())
 
 
 @app.command(epilog=_examples("doctor"))
@@ -425,7 +357,7 @@ def doctor(params: ParamsFile = PARAMS) -> None:
     with Console(stderr=True).status("Looking, which takes about 15 s"):
         results = checks.examine(params)
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
-    _table(
+    console.print_table(
         ("", "check", "found", "what to do"),
         [
             (f"[{colours[r.state]}]{r.state}[/]", r.name, escape(r.found), escape(r.remedy))
@@ -456,7 +388,7 @@ def profile_list(params: ParamsFile = PARAMS) -> None:
 
     current = profiles.current(params)
     rows = [("*" if n == current else "", n, profiles.summary(n)) for n in profiles.names()]
-    _table(("", "profile", "what it is"), rows)
+    console.print_table(("", "profile", "what it is"), rows)
     if current is None and params.is_file():
         typer.echo(f"{params} has edits of its own; `git diff {params}` shows them.")
 
@@ -493,11 +425,7 @@ def profile_use(
 @data_app.command("show", epilog=_examples("data show"))
 def data_show() -> None:
     """Print what the prepared dataset holds."""
-    from rich.console import Console
-
-    from pipeline import prepare as stage
-
-    Console().print(stage.summary())
+    console.print_table(*console.dataset_rows())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -224,14 +225,14 @@ def test_missing_recipe(in_empty_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--from", "mmdet", "a", "b"], "--from is mmdet, must be one of auto, condinst"),
-        (["--to", "auto", "a", "b"], "--to is auto, must be one of condinst"),
+        (["--from", "mmdet", "a", "b"], "'mmdet' is not one of 'auto', 'condinst'"),
+        (["--to", "auto", "a", "b"], "'auto' is not one of 'condinst'"),
     ],
 )
 def test_convert_knows_three_kinds(arguments: list[str], says: str) -> None:
     result = run("convert", *arguments)
-    assert result.exit_code == 1
-    assert says in result.stderr
+    assert result.exit_code == 2
+    assert says in words(result.stderr)
 
 
 def test_convert_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,3 +301,30 @@ def test_unknown_verb() -> None:
     result = run("trian")
     assert result.exit_code == 2
     assert "No such command 'trian'" in result.stderr
+
+
+def test_data_show_lists_each_split(in_empty_folder: Path) -> None:
+    result = run("data", "show")
+    assert result.exit_code == 1
+    assert "cli.py prepare" in result.stderr
+
+    path = in_empty_folder / "data" / "prepared" / "dataset.json"
+    path.parent.mkdir(parents=True)
+    splits = {"train": {"images": 600, "sizes": [1, 2]}, "val": {"images": 150}}
+    content = {"name": "sample", "categories": [{"id": 1, "name": "disc"}], "splits": splits}
+    path.write_text(json.dumps(content))
+    output = words(run("data", "show").output)
+    assert "train val" in output
+    assert "images 600 150" in output
+    assert "1: disc" in output
+    assert "sizes" not in output
+
+    path.write_text("{")
+    assert "damaged" in run("data", "show").stderr
+
+
+@pytest.mark.parametrize("text", ["MODEL.X", "=3"])
+def test_set_of_predict_takes_assignments(text: str) -> None:
+    result = run("predict", "a.jpg", "--set", text)
+    assert result.exit_code == 1
+    assert "KEY=VALUE" in result.stderr

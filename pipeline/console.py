@@ -1,0 +1,112 @@
+"""What the command line says: tables, system faults, words of KEY VALUE arguments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from condinst.errors import UserError
+
+DATASET = Path("data/prepared/dataset.json")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows under a header; cells may hold rich's markup."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in header:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def system_fault(error: OSError) -> str:
+    """An error of disk or system in words."""
+    place = f": {error.filename}" if error.filename else ""
+    return (
+        f"{error.strerror or error}{place}\n`python cli.py doctor` checks the disk and the data; "
+        "`python cli.py --debug VERB` shows where it happened."
+    )
+
+
+def key_values(words: Sequence[str] | None) -> list[str]:
+    """Checks KEY VALUE words; options that nobody knows end up among them.
+
+    Raises:
+        UserError: If a key looks like an option, or a value is missing.
+    """
+    words = list(words or [])
+    stray = [word for word in words[::2] if word.startswith("-")]
+    if stray:
+        raise UserError(f"There is no option {stray[0]}; --help lists them.")
+    if len(words) % 2:
+        raise UserError(f"KEY VALUE come in pairs, got {len(words)} words: {' '.join(words)}")
+    return words
+
+
+def assignments(texts: Sequence[str] | None) -> list[str]:
+    """KEY=VALUE texts as the words KEY VALUE.
+
+    Raises:
+        UserError: If a text has no `=`.
+    """
+    words = []
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UserError(f"--set takes KEY=VALUE, got {text}")
+        words += [key, value]
+    return words
+
+
+def weights_rows() -> list[tuple[str, ...]]:
+    """Published weights: name, origin, box and mask AP, whether they are here."""
+    from condinst.checkpoint.zoo import list_weights
+
+    def figure(value: float | None) -> str:
+        return "" if value is None else f"{value:.1f}"
+
+    return [
+        (
+            row.entry.name,
+            row.entry.origin,
+            figure(row.entry.box_ap),
+            figure(row.entry.mask_ap),
+            "here" if row.cached else "by hand" if row.entry.manual else "fetched on use",
+        )
+        for row in list_weights()
+    ]
+
+
+def dataset_rows(path: Path = DATASET) -> tuple[list[str], list[list[str]]]:
+    """The statistics of the prepared dataset: header with the splits, one row a figure.
+
+    Raises:
+        UserError: If there is none, or the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+        splits: Mapping[str, Mapping[str, object]] = content["splits"]
+        names = ", ".join(category["name"] for category in content["categories"])
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run `python cli.py prepare` first.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged; run `python cli.py prepare` again.") from error
+    figures = dict.fromkeys(key for split in splits.values() for key in split)
+    rows = [
+        [figure.replace("_", " "), *(_cell(split.get(figure)) for split in splits.values())]
+        for figure in figures
+        if any(isinstance(split.get(figure), (int, float, str)) for split in splits.values())
+    ]
+    about = [["name", content["name"]], ["classes", f"{len(content['categories'])}: {names}"]]
+    return ["", *splits], [[*row, *[""] * (len(splits) - 1)] for row in about] + rows
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
