@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from torch import nn
 
 from condinst import checkpoint, evaluation
@@ -15,7 +13,7 @@ from condinst.errors import UserError
 from pipeline import runs, scoring, tracking
 from pipeline.params import Params
 from pipeline.recipe import PREPARED, VAL_NAME, PreparedData, load_resolved
-from pipeline.scoring import Metrics, ScoreCard
+from pipeline.scoring import Metrics
 
 OUTPUT = Path("outputs/evaluate")
 TRAINED = Path("outputs/train")
@@ -88,7 +86,8 @@ def evaluate_run(
             f"{weights} tells {cfg.MODEL.FCOS.NUM_CLASSES} classes apart, but {data.name} in "
             f"{data_dir} has {len(data.classes)}: train on this data, or evaluate on the other"
         )
-    model, cfg = _load(_with_limits(cfg, params), weights)
+    cfg = _with_limits(cfg, params)
+    model = _load(cfg, weights)
     data.register()
     annotations = Path(data_dir) / "val" / "annotations.json"
     limit = params.evaluate.max_detections
@@ -104,66 +103,10 @@ def evaluate_run(
         "score_threshold": params.evaluate.score_threshold,
         **_about_weights(weights),
     }
-    _publish(card, Path(out_dir), about, progress)
+    scoring.publish(card, Path(out_dir), about)
+    if progress:
+        scoring.show(card, Path(out_dir))
     return card.scores.metrics
-
-
-def evaluate_model(
-    model: nn.Module, cfg: CfgNode, data_dir: Path, folder: Path, params: Params
-) -> Metrics:
-    """Measure a model in the middle of its training; leaves ``metrics.json`` alone in ``folder``.
-
-    Args:
-        model: as it is trained.
-        cfg: that it is trained by.
-        data_dir: what the stage ``prepare`` left, already registered.
-        folder: for the numbers of the last such evaluation.
-        params: its section ``evaluate`` counts; limits on detections are those of ``cfg``.
-    """
-    found = evaluation.predict_dataset(model, VAL_NAME, cfg, progress=False)
-    scores = evaluation.evaluate_coco(
-        Path(data_dir) / "val" / "annotations.json",
-        found,
-        backend=params.evaluate.backend,
-        max_dets=params.evaluate.max_detections,
-    )
-    runs.write_json(folder / "metrics.json", scores.metrics)
-    return scores.metrics
-
-
-def evaluate_registered(
-    cfg: CfgNode, weights: str | Path, out_dir: str | Path
-) -> dict[str, Metrics]:
-    """Evaluate weights on the datasets that a recipe names in ``DATASETS.TEST``.
-
-    Args:
-        cfg: the recipe, resolved.
-        weights: file, URL or name that `condinst.checkpoint` knows.
-        out_dir: gets a folder ``evaluate/<dataset>`` for each.
-
-    Returns:
-        Dataset name to its metrics.
-
-    Raises:
-        UserError: a dataset is not registered or its files are missing, or the weights do not fit.
-    """
-    if not cfg.DATASETS.TEST:
-        raise UserError("DATASETS.TEST is empty: name the datasets to evaluate on")
-    sources = {name: _annotations_of(name) for name in cfg.DATASETS.TEST}
-    model, cfg = _load(cfg, weights)
-    results = {}
-    for name, truth in sources.items():
-        card = scoring.score(truth, evaluation.predict_dataset(model, name, cfg))
-        about = {"dataset": name, "data_hash": runs.file_hash(truth), **_about_weights(weights)}
-        _publish(card, Path(out_dir) / "evaluate" / name, about, True)
-        results[name] = card.scores.metrics
-    return results
-
-
-def _publish(card: ScoreCard, output: Path, about: Mapping[str, Any], shown: bool) -> None:
-    scoring.publish(card, output, about)
-    if shown:
-        scoring.show(card, output)
 
 
 def _with_limits(cfg: CfgNode, params: Params) -> CfgNode:
@@ -175,24 +118,12 @@ def _with_limits(cfg: CfgNode, params: Params) -> CfgNode:
     return cfg
 
 
-def _load(cfg: CfgNode, weights: str | Path) -> tuple[nn.Module, CfgNode]:
+def _load(cfg: CfgNode, weights: str | Path) -> nn.Module:
     from detectron2.modeling import build_model
 
     model = build_model(cfg)
     checkpoint.load_weights(model, weights, strict=True)
-    return model.eval(), cfg
-
-
-def _annotations_of(name: str) -> Path:
-    if name not in DatasetCatalog.list():
-        raise UserError(f"DATASETS.TEST names {name!r}, which is not registered with detectron2")
-    path = getattr(MetadataCatalog.get(name), "json_file", None)
-    if path is None or not Path(path).is_file():
-        raise UserError(
-            f"the annotations of {name} are not at {path}: put COCO's folder where the variable "
-            "DETECTRON2_DATASETS points, or run `python cli.py acquire`"
-        )
-    return Path(path)
+    return model.eval()
 
 
 def _about_weights(weights: str | Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def random_case(
     misses: float = 0.2,
     false_alarms: float = 3.0,
     data_seed: int | None = None,
+    ties: bool = True,
 ) -> Case:
     """Ellipses of all sizes and jittered copies of them as detections.
 
@@ -38,6 +39,7 @@ def random_case(
         misses: Share of objects without a detection.
         false_alarms: Mean number of further detections an image.
         data_seed: Seed of the objects, for several results on the same data.
+        ties: Scores of one digit.
     """
     rng = np.random.default_rng(seed if data_seed is None else data_seed)
     noisy = np.random.default_rng(seed + 10_000)
@@ -57,6 +59,9 @@ def random_case(
         for _ in range(noisy.poisson(false_alarms)):
             category = 1 + 2 * int(noisy.integers(categories))
             detections.append(_detection(noisy, image_id, category, _random_box(noisy)))
+    if not ties:
+        for entry, score in zip(detections, noisy.permutation(len(detections)), strict=True):
+            entry["score"] = float(score + 1) / (len(detections) + 1)
     content = {
         "images": [
             {"id": i, "file_name": f"{i}.jpg", "height": SIZE, "width": SIZE}
