@@ -189,7 +189,7 @@ def train(
 _add_stage("evaluate", "Measure box and mask AP of the trained model.")
 
 
-@app.command(epilog=_examples("ablate mask_loss", "ablate coords"))
+@app.command(epilog=_examples("ablate mask_loss", "ablate coords --jobs 2"))
 def ablate(
     study: Annotated[
         str,
@@ -198,6 +198,9 @@ def ablate(
         ),
     ],
     params: ParamsFile = PARAMS,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Trainings at a time, through Ray.")
+    ] = 1,
 ) -> None:
     """Train and evaluate every variant of one study."""
     from pipeline import schema
@@ -208,7 +211,7 @@ def ablate(
         known = ", ".join(loaded.ablations) or "none"
         near = schema.nearest(study, loaded.ablations)
         raise UserError(f"{params} has no ablations.{study}{near}. Studies there: {known}.")
-    importlib.import_module("pipeline.ablate").run(loaded, study)
+    importlib.import_module("pipeline.ablate").run(loaded, study, jobs)
 
 
 _add_stage(

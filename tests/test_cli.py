@@ -99,9 +99,10 @@ def test_verb_runs_its_stage_with_the_parameters(
 
 def test_ablate_runs_one_study(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    put_stage(monkeypatch, "ablate", run=lambda params, study: seen.append(study))
+    put_stage(monkeypatch, "ablate", run=lambda params, study, jobs: seen.append((study, jobs)))
     assert run("ablate", "coords").exit_code == 0
-    assert seen == ["coords"]
+    assert run("ablate", "coords", "--jobs", "2").exit_code == 0
+    assert seen == [("coords", 1), ("coords", 2)]
 
 
 def test_unknown_study_names_the_nearest(project: Path) -> None:
