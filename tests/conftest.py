@@ -153,8 +153,8 @@ def _crowd(number: int, image_id: int) -> dict[str, Any]:
 TINY_OVERRIDES = [
     "MODEL.DEVICE", "cpu",
     "MODEL.WEIGHTS", "",
-    "MODEL.RESNETS.DEPTH", "18",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS", "16",
+    "MODEL.RESNETS.WIDTH_PER_GROUP", "8",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS", "32",
     "MODEL.RESNETS.STEM_OUT_CHANNELS", "16",
     "MODEL.RESNETS.NORM", "BN",
     "MODEL.BACKBONE.FREEZE_AT", "0",
@@ -165,7 +165,7 @@ TINY_OVERRIDES = [
 
 @pytest.fixture
 def tiny_cfg() -> Any:
-    """A CondInst of 32 channels on a narrow ResNet-18, for the CPU, from random weights."""
+    """A CondInst of 32 channels on a narrow ResNet-50, for the CPU, from random weights."""
     from condinst.config import load_config
 
     return load_config(str(REPOSITORY / "configs" / "CondInst" / "MS_R_50_1x.yaml"), TINY_OVERRIDES)
