@@ -12,7 +12,10 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:
+    raise SystemExit("Not the project's Python: make setup; source .venv/bin/activate") from None
 from typer.core import TyperGroup
 
 from pipeline import console  # first: it lets condinst.errors load without torch
