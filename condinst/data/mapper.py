@@ -1,0 +1,160 @@
+"""From a dataset dict to a model input: read, augment, bring the ground truth along.
+
+Letters: ``M`` objects that are no crowd regions; ``h, w`` size of the augmented image.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
+from detectron2.structures.masks import polygons_to_bitmask
+from numpy.typing import NDArray
+from pycocotools import mask as mask_tools
+
+from condinst.data.crop import CropAroundObject
+from condinst.data.images import read_oriented
+
+Record = dict[str, Any]
+
+
+class CondInstDatasetMapper:
+    """Maps detectron2's dataset dicts to inputs of any detectron2 instance segmenter.
+
+    Random numbers come from numpy's global state, as in detectron2's augmentations: who seeds it
+    fixes the result. Records are left as they are.
+
+    Args:
+        is_train: give ``instances``; otherwise the image alone, resized.
+        augmentations: in order.
+        image_format: BGR or RGB.
+        use_masks: give ``gt_masks``.
+        mask_format: ``polygon`` or ``bitmask``; an image with any run-length mask gets bitmasks
+            whatever it says.
+        cropped: boxes are taken from the masks, since a cut object's box is no longer tight.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation],
+        image_format: str = "BGR",
+        use_masks: bool = True,
+        mask_format: str = "polygon",
+        cropped: bool = False,
+    ) -> None:
+        assert mask_format in ("polygon", "bitmask"), mask_format
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.use_masks = use_masks
+        self.mask_format = mask_format
+        self.cropped = cropped
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """Read ``INPUT`` and ``MODEL.MASK_ON``."""
+        augmentations = detection_utils.build_augmentation(cfg, is_train)
+        crop = cfg.INPUT.CROP
+        cropped = is_train and crop.ENABLED
+        if cropped:
+            cuts = getattr(crop, "CROP_INSTANCE", True)
+            augmentations.insert(0, CropAroundObject(crop.TYPE, crop.SIZE, cuts_objects=cuts))
+        return {
+            "is_train": is_train,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "use_masks": cfg.MODEL.MASK_ON,
+            "mask_format": cfg.INPUT.MASK_FORMAT,
+            "cropped": cropped,
+        }
+
+    def __call__(self, record: Record) -> Record:
+        """Map one record.
+
+        Returns:
+            ``image`` uint8 (3, h, w), ``file_name``, ``image_id``, ``height`` and ``width`` of the
+            file, and in training ``instances`` (M) with gt_boxes, gt_classes, gt_masks. Objects
+            that the augmentation left nothing of are out.
+
+        Raises:
+            UserError: the image is missing, does not decode, or is of another size than the record
+                says.
+        """
+        given = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
+        size = given["height"], given["width"]
+        image = read_oriented(record["file_name"], size, self.image_format)
+        objects = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
+        boxes = np.array(
+            [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
+        ).reshape(-1, 4)
+        augmented = T.AugInput(image, boxes=boxes)
+        transforms = self.augmentations(augmented)
+        pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        mapped = {**given, "image": torch.from_numpy(pixels)}
+        if self.is_train:
+            size = augmented.image.shape[:2]
+            mapped["instances"] = self._instances(objects, augmented.boxes, transforms, size)
+        return mapped
+
+    def _instances(
+        self,
+        objects: list[Record],
+        boxes: NDArray[np.float64],
+        transforms: T.TransformList,
+        size: tuple[int, int],
+    ) -> Instances:
+        instances = Instances(size)
+        instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+        instances.gt_boxes.clip(size)
+        labels = [int(entry["category_id"]) for entry in objects]
+        instances.gt_classes = torch.tensor(labels, dtype=torch.int64)
+        if self.use_masks:
+            instances.gt_masks = self._masks(objects, transforms, size)
+            if self.cropped and objects:
+                instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return detection_utils.filter_empty_instances(instances)
+
+    def _masks(
+        self, objects: list[Record], transforms: T.TransformList, size: tuple[int, int]
+    ) -> PolygonMasks | BitMasks:
+        segmentations = [entry.get("segmentation", []) for entry in objects]
+        moved = _move_polygons([s for s in segmentations if isinstance(s, list)], transforms)
+        if self.mask_format == "polygon" and not self.cropped and len(moved) == len(objects):
+            return PolygonMasks(moved)
+        masks = torch.zeros(len(objects), *size, dtype=torch.bool)
+        polygons = iter(moved)
+        for mask, segmentation in zip(masks, segmentations, strict=True):
+            if isinstance(segmentation, list):
+                values = polygons_to_bitmask(next(polygons), *size)
+            else:
+                values = transforms.apply_segmentation(_decode(segmentation)).astype(bool)
+            mask.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+        return BitMasks(masks)
+
+
+def _move_polygons(
+    objects: list[list[NDArray[np.float64]]], transforms: T.TransformList
+) -> list[list[NDArray[np.float64]]]:
+    """All polygons of an image through the transforms at once."""
+    parts = [np.asarray(part, np.float64).reshape(-1, 2) for parts in objects for part in parts]
+    if not parts:
+        return [[] for _ in objects]
+    points = transforms.apply_coords(np.concatenate(parts))
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    moved = iter(part.reshape(-1) for part in np.split(points, ends))
+    return [[next(moved) for _ in parts] for parts in objects]
+
+
+def _decode(segmentation: Record) -> NDArray[np.uint8]:
+    """Any run-length mask as (h, w) zeros and ones."""
+    if isinstance(segmentation["counts"], list):
+        segmentation = mask_tools.frPyObjects(segmentation, *segmentation["size"])
+    return mask_tools.decode(segmentation)
