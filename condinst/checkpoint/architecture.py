@@ -38,6 +38,7 @@ def check_architecture(
         return
     lost = [*report.missing, *(name for name, _, _ in report.ill_shaped)]
     lost = [n for n in lost if not n.startswith((*CLASS_LAYERS, *OPTIONAL_PARTS))]
+    lost = [n for n in lost if not n.endswith("num_batches_tracked")]
     if report.kind.endswith("-backbone"):
         lost = [n for n in lost if ".bottom_up." in n and not n.endswith("norm.running_mean")]
         lost = [n for n in lost if not n.endswith("norm.running_var")]
@@ -45,7 +46,7 @@ def check_architecture(
     else:
         total = Counter(part_of(n) for n in wanted)
     lost_in = Counter(map(part_of, lost))
-    whole = [part for part, count in lost_in.items() if count == total[part]]
+    whole = [part for part, count in lost_in.items() if 1 < count == total[part]]
     if not whole and len(lost) <= _MAX_LOST * sum(total.values()):
         return
     raise CheckpointMismatch(_mismatch_text(report, total, lost_in), report)

@@ -7,7 +7,6 @@ dict) is kept in the new file as the record of its origin, and put back on the w
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -221,21 +220,12 @@ def _restore(
 def _write(content: Mapping[str, Any], dst: Path) -> None:
     """Write beside the target and rename, so that nobody ever sees half a file."""
     dst.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=dst.parent, prefix=f".{dst.name}.", delete=False) as file:
-        try:
+    temporary = dst.with_name(f".{dst.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    temporary = Path(file.name)
-    temporary.chmod(0o666 & ~_umask())
-    temporary.replace(dst)
-
-
-def _umask() -> int:
-    """The process's mask for new files; a temporary file ignores it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        temporary.replace(dst)
+    finally:
+        temporary.unlink(missing_ok=True)

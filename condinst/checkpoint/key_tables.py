@@ -51,6 +51,7 @@ TABLES: dict[str, tuple[Row, ...]] = {"adelaidet": ADELAIDET, "epiphqny": EPIPHQ
 IGNORABLE: tuple[tuple[str, str], ...] = (
     (r"mask_head\.sizes_of_interest", "a constant of the recipe, read from the config here"),
     (r"mask_head\._iter", "AdelaiDet's count of training steps, for BoxInst's warm-up only"),
+    (r"pixel_(mean|std)", "a constant of the recipe, read from the config here"),
     (r".*\blevel\d\.project\..*", "of an outer tree of DLA, which never uses it"),
     (r".*\.num_batches_tracked", "a count of steps that this model's norm does not keep"),
 )

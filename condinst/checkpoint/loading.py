@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -21,8 +22,6 @@ from condinst.checkpoint.report import LoadReport, Shape
 from condinst.checkpoint.rows import Mapped
 from condinst.checkpoint.zoo import resolve_weights
 from condinst.modeling.mask_head.layout import HeadLayout
-
-_STEP_COUNT = "num_batches_tracked"
 
 
 def load_weights(
@@ -146,10 +145,8 @@ def _match(
             unexpected.append(name)
         else:
             ignored.append((name, reason))
-    missing = [
-        name for name in wanted if name not in mapped.state and not name.endswith(_STEP_COUNT)
-    ]
-    notes = [*notes, *_explain(kind, fitting, missing, ill_shaped)]
+    missing = [name for name in wanted if name not in mapped.state]
+    notes = [*notes, *_explain(kind, wanted, fitting, missing, ill_shaped)]
     return fitting, LoadReport(
         kind=kind,
         loaded=tuple(fitting),
@@ -163,11 +160,16 @@ def _match(
 
 def _explain(
     kind: str,
+    wanted: Mapping[str, Tensor],
     fitting: Mapping[str, Tensor],
     missing: list[str],
     ill_shaped: list[tuple[str, Shape, Shape]],
 ) -> list[str]:
     notes = []
+    casts = Counter((t.dtype, wanted[n].dtype) for n, t in fitting.items())
+    for (old, new), count in casts.items():
+        if old != new:
+            notes.append(f"{count} tensors are {old} in the checkpoint and became {new}")
     for name, in_file, in_model in ill_shaped:
         if name.startswith(CLASS_LAYERS) and name.endswith(".bias"):
             notes.append(

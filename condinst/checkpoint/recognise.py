@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 
@@ -93,7 +92,6 @@ def _our_names(
 ) -> dict[str, tuple[str, Tensor]]:
     """Our name -> (name in the file, tensor)."""
     if kind == "caffe2-backbone":
-        logging.getLogger("detectron2.checkpoint.c2_model_loading").setLevel(logging.WARNING)
         renamed, sources = convert_c2_detectron_names(dict(state))
         return {prefix + name: (sources[name], tensor) for name, tensor in renamed.items()}
     bare = {name.removeprefix(BOTTOM_UP): (name, tensor) for name, tensor in state.items()}

@@ -115,9 +115,11 @@ class StackedScales:
 
     def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """See `Row`."""
-        names: list[str] = []
-        while self.peer.format(len(names)) in mapped.rest:
-            names.append(self.peer.format(len(names)))
+        pattern = re.compile(re.escape(self.peer).replace(r"\{\}", r"\d+"))
+        found = [n for n in mapped.rest if pattern.fullmatch(n)]
+        names = [self.peer.format(level) for level in range(len(found))]
+        if set(names) != set(found):
+            return  # a level is missing: left in the rest, where the report names them
         if names:
             scales = torch.cat([mapped.rest.pop(n).reshape(1) for n in names])
             mapped.put(self.ours, scales, *names)

@@ -178,3 +178,19 @@ def test_backbone_of_another_depth_is_refused() -> None:
     )
     with pytest.raises(UserError, match="7 of 24 tensors fit"):
         load_state(model, state)
+
+
+def test_other_precision_is_said(adelaidet: State, model: Holder) -> None:
+    adelaidet["controller.bias"] = adelaidet["controller.bias"].half()
+    report = load_state(model, adelaidet | {"pixel_mean": torch.ones(3, 1, 1)})
+    assert "1 tensors are torch.float16 in the checkpoint and became torch.float32" in report.notes
+    assert model.tensors["controller.bias"].dtype == torch.float32
+    assert "pixel_mean" in dict(report.ignored)
+
+
+def test_a_level_without_scale(adelaidet: State, model: Holder) -> None:
+    scales = {n for n in adelaidet if ".scales." in n}
+    del adelaidet["proposal_generator.fcos_head.scales.2.scale"]
+    report = load_state(model, adelaidet)
+    assert report.missing == ("fcos_head.scales",)
+    assert set(report.unexpected) == scales - {"proposal_generator.fcos_head.scales.2.scale"}
