@@ -94,7 +94,8 @@ def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tenso
 def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
     """Coordinates, then mask features, of every instance: (K, coords + C, h w)."""
     h, w = features.shape[-2:]
-    own = features.flatten(2)[query.images]
+    # Unlike indexing, index_select's gradient adds up in a fixed order on CPU: the same run twice is the same curve.
+    own = features.flatten(2).index_select(0, query.images)
     if spec.coordinates == "none":
         return own
     if spec.coordinates == "absolute":
