@@ -149,7 +149,7 @@ def test_intervals_cover_the_truth() -> None:
     assert true[0] is not None
     assert true[1] is not None
     covered = []
-    for dataset in range(400):
+    for dataset in range(250):
         a, b = simulate(population, images, skills, seed=dataset)
         draws = image_draws(images, 300, dataset)
         found = sample(b, draws).draws[EVERY][:, 0] - sample(a, draws).draws[EVERY][:, 0]

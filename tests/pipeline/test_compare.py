@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from condinst.errors import UserError
+from pipeline import compare, comparison_tables, scoring
+from pipeline.evaluated import Sampler
+from pipeline.params import Ablation
+
+STUDY = Ablation(
+    question="Is it better?",
+    baseline="old",
+    seeds=(0,),
+    steps=10,
+    variants={"old": {}, "new": {"MODEL.X": 1}, "same": {"MODEL.X": 2}},
+)
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project with prepared annotations: 30 images, two 40 x 40 objects in each."""
+    monkeypatch.chdir(tmp_path)
+    write_truth(tmp_path / "data/prepared/val/annotations.json")
+    return tmp_path
+
+
+def write_truth(path: Path, images: int = 30) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = [
+        {**thing(number // 2 + 1, number % 2), "id": number + 1, "area": 1600, "iscrowd": 0}
+        for number in range(2 * images)
+    ]
+    content = {
+        "images": [
+            {"id": i + 1, "file_name": f"{i}.jpg", "height": 100, "width": 100}
+            for i in range(images)
+        ],
+        "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "star & bar"}],
+        "annotations": entries,
+    }
+    path.write_text(json.dumps(content))
+
+
+def thing(image: int, place: int, shift: float = 0.0) -> dict[str, Any]:
+    x = 50.0 * place + shift
+    corners = [x, 10, x + 40, 10, x + 40, 50, x, 50]
+    box = {"image_id": image, "category_id": place + 1, "bbox": [x, 10, 40, 40]}
+    return {**box, "segmentation": [corners]}
+
+
+def evaluated(folder: Path, error: float, seed: int = 0, **about: Any) -> Path:
+    """An evaluation whose detections are off by some pixels."""
+    rng = np.random.default_rng(seed)
+    found = [
+        {**thing(i + 1, place, float(rng.normal(0, error))), "score": float(rng.uniform(0.3, 1))}
+        for i in range(30)
+        for place in range(2)
+    ]
+    card = scoring.score(Path("data/prepared/val/annotations.json"), found)
+    scoring.publish(card, folder, {"data_hash": "d0", "score_threshold": 0.05, **about})
+    return folder
+
+
+def study_runs(root: Path = compare.ABLATIONS / "study") -> Path:
+    for name, error in (("old", 8.0), ("new", 2.0), ("same", 8.0)):
+        evaluated(root / name / "seed0" / "evaluate", error, seed=len(name))
+    return root
+
+
+def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    study_runs()
+    evaluated(compare.MAIN, 2.0)
+    compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
+    content = json.loads((compare.OUTPUT / "comparison.json").read_text())
+    found = content["studies"]["study"]
+    new = found["variants"]["new"]["segm"]["AP"]
+    assert new["verdict"]["word"] == "better"
+    assert new["low"] > 0
+    assert new["a"] == pytest.approx(found["variants"]["old"]["metrics"]["segm"]["AP"])
+    assert "segm" not in found["variants"]["old"]
+    assert found["variants"]["same"]["segm"]["AP"]["verdict"]["word"] == "not told apart"
+    assert "new is better than old" in found["verdict"]
+    assert "not other seeds of training" in found["verdict"]
+    assert content["main"]["metrics"]["segm"]["AP"] > 0
+    assert set(found["variants"]["new"]["per_class"]["segm"]) == {"disc", "star & bar"}
+    rows = list(csv.DictReader((compare.OUTPUT / "table.csv").open()))
+    assert len(rows) == 3 * 24
+    assert json.loads((compare.OUTPUT / "metrics.json").read_text())["study"]["new"]["segm/AP"] > 0
+    text = (compare.OUTPUT / "comparison.md").read_text()
+    assert "Is it better?" in text
+    assert "by chance alone" in text
+    assert "study: " in capsys.readouterr().out
+
+
+def test_stage_with_what_is_missing(params: Any) -> None:
+    one = dataclasses.replace(params, ablations={"study": STUDY})
+    with pytest.raises(UserError, match=r"run `python cli\.py ablate study` first"):
+        compare.run(one)
+    study_runs(compare.ABLATIONS / "study")
+    (compare.ABLATIONS / "study/new/seed0/evaluate/evaluation.json").unlink()
+    compare.run(one)
+    found = json.loads((compare.OUTPUT / "comparison.json").read_text())["studies"]["study"]
+    assert found["variants"]["new"]["missing_seeds"] == [0]
+    assert "new was not evaluated" in found["verdict"]
+    (compare.ABLATIONS / "study/old/seed0/evaluate/evaluation.json").unlink()
+    with pytest.raises(UserError, match="the baseline old of study was not evaluated"):
+        compare.run(one)
+
+
+def test_no_study_is_no_fault(params: Any) -> None:
+    compare.run(dataclasses.replace(params, ablations={}))
+    assert json.loads((compare.OUTPUT / "comparison.json").read_text())["studies"] == {}
+
+
+def test_several_seeds_add_their_variance(project: Path) -> None:
+    study = dataclasses.replace(STUDY, seeds=(0, 1), variants={"old": {}, "new": {}})
+    for name, error in (("old", 8.0), ("new", 2.0)):
+        for seed in study.seeds:
+            folder = project / "runs" / name / f"seed{seed}" / "evaluate"
+            evaluated(folder, error + seed, seed=seed + 10)
+    found = compare.compare_study(project / "runs", study, Sampler(50, 0), 0.95)
+    one = found["variants"]["new"]["segm"]["AP"]
+    assert one["seeds"] == 2
+    assert one["seed_std"] > 0
+    assert "not other seeds" not in found["verdict"]
+
+
+def test_runs_in_folders(project: Path) -> None:
+    evaluated(project / "a/evaluate", 8.0)
+    evaluated(project / "b", 2.0, seed=1)
+    content = compare.compare_runs(["a", "b"], draws=50, output=project / "out")
+    found = content["studies"]["runs"]
+    assert list(found["variants"]) == ["a", "b"]
+    assert found["variants"]["b"]["segm"]["AP"]["verdict"]["word"] == "better"
+    names = {path.name for path in (project / "out").iterdir()}
+    assert names == {
+        "comparison.json", "comparison.md", "comparison.tex", "metrics.json", "table.csv"
+    }  # fmt: skip
+    tex = (project / "out/comparison.tex").read_text()
+    assert tex.count(r"\\") == 3
+    assert r"95\%" in tex
+
+
+def test_runs_that_cannot_be_compared(project: Path) -> None:
+    a = evaluated(project / "a", 8.0)
+    with pytest.raises(UserError, match="two runs at least"):
+        compare.compare_runs([a])
+    with pytest.raises(UserError, match="same run twice"):
+        compare.compare_runs([a, a])
+    other = evaluated(project / "b", 8.0, score_threshold=0.3)
+    with pytest.raises(UserError, match="with different score thresholds"):
+        compare.compare_runs([a, other])
+    (project / "empty").mkdir()
+    with pytest.raises(UserError, match=r"evaluation\.json is missing"):
+        compare.compare_runs([a, project / "empty"])
+    with pytest.raises(UserError, match="neither a folder nor a revision"):
+        compare.compare_runs([a, "no-such-thing"])
+    same = evaluated(project / "c", 2.0)
+    write_truth(project / "data/prepared/val/annotations.json", images=31)
+    with pytest.raises(UserError, match="any more: prepare that dataset"):
+        compare.compare_runs([a, same])
+    changed = evaluated(project / "d", 2.0)
+    with pytest.raises(UserError, match="on different data"):
+        compare.compare_runs([a, changed])
+
+
+def test_table_says_near_zero_and_undefined() -> None:
+    nothing = dict.fromkeys(("AP", "AP50", "AP75", "APs"), 0.0)
+    numbers = {"segm": nothing, "bbox": {**nothing, "AP": None}}
+    study = {
+        "question": "", "baseline": "a", "images": 3,
+        "variants": {
+            "a": {"metrics": numbers, "seeds": [0]},
+            "b": {"metrics": numbers, "seeds": []},
+        },
+    }  # fmt: skip
+    sentence = comparison_tables.study_verdict(study)
+    assert "next to zero for a, b" in sentence
+    console = Console(file=io.StringIO(), width=120)
+    content = {"studies": {"x": {**study, "verdict": sentence}}, "confidence": 0.95, "draws": 9}
+    comparison_tables.show(content, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert "not evaluated" in shown
+    assert "baseline" in shown
