@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 
-from condinst import engine
+from condinst import engine, evaluation
 from condinst.config import load_config
 from condinst.errors import UserError
-from pipeline import runs
+from pipeline import scoring
 from pipeline.job import figures_of, load_cfg, load_weights
 
 
@@ -76,10 +75,10 @@ def _train_config(text: str, resume: bool) -> None:
         (output / "config.yaml").write_text(text)
     hooks: list[HookBase] = []
     if cfg.TEST.EVAL_PERIOD > 0 and cfg.DATASETS.TEST:
-        name, annotations = _test_set(cfg)
+        name, annotations = next(iter(_test_sets(cfg).items()))
         hooks.append(
             engine.EvaluationHook(
-                cfg.TEST.EVAL_PERIOD, lambda model: figures_of(model, cfg, name, annotations)[0]
+                cfg.TEST.EVAL_PERIOD, lambda model: figures_of(model, cfg, name, annotations)
             )
         )
     engine.train(cfg, hooks=hooks, resume=resume, load_weights=load_weights)
@@ -89,7 +88,7 @@ def _train_config(text: str, resume: bool) -> None:
 
 
 def _evaluate_config(text: str, resume: bool) -> None:
-    """Measure the weights on the first data set of DATASETS.TEST; the first process does it."""
+    """Measure the weights on DATASETS.TEST; the first process does it and the others wait."""
     cfg = load_cfg(text)
     if comm.is_main_process():
         if not cfg.MODEL.WEIGHTS:
@@ -97,39 +96,31 @@ def _evaluate_config(text: str, resume: bool) -> None:
                 "MODEL.WEIGHTS is empty: name the weights to evaluate, or add --resume to take "
                 "those in OUTPUT_DIR"
             )
-        name, annotations = _test_set(cfg)
+        sets = _test_sets(cfg)
         model = build_model(cfg)
         load_weights(model, cfg.MODEL.WEIGHTS)
-        figures, detections = figures_of(model, cfg, name, annotations)
-        folder = Path(cfg.OUTPUT_DIR) / "inference"
-        runs.write_json(folder / "coco_instances_results.json", detections)
-        runs.write_json(folder / "metrics.json", figures)
-        sys.stdout.write(_table(figures) + f"\nDetections and figures: {folder}\n")
+        for name, annotations in sets.items():
+            detections = evaluation.predict_dataset(model, name, cfg)
+            card = scoring.score(annotations, detections)
+            output = Path(cfg.OUTPUT_DIR) / "evaluate" / name
+            scoring.publish(card, output, {"dataset": name, "weights": cfg.MODEL.WEIGHTS})
+            scoring.show(card, output)
     comm.synchronize()
 
 
-def _test_set(cfg: CfgNode) -> tuple[str, Path]:
-    """The data set to evaluate on, and its annotations."""
-    if len(cfg.DATASETS.TEST) != 1:
-        raise UserError(f"DATASETS.TEST = {cfg.DATASETS.TEST}: name one data set to evaluate on")
-    name = cfg.DATASETS.TEST[0]
-    if name not in DatasetCatalog:
-        raise UserError(f"DATASETS.TEST = {name}: is not a registered data set")
-    annotations = Path(MetadataCatalog.get(name).json_file)
-    if not annotations.is_file():
-        raise UserError(
-            f"DATASETS.TEST = {name}: {annotations} is missing; set DETECTRON2_DATASETS to the "
-            "folder that holds coco/annotations and coco/val2017"
-        )
-    return name, annotations
-
-
-def _table(figures: dict[str, float | None]) -> str:
-    tasks = list(dict.fromkeys(key.split("/")[0] for key in figures))
-    names = list(dict.fromkeys(key.split("/")[1] for key in figures))
-    lines = ["      " + "".join(f"{name:>7}" for name in names)]
-    for task in tasks:
-        values = [figures.get(f"{task}/{name}") for name in names]
-        cells = "".join(f"{'-':>7}" if v is None else f"{v:7.1f}" for v in values)
-        lines.append(f"{task:6}{cells}")
-    return "\n".join(lines)
+def _test_sets(cfg: CfgNode) -> dict[str, Path]:
+    """Name and annotations of the data sets to evaluate on."""
+    if not cfg.DATASETS.TEST:
+        raise UserError("DATASETS.TEST is empty: name the data sets to evaluate on")
+    found = {}
+    for name in cfg.DATASETS.TEST:
+        if name not in DatasetCatalog.list():
+            raise UserError(f"DATASETS.TEST names {name!r}, which is not registered")
+        path = Path(getattr(MetadataCatalog.get(name), "json_file", "") or "")
+        if not path.is_file():
+            raise UserError(
+                f"the annotations of {name} are not at {path}; set DETECTRON2_DATASETS to the "
+                "folder that holds coco/annotations and coco/val2017"
+            )
+        found[name] = path
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -18,6 +17,8 @@ from condinst.engine.trainer import RowHook
 from pipeline import tracking
 from pipeline.params import Params
 from pipeline.recipe import VAL_NAME, PreparedData
+
+Figures = dict[str, float | None]  # `segm/AP` -> percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +73,18 @@ def load_weights(model: nn.Module, path: str) -> None:
 
 
 def _evaluation_hook(cfg: CfgNode, job: Job) -> HookBase:
-    params = job.params
-    assert params is not None
-    annotations = job.data / "val" / "annotations.json"
-    backend, limit = params.evaluate.backend, params.evaluate.max_detections
+    assert job.params is not None
+    annotations, wanted = job.data / "val" / "annotations.json", job.params.evaluate
 
-    def figures(model: nn.Module) -> dict[str, float | None]:
-        return figures_of(model, cfg, VAL_NAME, annotations, backend=backend, max_dets=limit)[0]
+    def figures(model: nn.Module) -> Figures:
+        return figures_of(
+            model,
+            cfg,
+            VAL_NAME,
+            annotations,
+            backend=wanted.backend,
+            max_dets=wanted.max_detections,
+        )
 
     return engine.EvaluationHook(job.eval_period, figures)
 
@@ -91,15 +97,16 @@ def figures_of(
     *,
     backend: str = "auto",
     max_dets: int = 100,
-) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
-    """A model's figures on a registered data set, as ``segm/AP`` and so on, and its detections."""
-    from condinst.evaluation import evaluate_coco
-    from condinst.evaluation.prediction import predict_dataset
+) -> Figures:
+    """A model's figures on a registered data set, in the middle of its training."""
+    from condinst import evaluation
 
-    detections = predict_dataset(model, dataset, cfg, progress=False)
+    detections = evaluation.predict_dataset(model, dataset, cfg, progress=False)
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-    scores = evaluate_coco(annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets)
-    return tracking.figures_by_name(scores.metrics), detections
+    scores = evaluation.evaluate_coco(
+        annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets
+    )
+    return tracking.figures_by_name(scores.metrics)
 
 
 class MlflowHook(RowHook):

@@ -37,7 +37,8 @@ _WITHOUT_EFFECT = (
 )
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """16 hexadecimal digits that identify plain values."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -56,7 +57,7 @@ def code_hash() -> str:
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
     }
-    return _digest([sources, {name: metadata.version(name) for name in _LIBRARIES}])
+    return digest([sources, {name: metadata.version(name) for name in _LIBRARIES}])
 
 
 def run_hash(cfg: CfgNode, data_hash: str, *, processes: int = 1, eval_period: int = 0) -> str:
@@ -78,7 +79,7 @@ def run_hash(cfg: CfgNode, data_hash: str, *, processes: int = 1, eval_period: i
     weights = plain["MODEL"]["WEIGHTS"]
     if weights and Path(weights).is_file():
         plain["MODEL"]["WEIGHTS"] = file_hash(Path(weights))
-    return _digest([plain, data_hash, code_hash(), processes, eval_period])
+    return digest([plain, data_hash, code_hash(), processes, eval_period])
 
 
 def _as_dict(cfg: CfgNode) -> dict[str, Any]:
@@ -136,8 +137,7 @@ def publish(files: Mapping[str, Path], output: Path) -> None:
     """Make the files the whole content of an output folder, in one step.
 
     Args:
-        files: name in the folder -> source file or folder, copied (linked where it lies on the
-            same disk, since weights are large and nobody writes into a finished run).
+        files: name in the folder -> source file or folder, copied.
         output: replaced.
 
     Raises:

@@ -129,10 +129,18 @@ class Store:
             self.client.set_tag(run_id, PROCESS, process_tags()[PROCESS])
         return Run(Address(self.uri, run_id, self.experiment_id), self.client)
 
+    def end_children(self, parent: str) -> None:
+        """End the runs nested under one that are still open, as killed."""
+        query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self.experiment_id], query):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+
     def has(self, run_id: str) -> bool:
         """Whether the store knows the run."""
         from mlflow.exceptions import MlflowException
 
+        if not run_id:
+            return False
         try:
             return self.client.get_run(run_id).info.lifecycle_stage == "active"
         except MlflowException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import platform
@@ -22,8 +23,33 @@ from pipeline.job import Job, train_job
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 
-__all__ = ["OUTPUT", "environment", "run", "train_from_config_file", "train_into"]
+__all__ = [
+    "OUTPUT",
+    "Place",
+    "environment",
+    "run",
+    "run_key",
+    "train_from_config_file",
+    "train_into",
+]
 OUTPUT = Path("outputs/train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a training appears beside its own folder.
+
+    Attributes:
+        output: replaced as a whole when the training is finished.
+        name: of the MLflow run.
+        parent: MLflow run that it is nested under.
+        tags: further ones for MLflow.
+    """
+
+    output: Path
+    name: str
+    parent: str | None = None
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def run(params: Params) -> None:
@@ -34,29 +60,29 @@ def run(params: Params) -> None:
     Raises:
         UserError: what is asked for cannot be run; nothing is half-written.
     """
-    data = PreparedData.load()
-    train_into(params, data, OUTPUT, name=params.profile)
+    train_into(params, PreparedData.load(), Place(OUTPUT, params.profile))
+
+
+def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) -> str:
+    """The hash of the training that these params ask for; names its folder in ``.runs``."""
+    recipe = recipe or resolve(params, data)
+    return runs.run_hash(
+        recipe.cfg,
+        data.hash,
+        processes=params.train.num_gpus or params.train.num_processes,
+        eval_period=params.train.eval_period or 0,
+    )
 
 
 def train_into(
-    params: Params,
-    data: PreparedData,
-    output: Path,
-    *,
-    name: str,
-    parent: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    hooks: Sequence[HookBase] = (),
+    params: Params, data: PreparedData, place: Place, hooks: Sequence[HookBase] = ()
 ) -> dict[str, Any]:
     """Train in ``.runs/<hash>`` and copy the result to an output folder.
 
     Args:
         params: with all changes of a variant made.
         data: prepared.
-        output: replaced as a whole when the training is finished.
-        name: of the MLflow run.
-        parent: MLflow run that it is nested under.
-        tags: further ones for MLflow.
+        place: where the result goes and what it is called.
         hooks: for a training in this very process alone.
 
     Returns:
@@ -64,67 +90,111 @@ def train_into(
     """
     engine.check_gpus(params.train.num_gpus)
     recipe = resolve(params, data)
-    processes = params.train.num_gpus or params.train.num_processes
-    eval_period = params.train.eval_period or 0
-    key = runs.run_hash(recipe.cfg, data.hash, processes=processes, eval_period=eval_period)
+    key = run_key(params, data, recipe)
     folder = (runs.RUNS / key).resolve()
+    store = tracking.connect(params.tracking)
     with runs.locked(folder):
         recipe.cfg.OUTPUT_DIR = str(folder)
         result = engine.TrainResult.load(folder)
-        if result is None:
-            result = _train(params, data, recipe, folder, name, parent, tags or {}, hooks)
+        ledger = _Ledger(folder, place.parent)
+        if result is None or not ledger.holds(store):
+            with _open_run(store, params, data, recipe, place, ledger) as run:
+                if result is None:
+                    result = _train(params, data, recipe, run.address, hooks)
+                else:
+                    run.log_rows(_curve(folder))
+                    run.set_tags({"same_training_as": key})
+                names = ("model.pth", "config.yaml", "curve.csv", "environment.json")
+                run.log_artifacts([folder / item for item in names])
         else:
-            _say(f"{name}: the same training is finished in {runs.RUNS / key}; used again")
-        record = _record(folder, result, data, key)
+            _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
+        record = _record(folder, result, data, key, ledger.address)
         runs.write_json(folder / "run.json", record)
         names = ("model.pth", "model_best.pth", "config.yaml", "curve.csv", "environment.json")
         files = {item: folder / item for item in (*names, "run.json") if (folder / item).exists()}
-        runs.publish(files, output)
+        runs.publish(files, place.output)
     return record
+
+
+class _Ledger:
+    """The MLflow runs of one training: one under each parent that asked for it.
+
+    Args:
+        folder: of the training.
+        parent: the one that asks now.
+    """
+
+    def __init__(self, folder: Path, parent: str | None) -> None:
+        self.path = folder / "tracking.json"
+        self.parent = parent or "main"
+        self._all = runs.read_json(self.path, "train") if self.path.exists() else {}
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """Of the run under the parent; empty if there is none."""
+        return self._all.get(self.parent, {})
+
+    def holds(self, store: tracking.Store | None) -> bool:
+        """Whether a finished training needs no further record."""
+        return store is None or store.has(self.address.get("run_id", ""))
+
+    def enter(self, run: tracking.Run) -> None:
+        """Note a run before anything is logged to it, so that a restart finds it."""
+        if run.address is not None:
+            self._all[self.parent] = dataclasses.asdict(run.address)
+            runs.write_json(self.path, self._all)
+
+
+def _open_run(
+    store: tracking.Store | None,
+    params: Params,
+    data: PreparedData,
+    recipe: Recipe,
+    place: Place,
+    ledger: _Ledger,
+) -> tracking.Run:
+    run = tracking.open_run(
+        store,
+        place.name,
+        _tracked_params(params, recipe.cfg),
+        {**tracking.common_tags(params, data.hash, recipe.cfg), **place.tags},
+        parent=place.parent,
+        former=ledger.address.get("run_id"),
+    )
+    ledger.enter(run)
+    return run
 
 
 def _train(
     params: Params,
     data: PreparedData,
     recipe: Recipe,
-    folder: Path,
-    name: str,
-    parent: str | None,
-    tags: Mapping[str, str],
+    address: tracking.Address | None,
     hooks: Sequence[HookBase],
 ) -> engine.TrainResult:
+    folder = Path(recipe.cfg.OUTPUT_DIR)
     for note in recipe.notes:
-        _say(f"{name}: {note}")
-    store = tracking.connect(params.tracking)
-    former = _former_run(folder)
-    all_tags = {**tracking.common_tags(params, data.hash, recipe.cfg), **tags}
-    values = _tracked_params(params, recipe.cfg)
-    with tracking.open_run(store, name, values, all_tags, parent=parent, former=former) as run:
-        address = run.address
-        runs.write_json(folder / "tracking.json", dataclasses.asdict(address) if address else {})
-        (folder / "config.yaml").write_text(recipe.cfg.dump())
-        runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
-        job = Job(recipe.cfg.dump(), data.root, params.train.eval_period or 0, params, address)
-        engine.launch(
-            train_job,
-            (job, tuple(hooks)),
-            num_gpus=params.train.num_gpus,
-            num_processes=params.train.num_processes,
-        )
-        result = engine.TrainResult.load(folder)
-        assert result is not None, folder
-        run.log_artifacts(
-            [
-                folder / item
-                for item in ("model.pth", "config.yaml", "curve.csv", "environment.json")
-            ]
-        )
+        _say(f"note: {note}")
+    (folder / "config.yaml").write_text(recipe.cfg.dump())
+    runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
+    job = Job(recipe.cfg.dump(), data.root, params.train.eval_period or 0, params, address)
+    engine.launch(
+        train_job,
+        (job, tuple(hooks)),
+        num_gpus=params.train.num_gpus,
+        num_processes=params.train.num_processes,
+    )
+    result = engine.TrainResult.load(folder)
+    assert result is not None, folder
     return result
 
 
-def _former_run(folder: Path) -> str | None:
-    path = folder / "tracking.json"
-    return runs.read_json(path, "train").get("run_id") if path.exists() else None
+def _curve(folder: Path) -> list[dict[str, float]]:
+    with (folder / "curve.csv").open(newline="") as file:
+        return [
+            {key: float(value) for key, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _tracked_params(params: Params, cfg: CfgNode) -> dict[str, Any]:
@@ -139,9 +209,12 @@ def _tracked_params(params: Params, cfg: CfgNode) -> dict[str, Any]:
 
 
 def _record(
-    folder: Path, result: engine.TrainResult, data: PreparedData, key: str
+    folder: Path,
+    result: engine.TrainResult,
+    data: PreparedData,
+    key: str,
+    address: Mapping[str, Any],
 ) -> dict[str, Any]:
-    address = runs.read_json(folder / "tracking.json", "train")
     return {
         "hash": key,
         "run_dir": os.path.relpath(folder),

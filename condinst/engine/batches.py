@@ -20,6 +20,7 @@ from detectron2.data import DatasetCatalog, DatasetFromList, get_detection_datas
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from condinst.data import Index
 from condinst.errors import UserError
 
 _ATTEMPTS = 20
@@ -164,11 +165,19 @@ class SeededDataset(Dataset):
         )
 
 
+def next_batch(batches: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The next batch; a user's error in a loader worker comes without that worker's traceback."""
+    try:
+        return next(batches)
+    except UserError as error:
+        marker = f"{UserError.__name__}: "
+        raise UserError(str(error).rpartition(marker)[2].strip()) from error
+
+
 def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
     """The dicts of all data sets in ``DATASETS.TRAIN``.
 
-    A registered sequence that is not a list (a memory-mapped index) is used as it is, so that
-    images without objects stay out only if its owner leaves them out.
+    One memory-mapped index is read as it is needed; lists are packed once for all loader workers.
 
     Raises:
         UserError: a data set is not registered, or none has an image.
@@ -182,8 +191,8 @@ def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
         )
     if len(names) == 1:
         records = DatasetCatalog.get(names[0])
-        if not isinstance(records, list):
-            return _without_empty(records, cfg)
+        if isinstance(records, Index):
+            return _with_objects(records, cfg)
     try:
         return DatasetFromList(
             get_detection_dataset_dicts(
@@ -201,7 +210,7 @@ def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
 class _Subset(Sequence):
     """Chosen records of a lazy sequence."""
 
-    def __init__(self, records: Sequence[dict[str, Any]], keep: np.ndarray) -> None:
+    def __init__(self, records: Index, keep: np.ndarray) -> None:
         self.records = records
         self.keep = keep
 
@@ -212,25 +221,28 @@ class _Subset(Sequence):
         return self.records[int(self.keep[index])]
 
 
-def _without_empty(records: Sequence[dict[str, Any]], cfg: CfgNode) -> Sequence[dict[str, Any]]:
-    if not len(records):
-        raise UserError(f"DATASETS.TRAIN = {tuple(cfg.DATASETS.TRAIN)}: there is no image in it")
+def _with_objects(index: Index, cfg: CfgNode) -> Sequence[dict[str, Any]]:
+    """The images of an index that are to be trained on."""
+    names = tuple(cfg.DATASETS.TRAIN)
+    if not len(index):
+        raise UserError(f"DATASETS.TRAIN = {names}: there is no image in it")
     if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        return records
-    keep = [
-        i
-        for i in range(len(records))
-        if any(not note.get("iscrowd", 0) for note in records[i].get("annotations", ()))
-    ]
-    if not keep:
+        return index
+    keep = np.flatnonzero(index.objects)
+    if not len(keep):
         raise UserError(
-            f"DATASETS.TRAIN = {tuple(cfg.DATASETS.TRAIN)}: no image has an object; set "
+            f"DATASETS.TRAIN = {names}: no image has an object; set "
             "DATALOADER.FILTER_EMPTY_ANNOTATIONS False to train on images without objects"
         )
-    return records if len(keep) == len(records) else _Subset(records, np.array(keep))
+    return index if len(keep) == len(index) else _Subset(index, keep)
 
 
 def _orientation(records: Sequence[dict[str, Any]]) -> np.ndarray:
+    """(N,) whether an image is wider than high."""
+    if isinstance(records, _Subset):
+        return _orientation(records.records)[records.keep]
+    if isinstance(records, Index):
+        return records.sizes[:, 1] > records.sizes[:, 0]
     return np.array([record["width"] > record["height"] for record in records])
 
 

@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.utils.data import DataLoader
 
-from condinst.engine.batches import seed_everything
+from condinst.engine.batches import next_batch, seed_everything
 from condinst.engine.failure import NonFiniteLossError, describe, dump_state
 from condinst.engine.optim import Clipper, Precision
 from condinst.engine.state import unwrap
@@ -107,7 +107,7 @@ class Trainer(TrainerBase):
         began = time.perf_counter()
         if self._batches is None:
             self._batches = iter(self.data_loader)
-        batch = next(self._batches)
+        batch = next_batch(self._batches)
         waited = time.perf_counter() - began
         seed_everything(self.seed, self.iter, _MODEL_STREAM + comm.get_rank())
         with self.precision.autocast():
