@@ -209,7 +209,7 @@ def _filled(entry: Entry, height: int, width: int) -> Entry:
 
 
 def _renumber(annotations: list[Entry]) -> int:
-    """Give ids to annotations without one, and to one of id 0, which COCO's evaluator never matches."""
+    """Give ids to annotations without one or of id 0, which COCO's evaluator never matches."""
     free = max((entry.get("id", 0) for entry in annotations), default=0) + 1
     changed = 0
     for place, entry in enumerate(annotations):

@@ -29,6 +29,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -300,5 +301,5 @@ class Index(Sequence[dict[str, Any]]):
             return {"size": list(size), "counts": arrays["runs"][start:end].tobytes()}
         start, end = arrays["polygon_ends"][k : k + 2].tolist()
         ends = arrays["point_ends"][start : end + 1].tolist()
-        parts = [np.array(arrays["points"][a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+        parts = [np.array(arrays["points"][a:b]) for a, b in pairwise(ends)]
         return parts or None
