@@ -41,11 +41,15 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Where the data comes from. `root` or both splits for `directory`; `sample` for `sample`."""
+    """Where the data comes from. `root` or both splits for `directory`; `sample` for `sample`.
+
+    `mirror` replaces the host of `coco2017`: an address with `zips` and `annotations` below it.
+    """
 
     source: str = setting(choices=("sample", "directory", "coco2017"))
     name: str = setting()
     root: str | None = setting(None)
+    mirror: str | None = setting(None)
     train: Split | None = setting(None)
     val: Split | None = setting(None)
     sample: Sample | None = setting(None)

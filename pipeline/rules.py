@@ -129,6 +129,10 @@ def _check_dataset(dataset: Dataset) -> Iterator[Fault]:
         yield Fault(
             "dataset.sample", "is missing; source: sample needs seed, train_images, val_images"
         )
+    if dataset.mirror is not None and not dataset.mirror.startswith(("http://", "https://")):
+        yield Fault(
+            "dataset.mirror", f"is {dataset.mirror}, must begin with https:// or http://; or be null"
+        )
     if dataset.source == "directory":
         if dataset.root is None and len(given) < 2:
             yield Fault(

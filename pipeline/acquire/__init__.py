@@ -1,0 +1,80 @@
+"""The stage ``acquire``: a manifest of the dataset, drawn, linked or downloaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from condinst.errors import UserError
+from pipeline.acquire import directory, manifest
+from pipeline.acquire.manifest import SplitPaths
+from pipeline.folders import check_space, human_bytes, replaced
+from pipeline.params import Dataset, Params
+
+RAW = Path("data/raw")
+DOWNLOADED = Path(
+    "data/coco2017"
+)  # outside of DVC's outputs, which DVC deletes before a stage runs
+
+_PICTURE_BYTES = 40_000  # more than any drawn picture takes, with its annotations
+_ENTRY_BYTES = 400  # of the manifest, for a linked file
+
+
+def run(params: Params) -> None:
+    """Fill ``data/raw`` by ``dataset.source``, whole or not at all.
+
+    Raises:
+        UserError: files are missing, the disk is full, or the download fails.
+    """
+    dataset = params.dataset
+    try:
+        with replaced(RAW) as folder:
+            content = _SOURCES[dataset.source](dataset, folder)
+            (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"{RAW} could not be written: {error}; is the disk full?") from error
+    size = sum(entry["bytes"] for entry in content["files"].values())
+    images = len(content["files"]) - len(content["splits"])
+    Console().print(f"{dataset.name}: {images:,} images, {human_bytes(size)}, in {RAW}")
+
+
+def _draw(dataset: Dataset, folder: Path) -> dict[str, object]:
+    from pipeline.acquire.sample import write_sample
+
+    settings = dataset.sample
+    assert settings is not None, dataset  # pipeline.rules asks for it
+    count = settings.train_images + settings.val_images
+    check_space(folder, count * _PICTURE_BYTES, f"drawing {count:,} pictures")
+    write_sample(
+        folder,
+        seed=settings.seed,
+        train_images=settings.train_images,
+        val_images=settings.val_images,
+    )
+    splits = {
+        name: SplitPaths(folder / "annotations" / f"instances_{name}.json", folder / name)
+        for name in directory.SPLITS
+    }
+    return manifest.build(dataset.name, dataset.source, splits, base=folder)
+
+
+def _link(dataset: Dataset, folder: Path) -> dict[str, object]:
+    return _linked(dataset, folder, directory.locate(dataset))
+
+
+def _download(dataset: Dataset, folder: Path) -> dict[str, object]:
+    from pipeline.acquire import coco2017
+
+    root = Path(dataset.root).expanduser() if dataset.root else DOWNLOADED
+    return _linked(dataset, folder, coco2017.fetch(root.resolve(), dataset.mirror))
+
+
+def _linked(dataset: Dataset, folder: Path, splits: dict[str, SplitPaths]) -> dict[str, object]:
+    count = sum(len(manifest.image_names(split.annotations)) for split in splits.values())
+    check_space(folder, count * _ENTRY_BYTES, f"the manifest of {count:,} images")
+    return manifest.build(dataset.name, dataset.source, splits)
+
+
+_SOURCES = {"sample": _draw, "directory": _link, "coco2017": _download}

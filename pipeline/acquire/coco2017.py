@@ -1,0 +1,185 @@
+"""COCO 2017: three archives from its host, unpacked into COCO's own layout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from condinst.errors import UserError
+from pipeline.acquire import archive, download
+from pipeline.acquire.manifest import SplitPaths
+from pipeline.folders import check_space
+
+HOST = "https://s3.amazonaws.com/images.cocodataset.org"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One archive and what it must hold.
+
+    Attributes:
+        path: below the host.
+        size: in bytes.
+        md5: of it.
+        unpacked: bytes of what is taken from it, or a little more.
+        counts: what comes out, below the root: a folder with its number of images, or a JSON with
+            its number of annotations.
+        members: to take; None: all.
+    """
+
+    path: str
+    size: int
+    md5: str
+    unpacked: int
+    counts: dict[str, int]
+    members: tuple[str, ...] | None = None
+
+
+_JSONS = {
+    "annotations/instances_train2017.json": 860_001,
+    "annotations/instances_val2017.json": 36_781,
+}
+ARCHIVES = (
+    Archive(
+        "annotations/annotations_trainval2017.zip",
+        252_907_541,
+        "f4bbac642086de4f52a3fdda2de5fa2c",
+        500_000_000,
+        _JSONS,
+        tuple(_JSONS),
+    ),
+    Archive(
+        "zips/val2017.zip",
+        815_585_330,
+        "442b8da7639aecaf257c1dceb8ba8c80",
+        830_000_000,
+        {"val2017": 5_000},
+    ),
+    Archive(
+        "zips/train2017.zip",
+        19_336_861_798,
+        "cced6f7f71b7629ddf16f17bbcfab6b2",
+        19_500_000_000,
+        {"train2017": 118_287},
+    ),
+)
+
+
+def fetch(
+    root: Path,
+    mirror: str | None = None,
+    *,
+    archives: Sequence[Archive] = ARCHIVES,
+    first_wait: float = 1.0,
+) -> dict[str, SplitPaths]:
+    """Make COCO 2017 be in a folder; what is there already is counted and left as it is.
+
+    A failed or killed call goes on where it stopped. An archive is deleted once it is unpacked.
+
+    Args:
+        root: the folder.
+        mirror: address that holds ``zips`` and ``annotations``; None: COCO's own host.
+        archives: for tests.
+        first_wait: seconds before the first retry.
+
+    Raises:
+        UserError: the disk is too small, the host fails, or an archive holds something else.
+    """
+    wanted = [item for item in archives if not _complete(root, item)]
+    room = [_unwritten(root, item) for item in wanted]
+    # Archives go as soon as they are unpacked: at most one lies beside all that is unpacked.
+    biggest = max((left for left, _ in room), default=0)
+    check_space(root, sum(unpacked for _, unpacked in room) + biggest, "COCO 2017")
+    for item in wanted:
+        with _progress() as progress:
+            _fetch_one(root, (mirror or HOST).rstrip("/"), item, progress, first_wait)
+    return {
+        name: SplitPaths(root / f"annotations/instances_{name}2017.json", root / f"{name}2017")
+        for name in ("train", "val")
+    }
+
+
+def _fetch_one(root: Path, host: str, item: Archive, progress: Progress, first_wait: float) -> None:
+    target = root / Path(item.path).name
+    remote = download.RemoteFile(f"{host}/{item.path}", item.size, item.md5)
+    task = progress.add_task(f"Fetching {target.name}", total=item.size)
+    download.fetch(
+        remote, target, advance=lambda count: progress.advance(task, count), first_wait=first_wait
+    )
+    task = progress.add_task(f"Unpacking {target.name}", total=item.unpacked)
+    fresh = root / f".{target.stem}.part"
+    archive.unpack(target, fresh, item.members, advance=lambda count: progress.advance(task, count))
+    for name, expected in item.counts.items():
+        found = _count(fresh / name)
+        if found != expected:
+            raise UserError(f"{target} holds {found:,} entries of {name}, expected {expected:,}")
+    for name in item.counts:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (fresh / name).replace(root / name)
+    with contextlib.suppress(OSError):  # empty folders that the members stood in
+        for folder in sorted((p for p in fresh.rglob("*")), reverse=True):
+            folder.rmdir()
+        fresh.rmdir()
+    target.unlink()
+
+
+def _complete(root: Path, item: Archive) -> bool:
+    """Whether all of an archive is unpacked.
+
+    Raises:
+        UserError: there is something of the name, but not all that belongs to it.
+    """
+    found = {name: _count(root / name) for name in item.counts if (root / name).exists()}
+    for name, count in found.items():
+        if count != item.counts[name]:
+            raise UserError(
+                f"{root / name} holds {count:,} entries, COCO 2017 has {item.counts[name]:,}; move "
+                "it away to fetch it again, or use source: directory for a part of COCO"
+            )
+    return len(found) == len(item.counts)
+
+
+def _count(path: Path) -> int:
+    if path.is_dir():
+        return sum(1 for entry in path.iterdir() if entry.suffix == ".jpg")
+    if not path.is_file():
+        return 0
+    try:
+        return len(json.loads(path.read_bytes())["annotations"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no COCO JSON: {error}; move it away to fetch it again"
+        ) from error
+
+
+def _unwritten(root: Path, item: Archive) -> tuple[int, int]:
+    """Bytes still to write: of the archive, and of what comes out of it."""
+    target = root / Path(item.path).name
+    part = target.with_name(target.name + ".part")
+    there = target if target.exists() else part
+    left = item.size - (there.stat().st_size if there.exists() else 0)
+    fresh = root / f".{target.stem}.part"
+    unpacked = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
+    return max(left, 0), max(item.unpacked - unpacked, 0)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )

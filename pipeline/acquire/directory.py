@@ -1,0 +1,81 @@
+"""A dataset that lies in a folder already: linked by its manifest, never copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from condinst.errors import UserError
+from pipeline.acquire.manifest import SplitPaths
+from pipeline.params import Dataset
+
+SPLITS = ("train", "val")
+_JSONS = ("instances_{}2017.json", "instances_{}.json", "{}.json")
+_FOLDERS = ("{}2017", "{}", "images/{}2017", "images/{}", "images")
+
+
+def locate(dataset: Dataset) -> dict[str, SplitPaths]:
+    """Find both splits.
+
+    Args:
+        dataset: with ``root``, a folder in COCO's layout, or with ``train`` and ``val``.
+
+    Returns:
+        Absolute paths.
+
+    Raises:
+        UserError: something is missing; all of it is named.
+    """
+    if dataset.root is not None:
+        return locate_layout(Path(dataset.root))
+    found = {}
+    problems = []
+    for name in SPLITS:
+        split = getattr(dataset, name)
+        assert split is not None, name  # pipeline.rules asks for both
+        paths = SplitPaths(_absolute(split.json), _absolute(split.images))
+        if not paths.annotations.is_file():
+            problems.append(f"dataset.{name}.json: there is no file {split.json}")
+        if not paths.images.is_dir():
+            problems.append(f"dataset.{name}.images: there is no folder {split.images}")
+        found[name] = paths
+    if problems:
+        raise UserError("\n".join(problems))
+    return found
+
+
+def locate_layout(root: Path) -> dict[str, SplitPaths]:
+    """Find both splits in a folder in COCO's layout or one of its usual variants.
+
+    Raises:
+        UserError: something is missing; all of it is named, with the names that were tried.
+    """
+    root = _absolute(root)
+    if not root.is_dir():
+        raise UserError(f"dataset.root: there is no folder {root}")
+    found, problems = {}, []
+    for name in SPLITS:
+        jsons = [root / "annotations" / pattern.format(name) for pattern in _JSONS]
+        folders = [root / pattern.format(name) for pattern in _FOLDERS]
+        json_path = next((path for path in jsons if path.is_file()), None)
+        folder = next((path for path in folders if path.is_dir()), None)
+        if json_path is None:
+            problems.append(f"no annotations of {name}: {_tried(jsons, root)}")
+        if folder is None:
+            problems.append(f"no images of {name}: {_tried(folders, root)}")
+        if json_path is not None and folder is not None:
+            found[name] = SplitPaths(json_path, folder)
+    if problems:
+        raise UserError(
+            f"dataset.root: {root} is not in COCO's layout\n  "
+            + "\n  ".join(problems)
+            + "\nFor other names give dataset.train and dataset.val, each with json and images."
+        )
+    return found
+
+
+def _tried(paths: list[Path], root: Path) -> str:
+    return "none of " + ", ".join(str(path.relative_to(root)) for path in paths)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().resolve()
