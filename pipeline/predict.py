@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,6 +66,7 @@ def run_predict(
     sink = PredictionSink(Path(output), categories, save_overlays, save_masks)
     faults = [*media.faults, *_predict_all(predictor, media, sink, batch_size)]
     result = sink.finish(save_json)
+    _say(result)
     if faults:
         head = f"{result.images} pictures done, see {result.output}; these inputs cannot be used:"
         raise UserError(_describe(head, faults))
@@ -78,6 +80,12 @@ def _check(score_threshold: float, batch_size: int, inputs: Sequence[str | Path]
         raise UserError(f"batch size is {batch_size}, must be at least 1")
     if not inputs:
         raise UserError("no input given: name an image, a folder, a pattern or a video")
+
+
+def _say(result: PredictResult) -> None:
+    sys.stdout.write(
+        f"{result.instances} instances in {result.images} pictures, in {result.output}\n"
+    )
 
 
 def _describe(head: str, faults: Sequence[Fault]) -> str:

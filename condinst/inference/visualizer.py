@@ -154,7 +154,7 @@ class _Painter:
     def largest_first(self) -> list[int]:
         """Order of drawing: what is small lies on top."""
         if self.shapes.masks is not None:
-            area = self.shapes.masks.reshape(len(self.shapes), -1).sum(axis=1)
+            area = self.shapes.masks.sum(axis=(1, 2))
         else:
             area = np.prod(
                 np.maximum(self.shapes.boxes[:, 2:] - self.shapes.boxes[:, :2], 0), axis=1

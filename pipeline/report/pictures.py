@@ -23,6 +23,7 @@ from pipeline.report.collect import Findings, Record
 SHOWN_FROM = 0.4  # a score from which a detection is worth drawing
 FEW = 3  # drawn where no detection at all reaches that
 SIDE = 560
+SAMPLE_SIDE = 480
 WEIGHT = 2.1  # they are shown at about half their size
 
 
@@ -97,11 +98,13 @@ class Split:
     @classmethod
     def load(cls, found: Findings, name: str) -> Split | None:
         """Reads what `prepare` left; None where annotations or images are not there."""
-        path = found.layout.prepared / name / "annotations.json"
-        entry = (found.manifest.get("splits") or {}).get(name) or {}
-        if not path.is_file() or not entry.get("images"):
+        folder = found.layout.prepared / name
+        try:
+            content = json.loads((folder / "annotations.json").read_text())
+            images = json.loads((folder / "index.json").read_text())["images"]
+        except (OSError, ValueError, KeyError):
             return None
-        return cls(json.loads(path.read_text()), found.layout.raw / entry["images"])
+        return cls(content, folder / images)  # relative to the index, or absolute
 
     def objects(self, image_id: int) -> int:
         """How many single objects an image has, crowds left out."""
@@ -161,7 +164,7 @@ def sample_pictures(split: Split, count: int, seed: int) -> list[Picture]:
                 pixels,
                 split.shapes(number, split.truth[number]),
                 split.names,
-                canvas_side=480,
+                canvas_side=SAMPLE_SIDE,
                 weight=WEIGHT,
             )
             title = split.images[number]["file_name"]

@@ -216,6 +216,7 @@ class Trial:
     number: int
     settings: str
     value: float | None
+    steps: int | None
     state: str
     best: bool
 
@@ -234,20 +235,24 @@ def sweep_view(found: Findings) -> SweepView | None:
     if not found.sweep:
         return None
     metric = found.sweep.get("metric", MAIN)
-    rows = list(found.sweep.get("trials") or [])
-    values = [row.get("value") for row in rows if row.get("value") is not None]
+    rows: list[Record] = found.sweep.get("trials") or []
+    best = found.sweep.get("best") or {}
     trials = [
         Trial(
-            int(row.get("number", index)),
-            ", ".join(f"{key} = {_short(v)}" for key, v in (row.get("params") or {}).items()),
+            int(row["number"]),
+            ", ".join(f"{key} = {_short(value)}" for key, value in row["params"].items()),
             row.get("value"),
-            str(row.get("state", "")),
-            bool(values) and row.get("value") == max(values),
+            row.get("steps"),
+            row.get("error") or row["state"],
+            row["number"] == best.get("number"),
         )
-        for index, row in enumerate(rows)
+        for row in rows
     ]
-    trials.sort(key=lambda trial: (trial.value is None, -(trial.value or 0)))
-    return SweepView(metric, trials, f"{several(len(trials), 'trial')}, searched for {metric}.")
+    trials.sort(key=lambda trial: (not trial.best, trial.value is None, -(trial.value or 0)))
+    note = f"{several(len(trials), 'trial')}, searched for the best {metric}."
+    if best:
+        note += " The best values are a ready profile in outputs/sweep/best.yaml."
+    return SweepView(metric, trials, note)
 
 
 def _short(value: object) -> str:

@@ -110,7 +110,9 @@ def _draw_split(
         name = f"{number:06d}.jpg"
         Image.fromarray(picture.astype(np.uint8)).save(folder / name)
         content["images"].append({"id": number, "file_name": name, "height": size, "width": size})
-    _json(root / "data/prepared" / split / "annotations.json", content)
+    prepared = root / "data/prepared" / split
+    _json(prepared / "annotations.json", content)
+    _json(prepared / "index.json", {"images": f"../../raw/{split}", "categories": []})
     return content
 
 
@@ -287,4 +289,5 @@ def _sweep(folder: Path, rng: np.random.Generator) -> None:
         }
         for k in range(4)
     ]
-    _json(folder / "results.json", {"metric": "segm/AP", "trials": trials})
+    best = max(trials, key=lambda trial: trial["value"])
+    _json(folder / "results.json", {"metric": "segm/AP", "trials": trials, "best": best})
