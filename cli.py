@@ -431,7 +431,11 @@ def profile_use(
 @data_app.command("show", epilog=_examples("data show"))
 def data_show() -> None:
     """Print what the prepared dataset holds."""
-    console.print_table(*console.dataset_rows())
+    from rich.console import Console
+
+    from pipeline import prepare
+
+    Console().print(prepare.summary())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from condinst.errors import UserError
-
-DATASET = Path("data/prepared/dataset.json")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -80,33 +76,3 @@ def weights_rows() -> list[tuple[str, ...]]:
         )
         for row in list_weights()
     ]
-
-
-def dataset_rows(path: Path = DATASET) -> tuple[list[str], list[list[str]]]:
-    """The statistics of the prepared dataset: header with the splits, one row a figure.
-
-    Raises:
-        UserError: If there is none, or the file is damaged.
-    """
-    try:
-        content = json.loads(path.read_text())
-        splits: Mapping[str, Mapping[str, object]] = content["splits"]
-        names = ", ".join(category["name"] for category in content["categories"])
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run `python cli.py prepare` first.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged; run `python cli.py prepare` again.") from error
-    figures = dict.fromkeys(key for split in splits.values() for key in split)
-    rows = [
-        [figure.replace("_", " "), *(_cell(split.get(figure)) for split in splits.values())]
-        for figure in figures
-        if any(isinstance(split.get(figure), (int, float, str)) for split in splits.values())
-    ]
-    about = [["name", content["name"]], ["classes", f"{len(content['categories'])}: {names}"]]
-    return ["", *splits], [[*row, *[""] * (len(splits) - 1)] for row in about] + rows
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
