@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import webbrowser
 from pathlib import Path
 
 from condinst.errors import UserError
+from pipeline.folders import replaced
 from pipeline.params import Params
 
 OUTPUT = Path("outputs/report")
@@ -30,21 +29,15 @@ def run(params: Params, root: Path = Path()) -> None:
     found = collect.collect(params.ablations, root)
     made = page.build(found, params)
     target = root / OUTPUT
-    fresh = target.with_name(f".report.{os.getpid()}.new")
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        (fresh / "pictures").mkdir(parents=True)
-        (fresh / "index.html").write_text(render.html(made), encoding="utf-8")
-        text = render.markdown(made, lambda picture: picture.write(fresh / "pictures"))
-        (fresh / "report.md").write_text(text, encoding="utf-8")
-        (fresh / "tables.tex").write_text(render.latex(made), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        fresh.rename(target)
+        with replaced(target) as folder:
+            (folder / "pictures").mkdir()
+            (folder / "index.html").write_text(render.html(made), encoding="utf-8")
+            text = render.markdown(made, lambda picture: picture.write(folder / "pictures"))
+            (folder / "report.md").write_text(text, encoding="utf-8")
+            (folder / "tables.tex").write_text(render.latex(made), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error}; is the disk full?") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def open_report(path: Path = OUTPUT / "index.html") -> bool:

@@ -78,6 +78,7 @@ class Findings:
     layout: Layout
     dataset: Record = field(default_factory=dict)
     manifest: Record = field(default_factory=dict)
+    object_sizes: list[dict[str, str]] = field(default_factory=list)
     run: Record = field(default_factory=dict)
     environment: Record = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -110,6 +111,8 @@ def collect(ablations: Mapping[str, Ablation], root: Path = Path()) -> Findings:
     prepared, train, evaluate = layout.prepared, layout.output("train"), layout.output("evaluate")
     found.manifest = reader.json(layout.raw / "manifest.json", "the origin of the data", "acquire")
     found.dataset = reader.json(prepared / "dataset.json", "the dataset", "prepare")
+    sizes = prepared / "plots/object_sizes.csv"
+    found.object_sizes = reader.csv(sizes, "sizes of objects", "prepare")
     found.run = reader.json(train / "run.json", "the training", "train")
     found.environment = reader.json(train / "environment.json", "the environment", "train")
     found.curve = _numbers(reader.csv(train / "curve.csv", "loss curves", "train"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -11,19 +9,22 @@ from markupsafe import Markup
 
 from pipeline.report.charts import histogram
 from pipeline.report.collect import Findings, Record
-from pipeline.report.pictures import Split
 from pipeline.report.scores import objects_per_class
 from pipeline.report.words import count, several
 
 COLUMNS = (
     ("images", "images"),
+    ("empty_images", "without objects"),
     ("objects", "objects"),
+    ("small", "small"),
+    ("medium", "medium"),
+    ("large", "large"),
     ("crowds", "crowd regions"),
-    ("empty_images", "images without objects"),
-    ("refused", "annotations refused"),
+    ("refused", "refused"),
 )
 _MANY = 24  # classes that fit side by side
-_SIZES = (8, 16, 32, 64, 128, 256, 512)
+_CROWDED = 12  # objects an image that are counted together from here on
+_SPLITS = {"train": "training", "val": "validation"}
 
 
 @dataclass(frozen=True)
@@ -34,58 +35,76 @@ class SplitRow:
     values: list[str]
 
 
+def splits(found: Findings) -> dict[str, Record]:
+    """What `prepare` counted in each split."""
+    return found.dataset.get("splits") or {}
+
+
 def split_rows(found: Findings) -> tuple[list[str], list[SplitRow]]:
     """Headings and rows of the table of splits; columns that no split has are left out."""
-    splits: dict[str, Record] = found.dataset.get("splits") or {}
+    flat = {name: {**entry, **(entry.get("sizes") or {})} for name, entry in splits(found).items()}
     columns = [
         (key, title)
         for key, title in COLUMNS
-        if any(entry.get(key) is not None for entry in splits.values())
+        if any(entry.get(key) is not None for entry in flat.values())
     ]
     rows = [
         SplitRow(
             name, [count(entry[key]) if entry.get(key) is not None else "" for key, _ in columns]
         )
-        for name, entry in splits.items()
+        for name, entry in flat.items()
     ]
     return [title for _, title in columns], rows
 
 
-def data_charts(found: Findings, val: Split | None) -> list[tuple[str, Markup]]:
-    """Objects by class in both splits, and sizes of validation objects."""
-    counts = {name: objects_per_class(found, name) for name in ("train", "val")}
-    counts = {name: by_class for name, by_class in counts.items() if by_class}
-    charts = []
-    if counts:
-        total: Counter[str] = Counter()
-        for by_class in counts.values():
-            total.update(by_class)
-        shown = [name for name, _ in total.most_common(_MANY)]
-        title = "Objects by class"
-        if len(total) > _MANY:
-            title += f": the {_MANY} most frequent of {several(len(total), 'class')}"
-        bars = [(name, [by_class.get(name, 0) for by_class in counts.values()]) for name in shown]
-        names = [{"train": "training", "val": "validation"}[name] for name in counts]
-        chart = histogram(bars, names, x_label="class", y_label="objects")
-        charts.append((title, chart))
-    if val is not None:
-        charts.append(("Sizes of validation objects", _sizes(val)))
+def data_charts(found: Findings) -> list[tuple[str, Markup]]:
+    """Objects by class, by size and by image, in both splits."""
+    charts = [_classes(found), _sizes(found), _images(found)]
     return [(title, chart) for title, chart in charts if chart]
 
 
-def _sizes(split: Split) -> Markup:
-    """Objects by the side of a square of their area, in doublings."""
-    bins: Counter[int] = Counter()
-    for entries in split.truth.values():
-        for entry in entries:
-            if not entry.get("iscrowd"):
-                side = math.sqrt(max(float(entry.get("area", 0)), 1e-9))
-                bins[sum(side >= limit for limit in _SIZES)] += 1
-    labels = [f"< {_SIZES[0]}"]
-    labels += [f"{a} to {b}" for a, b in itertools.pairwise(_SIZES)]
-    labels.append(f"≥ {_SIZES[-1]}")
-    last = max(bins, default=0)
-    bars = [(label, [bins[index]]) for index, label in enumerate(labels[: last + 1])]
-    return histogram(
-        bars, ["objects"], x_label="square root of the mask's area, pixels", y_label="objects"
-    )
+def _classes(found: Findings) -> tuple[str, Markup]:
+    counts = {name: objects_per_class(found, name) for name in splits(found)}
+    total: Counter[str] = Counter()
+    for by_class in counts.values():
+        total.update(by_class)
+    shown = [name for name, _ in total.most_common(_MANY)]
+    title = "Objects by class"
+    if len(total) > _MANY:
+        title += f": the {_MANY} most frequent of {several(len(total), 'class')}"
+    bars = [(name, [by_class.get(name, 0) for by_class in counts.values()]) for name in shown]
+    return title, histogram(bars, _names(found), x_label="class", y_label="objects")
+
+
+def _sizes(found: Findings) -> tuple[str, Markup]:
+    names = list(splits(found))
+    bars = [
+        (row["side"], [float(row.get(name) or 0) for name in names]) for row in found.object_sizes
+    ]
+    while bars and not any(bars[-1][1]):
+        bars.pop()
+    label = "side of a square of the mask's area, pixels"
+    return "Sizes of objects", histogram(bars, _names(found), x_label=label, y_label="objects")
+
+
+def _images(found: Findings) -> tuple[str, Markup]:
+    spread: list[Counter[int]] = []
+    for entry in splits(found).values():
+        counter: Counter[int] = Counter()
+        for objects, images in (entry.get("objects_per_image") or {}).items():
+            counter[min(int(objects), _CROWDED)] += int(images)
+        spread.append(counter)
+    last = max((number for counter in spread for number in counter), default=-1)
+    bars = [
+        (
+            f"{number} or more" if number == _CROWDED else str(number),
+            [counter[number] for counter in spread],
+        )
+        for number in range(last + 1)
+    ]
+    chart = histogram(bars, _names(found), x_label="objects in an image", y_label="images")
+    return "Objects in an image", chart
+
+
+def _names(found: Findings) -> list[str]:
+    return [_SPLITS.get(name, name) for name in splits(found)]

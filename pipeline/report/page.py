@@ -14,6 +14,8 @@ from pipeline.report import curves, data, pictures, scores, studies, words
 from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]
+_SAMPLES = 10
+_LARGE = 100_000_000  # bytes of JSON that ten pictures are not worth reading
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def build(found: Findings, params: Params) -> Page:
         sweep=sweep,
         split_columns=columns,
         splits=rows,
-        data_charts=data.data_charts(found, val),
-        samples=_samples(found, params),
+        data_charts=data.data_charts(found),
+        samples=_samples(found, val, params),
         facts=facts(found, params),
         code_facts=("commit", "content hash", "run", "weights sha256", "code"),
         commands=_commands(found, params),
@@ -122,7 +124,7 @@ def lead(found: Findings, params: Params) -> list[str]:
     """The report in a few sentences, the most important first."""
     sentences = []
     mask, box = scores.score(found, "segm", "AP"), scores.score(found, "bbox", "AP")
-    images = ((found.dataset.get("splits") or {}).get("val") or {}).get("images")
+    images = data.splits(found).get("val", {}).get("images")
     if mask.value is not None:
         where = f" on {words.several(images, 'validation image')}" if images else ""
         sentences.append(
@@ -130,7 +132,7 @@ def lead(found: Findings, params: Params) -> list[str]:
         )
         sentences += [_sentence(remark) for remark in found.evaluation.get("remarks") or ()]
     if found.run:
-        train_images = ((found.dataset.get("splits") or {}).get("train") or {}).get("images")
+        train_images = data.splits(found).get("train", {}).get("images")
         on = f" on {words.several(train_images, 'image')}" if train_images else ""
         start = "from random weights" if params.model.weights is None else "from given weights"
         sentences.append(
@@ -219,9 +221,11 @@ def image_quality(per_image: Any) -> dict[int, float]:
     }
 
 
-def _samples(found: Findings, params: Params) -> list[pictures.Picture]:
-    train = pictures.Split.load(found, "train")
-    return pictures.sample_pictures(train, 10, params.report.seed) if train else []
+def _samples(found: Findings, val: pictures.Split | None, params: Params) -> list[pictures.Picture]:
+    path = found.layout.prepared / "train/annotations.json"
+    large = path.is_file() and path.stat().st_size > _LARGE
+    split = val if large else pictures.Split.load(found, "train")
+    return pictures.sample_pictures(split, _SAMPLES, params.report.seed) if split else []
 
 
 def _measured(evaluation: Record) -> str:

@@ -27,6 +27,7 @@ def build_tree(root: Path, *, images: int = 6, size: int = 96, seed: int = 0) ->
     }
     _json(root / "data/raw/manifest.json", {"name": "sample", "source": "sample", "splits": splits})
     _dataset(root, truth)
+    _sizes(root)
     _train(root / "outputs/train", rng)
     _evaluate(root / "outputs/evaluate", truth["val"], rng)
     _studies(root / "outputs", rng)
@@ -127,6 +128,9 @@ def _dataset(root: Path, truth: dict[str, dict[str, Any]]) -> None:
             "objects": len(found),
             "crowds": 0,
             "empty_images": len(content["images"]) - len(filled),
+            "refused": 0,
+            "sizes": {"small": len(found), "medium": 0, "large": 0},
+            "objects_per_image": {"0": len(content["images"]) - len(filled), "3": len(filled)},
             "per_category": {label: found.count(label) for label in ids.values()},
         }
     dataset = {"name": "sample", "hash": "5f0e" * 8, "splits": splits}
@@ -134,6 +138,13 @@ def _dataset(root: Path, truth: dict[str, dict[str, Any]]) -> None:
         root / "data/prepared/dataset.json",
         {**dataset, "categories": truth["val"]["categories"]},
     )
+
+
+def _sizes(root: Path) -> None:
+    folder = root / "data/prepared/plots"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"side": side, "train": 4, "val": 3} for side in ("0 to 8", "8 to 16", "16 to 32")]
+    _table(folder / "object_sizes.csv", [*rows, {"side": "32 to 64", "train": 0, "val": 0}])
 
 
 def _train(folder: Path, rng: np.random.Generator) -> None:
