@@ -1,6 +1,7 @@
 """COCO data: check it, index it for memory-mapped reading, register it, feed it to a model."""
 
 from condinst.data.checks import AnnotationFault, check_annotations
+from condinst.data.contact_sheet import contact_sheet
 from condinst.data.images import read_oriented
 from condinst.data.index import Index, IndexReport, build_index, open_index
 from condinst.data.mapper import CondInstDatasetMapper
@@ -13,6 +14,7 @@ __all__ = [
     "IndexReport",
     "build_index",
     "check_annotations",
+    "contact_sheet",
     "open_index",
     "read_oriented",
     "register_index",
