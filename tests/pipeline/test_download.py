@@ -1,0 +1,271 @@
+"""Downloads against a server of this machine that breaks, lies and forgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from condinst.errors import UserError
+from pipeline.acquire import archive, coco2017, download
+
+CONTENT = bytes(range(256)) * 40
+MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+
+
+class Host(http.server.ThreadingHTTPServer):
+    """Serves ``files``; what goes wrong is set by a test.
+
+    Attributes:
+        cut: bytes after which a connection ends; None: never.
+        ranges: whether Range is understood.
+        failures: answers of 503 before the first good one.
+        asked: the Range headers that came, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files: dict[str, bytes] = {"/file": CONTENT}
+        self.cut: int | None = None
+        self.ranges = True
+        self.failures = 0
+        self.asked: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Host
+
+    def do_GET(self) -> None:
+        host = self.server
+        host.asked.append(self.headers["Range"])
+        if host.failures:
+            host.failures -= 1
+            self.send_error(503)
+            return
+        content = host.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        start = 0
+        if self.headers["Range"] and host.ranges:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            self.send_response(206)
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.send_header("Content-Range", span)
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = len(content) if host.cut is None else start + host.cut
+        self.wfile.write(content[start:end])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with Host() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def remote(host: Host, *, size: int = len(CONTENT), md5: str = MD5) -> download.RemoteFile:
+    return download.RemoteFile(f"{host.url}/file", size, md5)
+
+
+def test_fetches_once(host: Host, tmp_path: Path) -> None:
+    told: list[int] = []
+    for _ in range(2):
+        download.fetch(remote(host), tmp_path / "new/file", advance=told.append)
+    assert (tmp_path / "new/file").read_bytes() == CONTENT
+    assert sum(told) == 2 * len(CONTENT)
+    assert host.asked == [None]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_goes_on_where_the_connection_broke(host: Host, tmp_path: Path) -> None:
+    host.cut, told = 4000, list[int]()
+    download.fetch(remote(host), tmp_path / "file", advance=told.append, first_wait=0)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert host.asked == [None, "bytes=4000-", "bytes=8000-"]
+    assert sum(told) == len(CONTENT)
+
+
+def test_goes_on_after_a_kill(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT[:5000])
+    download.fetch(remote(host), tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert host.asked == ["bytes=5000-"]
+
+
+def test_begins_again_where_ranges_are_not_understood(host: Host, tmp_path: Path) -> None:
+    host.ranges, told = False, list[int]()
+    (tmp_path / "file.part").write_bytes(CONTENT[:5000])
+    download.fetch(remote(host), tmp_path / "file", advance=told.append)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert sum(told) == len(CONTENT)
+
+
+def test_asks_again_when_the_server_is_busy(host: Host, tmp_path: Path) -> None:
+    host.failures = 3
+    download.fetch(remote(host), tmp_path / "file", first_wait=0)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_gives_up_and_keeps_what_arrived(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT[:5000])
+    host.failures = 99
+    with pytest.raises(UserError, match=r"(?s)gave up after 3 attempts.*run it again"):
+        download.fetch(remote(host), tmp_path / "file", attempts=3, first_wait=0)
+    assert (tmp_path / "file.part").stat().st_size == 5000
+
+
+def test_a_host_that_is_not_there(tmp_path: Path) -> None:
+    nowhere = download.RemoteFile("http://127.0.0.1:9/file", 1, "")
+    with pytest.raises(UserError, match="gave up after 2 attempts"):
+        download.fetch(nowhere, tmp_path / "file", attempts=2, first_wait=0)
+
+
+def test_does_not_insist_on_what_is_refused(host: Host, tmp_path: Path) -> None:
+    host.files.clear()
+    with pytest.raises(UserError, match=r"404.*dataset.mirror"):
+        download.fetch(remote(host), tmp_path / "file")
+    assert len(host.asked) == 1
+
+
+def test_refuses_other_content(host: Host, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"md5 is .*, expected 00"):
+        download.fetch(remote(host, md5="00"), tmp_path / "file")
+    with pytest.raises(UserError, match="the server has 10,240 bytes, expected 9"):
+        download.fetch(remote(host, size=9), tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def zipped(path: Path, members: dict[str, bytes], mode: int = 0o100644) -> bytes:
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, content in members.items():
+            member = zipfile.ZipInfo(name)
+            member.external_attr = mode << 16
+            opened.writestr(member, content)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/../../out", "..\\out", "C:/out"])
+def test_an_archive_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
+    zipped(tmp_path / "a.zip", {"good": b"1", name: b"2"})
+    with pytest.raises(UserError, match="leaves the folder"):
+        archive.unpack(tmp_path / "a.zip", tmp_path / "in")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_an_archive_cannot_hold_links(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.zip", {"link": b"/etc"}, mode=0o120777)
+    with pytest.raises(UserError, match="no plain file"):
+        archive.unpack(tmp_path / "a.zip", tmp_path / "in")
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match="damaged"):
+        archive.unpack(tmp_path / "a.zip", tmp_path / "in")
+    zipped(tmp_path / "b.zip", {"a": b"1"})
+    with pytest.raises(UserError, match="lacks c"):
+        archive.unpack(tmp_path / "b.zip", tmp_path / "in", ["a", "c"])
+
+
+@pytest.fixture
+def small_coco(host: Host, tmp_path: Path) -> tuple[coco2017.Archive, ...]:
+    """COCO 2017 with two and one pictures, served as the real one is."""
+    notes = b'{"annotations": [1, 2]}'
+    contents = {
+        "annotations/annotations.zip": {
+            "annotations/instances_train2017.json": notes,
+            "annotations/instances_val2017.json": notes,
+            "annotations/captions.json": b"{}",
+        },
+        "zips/train2017.zip": {"train2017/1.jpg": b"1" * 99, "train2017/2.jpg": b"2"},
+        "zips/val2017.zip": {"val2017/3.jpg": b"3"},
+    }
+    found = []
+    for path, members in contents.items():
+        content = zipped(tmp_path / "made.zip", members)
+        host.files[f"/{path}"] = content
+        jsons = {name: 2 for name in members if "instances" in name}
+        counts = jsons or {path[5:-4]: len(members)}
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        found.append(coco2017.Archive(path, len(content), md5, 200, counts, tuple(jsons) or None))
+    (tmp_path / "made.zip").unlink()
+    return tuple(found)
+
+
+def test_coco_is_fetched_and_unpacked_over_breaking_connections(
+    host: Host, tmp_path: Path, small_coco: tuple[coco2017.Archive, ...]
+) -> None:
+    host.cut, root = 150, tmp_path / "coco"
+    splits = coco2017.fetch(root, host.url + "/", archives=small_coco, first_wait=0)
+    assert splits["train"].annotations.is_file()
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    assert files == [
+        "annotations/instances_train2017.json",
+        "annotations/instances_val2017.json",
+        "train2017/1.jpg",
+        "train2017/2.jpg",
+        "val2017/3.jpg",
+    ]
+    assert sorted(path.name for path in root.iterdir()) == ["annotations", "train2017", "val2017"]
+    asked = len(host.asked)
+    coco2017.fetch(root, host.url, archives=small_coco)
+    assert len(host.asked) == asked, "what is there is not fetched again"
+
+
+def test_coco_goes_on_after_unpacking_was_killed(
+    host: Host, tmp_path: Path, small_coco: tuple[coco2017.Archive, ...]
+) -> None:
+    root = tmp_path / "coco"
+    half = root / ".train2017.part/train2017"
+    half.mkdir(parents=True)
+    (half / "1.jpg").write_bytes(b"1" * 50)
+    (root / "train2017.zip").write_bytes(host.files["/zips/train2017.zip"])
+    coco2017.fetch(root, host.url, archives=small_coco, first_wait=0)
+    assert (root / "train2017/1.jpg").read_bytes() == b"1" * 99
+    assert len(host.asked) == 2
+
+
+def test_coco_that_is_not_all_there_is_left_alone(
+    host: Host, tmp_path: Path, small_coco: tuple[coco2017.Archive, ...]
+) -> None:
+    (tmp_path / "coco/val2017").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"val2017 holds 0 entries, COCO 2017 has 1"):
+        coco2017.fetch(tmp_path / "coco", host.url, archives=small_coco)
+    assert host.asked == []
+
+
+def test_an_archive_of_other_content_is_not_taken(
+    host: Host, tmp_path: Path, small_coco: tuple[coco2017.Archive, ...]
+) -> None:
+    wrong = dataclasses.replace(small_coco[2], counts={"val2017": 5000})
+    with pytest.raises(UserError, match=r"holds 1 entries of val2017, expected 5,000"):
+        coco2017.fetch(tmp_path / "coco", host.url, archives=[wrong])
+    assert not (tmp_path / "coco/val2017").exists()
+
+
+def test_coco_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(total=10**12, used=10**12 - 10**9, free=10**9)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"COCO 2017 needs 40\.\d GB .*where 1\.0 GB are free"):
+        coco2017.fetch(tmp_path / "coco", "http://127.0.0.1:9")
