@@ -138,11 +138,11 @@ def _walk(events: Events, scratch: Scratch, place: int, weights: np.ndarray) -> 
     everywhere = events.everywhere[0]
     for e in range(events.starts[place], events.starts[place + 1]):
         weight = np.int64(weights[image[e]])
-        if weight == 0:
-            continue
         yes, no = true[e], false[e]
-        if yes == 0 and no == everywhere:
+        if yes == 0 and no == everywhere:  # before asking for the weight: that would be a guess
             shared_fp += weight
+            continue
+        if weight == 0:
             continue
         for t in range(thresholds):
             bit = 1 << t

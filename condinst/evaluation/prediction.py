@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.common import DatasetFromList, MapDataset
+from detectron2.data.common import MapDataset
 from detectron2.structures import Instances
 from pycocotools import mask as rle_tools
 from rich.console import Console
@@ -25,6 +25,8 @@ from rich.progress import (
 )
 from torch import nn
 from torch.utils.data import DataLoader
+
+from condinst.data import CondInstDatasetMapper
 
 
 def predict_dataset(
@@ -52,10 +54,8 @@ def predict_dataset(
         `score` and, where the model gives masks, `segmentation` (compressed RLE), ordered by
         image as the dataset has them. Images without detections have none.
     """
-    from condinst.data import CondInstDatasetMapper
-
     entries = DatasetCatalog.get(dataset_name)
-    mapped = MapDataset(DatasetFromList(entries, copy=False), CondInstDatasetMapper(cfg, False))
+    mapped = MapDataset(entries, CondInstDatasetMapper(cfg, False))
     loader = DataLoader(
         mapped,
         batch_size=batch_size,
