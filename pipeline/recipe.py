@@ -108,7 +108,8 @@ def _set_schedule(cfg: CfgNode, params: Params) -> list[str]:
         solver.IMS_PER_BATCH = train.images_per_step
     before = solver.MAX_ITER
     steps = train.steps if train.steps is not None else max(1, round(before / factor))
-    solver.STEPS = tuple(round(step * steps / before) for step in solver.STEPS if step < before)
+    drops = {round(step * steps / before) for step in solver.STEPS if step < before}
+    solver.STEPS = tuple(sorted(step for step in drops if 0 < step < steps))
     solver.MAX_ITER = steps
     lr = train.lr if train.lr is not None else solver.BASE_LR * factor
     solver.BASE_LR_END *= lr / solver.BASE_LR

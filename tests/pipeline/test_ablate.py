@@ -1,0 +1,198 @@
+"""A study of tiny trainings: its tables, what it shares, what a failure leaves."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condinst.errors import UserError
+from pipeline import ablate, runs, study, tracking
+from pipeline.params import Ablation, Params, Tracking
+from pipeline.recipe import PreparedData
+from tests.conftest import TinyDataset
+from tests.pipeline.small import prepare_small, shrink
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_dataset: TinyDataset, monkeypatch: pytest.MonkeyPatch) -> Path:
+    prepare_small(tmp_path, tiny_dataset)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def with_studies(params: Params, **studies: dict[str, dict[str, Any]]) -> Params:
+    """Studies of two steps whose first variant is the baseline."""
+    made = {
+        name: Ablation(
+            question="?", baseline=next(iter(variants)), seeds=(0,), steps=2, variants=variants
+        )
+        for name, variants in studies.items()
+    }
+    return dataclasses.replace(shrink(params), ablations=made)
+
+
+STRIDES = {
+    "stride8": {"MODEL.CONDINST.MASK_OUT_STRIDE": 8},
+    "stride4": {"MODEL.CONDINST.MASK_OUT_STRIDE": 4},
+}
+COORDS = {
+    "relative": {"MODEL.CONDINST.COORDINATES": "relative"},
+    "none": {"MODEL.CONDINST.COORDINATES": "none"},
+}
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the trainings really done; they and their evaluations are pretended."""
+    done: list[str] = []
+    runs_done: set[str] = set()
+
+    def train_into(params: Params, data: PreparedData, place: Any, hooks: Any = ()) -> dict:
+        key = study.run_key(params, data)
+        if key not in runs_done:
+            if params.train.lr == 9:
+                raise UserError("lr = 9 is too high")
+            done.append(place.name)
+            runs_done.add(key)
+        place.output.mkdir(parents=True, exist_ok=True)
+        (place.output / "config.yaml").write_text("")
+        (place.output / "curve.csv").write_text("iteration,loss_mask\n2,0.5\n")
+        return {"run_id": None, "steps": 2, "seconds": 1.5, "hash": key}
+
+    def evaluate_run(cfg: Any, weights: Path, data: Path, out: Path, *_: Any, **__: Any) -> dict:
+        runs.write_json(out / "evaluation.json", {"evaluator": "pretended"})
+        return {"segm": {"AP": 40.0, "APs": None}, "bbox": {"AP": 50.0}}
+
+    monkeypatch.setattr(ablate, "train_into", train_into)
+    monkeypatch.setattr("pipeline.evaluate.evaluate_run", evaluate_run)
+    return done
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads(Path(f"outputs/ablate/{name}/results.json").read_text())
+
+
+def test_tables(project: Path, tiny_params: Params, trained: list[str]) -> None:
+    ablate.run(with_studies(tiny_params, mask_loss=STRIDES), "mask_loss")
+    found = results("mask_loss")
+    assert (found["study"], found["baseline"], found["steps"]) == ("mask_loss", "stride8", 2)
+    assert found["variants"] == STRIDES
+    assert [(run["variant"], run["seed"], run["state"]) for run in found["runs"]] == [
+        ("stride8", 0, "finished"),
+        ("stride4", 0, "finished"),
+    ]
+    assert found["runs"][0]["metrics"]["segm"]["AP"] == 40.0
+    assert found["curves"]["stride4"] == [[2.0, 0.5]]
+    metrics = json.loads(Path("outputs/ablate/mask_loss/metrics.json").read_text())
+    assert metrics["stride8"] == {"segm": {"AP": 40.0}, "bbox": {"AP": 50.0}}
+    with Path("outputs/ablate/mask_loss/table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["segm/AP"] for row in rows] == ["40.0", "40.0"]
+    assert rows[0]["segm/APs"] == ""
+
+
+def test_equal_trainings_are_done_once_and_said(
+    project: Path, tiny_params: Params, trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = with_studies(tiny_params, mask_loss=STRIDES, coords=COORDS)
+    ablate.run(params, "mask_loss")
+    ablate.run(params, "coords")
+    assert len(trained) == 3  # stride 4 with relative coordinates is the recipe itself
+    rows = {run["variant"]: run for run in results("coords")["runs"]}
+    assert rows["relative"]["same_training_as"] == ["mask_loss/stride4 seed 0"]
+    assert rows["none"]["same_training_as"] == []
+    assert "the same training as mask_loss/stride4 seed 0" in capsys.readouterr().err
+
+
+def test_failed_variant_does_not_stop_the_others(
+    project: Path, tiny_params: Params, trained: list[str]
+) -> None:
+    params = with_studies(tiny_params, lr={"high": {"train.lr": 9}, "low": {"train.lr": 0.001}})
+    with pytest.raises(UserError, match="1 of 2 trials failed") as caught:
+        ablate.run(params, "lr")
+    assert "lr = 9 is too high" in str(caught.value)
+    rows = {run["variant"]: run for run in results("lr")["runs"]}
+    assert (rows["high"]["state"], rows["low"]["state"]) == ("failed", "finished")
+    assert rows["high"]["metrics"] == {}
+    assert list(json.loads(Path("outputs/ablate/lr/metrics.json").read_text())) == ["low"]
+
+
+def test_seeds_and_what_an_earlier_form_left(
+    project: Path, tiny_params: Params, trained: list[str]
+) -> None:
+    params = with_studies(tiny_params, mask_loss=STRIDES)
+    section = dataclasses.replace(params.ablations["mask_loss"], seeds=(3, 5))
+    stale = Path("outputs/ablate/mask_loss/gone/seed0")
+    stale.mkdir(parents=True)
+    ablate.run(dataclasses.replace(params, ablations={"mask_loss": section}), "mask_loss")
+    assert [run["seed"] for run in results("mask_loss")["runs"]] == [3, 3, 5, 5]
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "variants", "message"),
+    [
+        ("none", STRIDES, "studies there: mask_loss"),
+        ("mask_loss", {"a": {"MODEL.CONDINST.MASK_STRIDE": 8}}, "variants.a"),
+    ],
+)
+def test_studies_that_cannot_be_planned(
+    project: Path, tiny_params: Params, name: str, variants: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        ablate.run(with_studies(tiny_params, mask_loss=variants), name)
+    assert not Path("outputs").exists()
+
+
+def test_nested_runs_in_mlflow(
+    project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Really trains: two studies that share one training, each with it under its own parent."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    params = with_studies(
+        tiny_params, a={"four": STRIDES["stride4"]}, b={"relative": COORDS["relative"]}
+    )
+    params = dataclasses.replace(params, tracking=Tracking(enabled=True, experiment="x"))
+    for name in ("a", "b", "a"):
+        ablate.run(params, name)
+    assert len(list(project.glob(".runs/*/result.json"))) == 1
+    store = tracking.connect(params.tracking)
+    assert store is not None
+    found = store.client.search_runs([store.experiment_id])
+    assert {run.info.status for run in found} == {"FINISHED"}
+    parents = {run.info.run_name: run.info.run_id for run in found}
+    assert set(parents) == {"ablate a", "ablate b", "a/four seed 0", "b/relative seed 0"}
+    for name, child in (("a", "a/four seed 0"), ("b", "b/relative seed 0")):
+        run = store.client.get_run(parents[child])
+        assert run.data.tags["mlflow.parentRunId"] == parents[f"ablate {name}"]
+        assert "segm/AP" in run.data.metrics
+        assert "total_loss" in run.data.metrics
+    assert results("b")["runs"][0]["run_id"] == parents["b/relative seed 0"]
+
+
+@pytest.fixture
+def ray_off() -> Callable[[], None]:
+    import ray
+
+    return ray.shutdown
+
+
+@pytest.mark.slow
+def test_through_ray(project: Path, tiny_params: Params, ray_off: Callable[[], None]) -> None:
+    variants = {**STRIDES, "broken": {"MODEL.CONDINST.COORDINATES": "sideways"}}
+    try:
+        with pytest.raises(UserError, match="1 of 3 trials failed"):
+            ablate.run(with_studies(tiny_params, mask_loss=variants), "mask_loss", 2)
+    finally:
+        ray_off()
+    assert [run["state"] for run in results("mask_loss")["runs"]] == [
+        "finished",
+        "finished",
+        "failed",
+    ]
