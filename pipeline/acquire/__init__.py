@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -40,7 +41,7 @@ def run(params: Params) -> None:
     Console().print(f"{dataset.name}: {images:,} images, {human_bytes(size)}, in {RAW}")
 
 
-def _draw(dataset: Dataset, folder: Path) -> dict[str, object]:
+def _draw(dataset: Dataset, folder: Path) -> dict[str, Any]:
     from pipeline.acquire.sample import write_sample
 
     settings = dataset.sample
@@ -60,18 +61,18 @@ def _draw(dataset: Dataset, folder: Path) -> dict[str, object]:
     return manifest.build(dataset.name, dataset.source, splits, base=folder)
 
 
-def _link(dataset: Dataset, folder: Path) -> dict[str, object]:
+def _link(dataset: Dataset, folder: Path) -> dict[str, Any]:
     return _linked(dataset, folder, directory.locate(dataset))
 
 
-def _download(dataset: Dataset, folder: Path) -> dict[str, object]:
+def _download(dataset: Dataset, folder: Path) -> dict[str, Any]:
     from pipeline.acquire import coco2017
 
     root = Path(dataset.root).expanduser() if dataset.root else DOWNLOADED
     return _linked(dataset, folder, coco2017.fetch(root.resolve(), dataset.mirror))
 
 
-def _linked(dataset: Dataset, folder: Path, splits: dict[str, SplitPaths]) -> dict[str, object]:
+def _linked(dataset: Dataset, folder: Path, splits: dict[str, SplitPaths]) -> dict[str, Any]:
     count = sum(len(manifest.image_names(split.annotations)) for split in splits.values())
     check_space(folder, count * _ENTRY_BYTES, f"the manifest of {count:,} images")
     return manifest.build(dataset.name, dataset.source, splits)

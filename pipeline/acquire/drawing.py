@@ -16,6 +16,11 @@ Array = NDArray[np.float32]
 
 CLASSES = ("disc", "square", "triangle", "star", "heart", "ring")
 
+# Objects of a class tend to a colour, as real ones do, but the colours overlap and some objects have any.
+_HUES = {"disc": 0.58, "square": 0.75, "triangle": 0.36, "star": 0.14, "heart": 0.97, "ring": 0.06}
+_HUE_SPREAD = 0.05
+_ANY_HUE = 0.1  # share of objects
+
 _SUPERSAMPLING = 4  # edges are anti-aliased by drawing so many times larger
 _CURVE_POINTS = 64
 
@@ -23,6 +28,7 @@ _CURVE_POINTS = 64
 class Silhouette(NamedTuple):
     """One object's outline before anything covers it."""
 
+    name: str  # its class
     outline: NDArray[np.float64]  # (P, 2)
     coverage: Array  # (h, w): the share of each pixel that the object covers
     whole: bool  # one polygon without a hole, entirely inside the picture
@@ -47,7 +53,7 @@ def silhouette(
     hole = placed * rng.uniform(0.45, 0.6) + centre if name == "ring" else None
     h, w = size
     inside = outline.min() > 0 and outline[:, 0].max() < w and outline[:, 1].max() < h
-    return Silhouette(outline, _rasterise(outline, hole, size), bool(inside) and hole is None)
+    return Silhouette(name, outline, _rasterise(outline, hole, size), bool(inside) and hole is None)
 
 
 def background(rng: Generator, size: tuple[int, int]) -> Array:
@@ -71,7 +77,7 @@ def stamp(
     """Lay a filled shape with a soft shadow over a picture (h, w, 3)."""
     alpha = shape.coverage[..., None]
     shadow = _shadow(shape.coverage, radius)[..., None]
-    fill = _fill(rng, picture.shape[:2], centre, radius)
+    fill = _fill(rng, shape.name, picture.shape[:2], centre, radius)
     return picture * (1 - 0.45 * shadow) * (1 - alpha) + fill * alpha
 
 
@@ -150,14 +156,15 @@ def _shadow(coverage: Array, radius: float) -> Array:
 
 
 def _fill(
-    rng: Generator, size: tuple[int, int], centre: NDArray[np.float64], radius: float
+    rng: Generator, name: str, size: tuple[int, int], centre: NDArray[np.float64], radius: float
 ) -> Array:
-    """A fill (h, w, 3) of two colours, lit from the upper left; it says nothing about the class."""
+    """A fill (h, w, 3) of two colours, lit from the upper left."""
     h, w = size
     y, x = np.mgrid[0:h, 0:w].astype(np.float32) - centre[::-1, None, None].astype(np.float32)
-    hue = rng.random()
+    any_hue = rng.random() < _ANY_HUE
+    hue = rng.random() if any_hue else rng.normal(_HUES[name], _HUE_SPREAD)
     base = _colour(hue, rng.uniform(0.55, 0.95), rng.uniform(0.7, 1))
-    other_hue = hue + rng.choice([0.08, -0.08, 0.5])
+    other_hue = hue + rng.choice([0.06, -0.06])
     other = _colour(other_hue, rng.uniform(0.4, 0.9), rng.uniform(0.4, 1))
     mix = _pattern(rng, x / radius, y / radius, radius)[..., None]
     light = 1.08 - 0.22 * np.clip((x + y) / (2 * radius) + 0.3, 0, 1)[..., None]

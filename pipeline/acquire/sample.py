@@ -86,11 +86,11 @@ def draw_picture(rng: Generator) -> tuple[NDArray[np.uint8], list[_Object]]:
 
 def _draw_radius(rng: Generator, shorter_side: int) -> float:
     kind = rng.random()
-    if kind < 0.05:  # tiny
+    if kind < 0.04:  # tiny
         return rng.uniform(4.5, 8)
-    if kind < 0.10:  # as large as the picture
+    if kind < 0.09:  # as large as the picture
         return rng.uniform(0.38, 0.55) * shorter_side
-    return float(np.exp(rng.uniform(np.log(12), np.log(42))))
+    return float(np.exp(rng.uniform(np.log(14), np.log(46))))
 
 
 def _draw_centre(rng: Generator, radius: float, size: tuple[int, int]) -> NDArray[np.float64]:
