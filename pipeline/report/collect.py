@@ -109,7 +109,9 @@ def collect(ablations: Mapping[str, Ablation], root: Path = Path()) -> Findings:
     found = Findings(layout)
     reader = _Reader(found)
     prepared, train, evaluate = layout.prepared, layout.output("train"), layout.output("evaluate")
-    found.manifest = reader.json(layout.raw / "manifest.json", "the origin of the data", "acquire")
+    manifest = layout.raw / "manifest.json"
+    if manifest.exists() or not (prepared / "dataset.json").exists():  # else it is not missed
+        found.manifest = reader.json(manifest, "the origin of the data", "acquire")
     found.dataset = reader.json(prepared / "dataset.json", "the dataset", "prepare")
     sizes = prepared / "plots/object_sizes.csv"
     found.object_sizes = reader.csv(sizes, "sizes of objects", "prepare")

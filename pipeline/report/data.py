@@ -22,6 +22,7 @@ COLUMNS = (
     ("crowds", "crowd regions"),
     ("refused", "refused"),
 )
+_HALF = {"width": 480, "height": 250}
 _MANY = 24  # classes that fit side by side
 _CROWDED = 12  # objects an image that are counted together from here on
 _SPLITS = {"train": "training", "val": "validation"}
@@ -84,7 +85,9 @@ def _sizes(found: Findings) -> tuple[str, Markup]:
     while bars and not any(bars[-1][1]):
         bars.pop()
     label = "side of a square of the mask's area, pixels"
-    return "Sizes of objects", histogram(bars, _names(found), x_label=label, y_label="objects")
+    return "Sizes of objects", histogram(
+        bars, _names(found), x_label=label, y_label="objects", **_HALF
+    )
 
 
 def _images(found: Findings) -> tuple[str, Markup]:
@@ -102,7 +105,7 @@ def _images(found: Findings) -> tuple[str, Markup]:
         )
         for number in range(last + 1)
     ]
-    chart = histogram(bars, _names(found), x_label="objects in an image", y_label="images")
+    chart = histogram(bars, _names(found), x_label="objects in an image", y_label="images", **_HALF)
     return "Objects in an image", chart
 
 

@@ -14,8 +14,8 @@ from pipeline.report import curves, data, pictures, scores, studies, words
 from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]
-_SAMPLES = 10
-_LARGE = 100_000_000  # bytes of JSON that ten pictures are not worth reading
+_SAMPLES = 12
+_LARGE = 100_000_000  # bytes of JSON that some pictures are not worth reading
 
 
 @dataclass(frozen=True)
@@ -268,6 +268,7 @@ def facts(found: Findings, params: Params) -> list[tuple[str, list[tuple[str, st
             [
                 ("commit", run.get("git_commit") or ""),
                 ("dataset", found.dataset.get("name") or ""),
+                ("source", found.manifest.get("source") or ""),
                 ("content hash", found.dataset.get("hash") or ""),
                 ("run", run.get("hash") or ""),
                 ("weights sha256", evaluation.get("weights_sha256") or ""),

@@ -53,6 +53,11 @@ class Picture:
         """Width and height."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    @property
+    def ratio(self) -> float:
+        """Width over height."""
+        return round(self.pixels.shape[1] / self.pixels.shape[0], 3)
+
     def write(self, folder: Path) -> str:
         """Writes a JPEG and returns its path relative to the folder's parent."""
         path = folder / f"{self.name}.jpg"
