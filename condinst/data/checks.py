@@ -118,7 +118,7 @@ def _category_problem(entry: Entry) -> str | None:
 def _image_problem(entry: Entry) -> str | None:
     if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
         return "it has no file_name"
-    size = [entry.get("width"), entry.get("height")]
+    size: list[Any] = [entry.get("width"), entry.get("height")]
     if not all(_whole(side) and 0 < side < 2**31 for side in size):
         return f"its width and height are {size}, must be whole numbers above 0"
     return None
