@@ -131,7 +131,8 @@ def _check_dataset(dataset: Dataset) -> Iterator[Fault]:
         )
     if dataset.mirror is not None and not dataset.mirror.startswith(("http://", "https://")):
         yield Fault(
-            "dataset.mirror", f"is {dataset.mirror}, must begin with https:// or http://; or be null"
+            "dataset.mirror",
+            f"is {dataset.mirror}, must begin with https:// or http://; or be null",
         )
     if dataset.source == "directory":
         if dataset.root is None and len(given) < 2:
