@@ -42,19 +42,21 @@ def get_cfg() -> CfgNode:
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a recipe: ours, or a YAML file of either public implementation as it is.
 
-    A file whose meta architecture is ``OneStageDetector`` with masks on is one of Epiphqny's: the keys in which
-    the implementations differ then take Epiphqny's values, unless file or overrides set them.
+    A file whose meta architecture is ``OneStageDetector`` with masks on is one of Epiphqny's: the
+    keys in which the implementations differ then take Epiphqny's values, unless file or overrides
+    set them.
 
     Args:
         path: the YAML file; its ``_BASE_`` is followed.
-        overrides: KEY VALUE pairs that win over the file. Values may be strings ("0.01", "[8, 16]").
+        overrides: KEY VALUE pairs that win over the file. Values may be strings ("0.01", "[8,
+            16]").
 
     Returns:
         The complete config, not frozen.
 
     Raises:
-        UserError: the file cannot be read, or names keys that do not exist or values of the wrong type; all
-            faults are reported together, each with the nearest key that does exist.
+        UserError: the file cannot be read, or names keys that do not exist or values of the wrong
+            type; all faults are reported together, each with the nearest key that does exist.
     """
     tree = read_yaml(Path(path))
     cfg = get_cfg()
@@ -83,7 +85,12 @@ def _add_fcos(cfg: CfgNode) -> None:
     fcos.NUM_CLASSES = 80  # foreground classes
     fcos.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]  # pyramid levels, fine to coarse
     fcos.FPN_STRIDES = [8, 16, 32, 64, 128]  # their strides in pixels
-    fcos.SIZES_OF_INTEREST = [64, 128, 256, 512]  # pixels; limits between the levels, one fewer than levels
+    fcos.SIZES_OF_INTEREST = [
+        64,
+        128,
+        256,
+        512,
+    ]  # pixels; limits between the levels, one fewer than levels
     fcos.TOP_LEVELS = 2  # levels made beyond the backbone's last: 0, 1 or 2
 
     # Head
@@ -106,7 +113,8 @@ def _add_fcos(cfg: CfgNode) -> None:
     fcos.LOSS_NORMALIZER_CLS = "fg"  # fg: positives; moving_fg: their moving mean; all: locations
     fcos.LOSS_WEIGHT_CLS = 1.0
 
-    # Inference. The *_TRAIN keys rule proposals during training, which only AdelaiDet's other models take.
+    # Inference. The *_TRAIN keys rule proposals during training, which only AdelaiDet's other
+    # models take.
     fcos.THRESH_WITH_CTR = False  # True: multiply by the box quality before the threshold
     fcos.INFERENCE_TH_TRAIN = 0.05
     fcos.INFERENCE_TH_TEST = 0.05
@@ -125,8 +133,12 @@ def _add_condinst(cfg: CfgNode) -> None:
     node.BACKEND = "auto"  # how mask heads are computed: auto, reference
     node.MASK_OUT_STRIDE = 4  # stride at which masks are supervised: 1, 2, 4, 8
     node.INFERENCE_STRIDE = -1  # peer: stride at which the sigmoid is taken; -1: MASK_OUT_STRIDE
-    node.UPSAMPLING = "aligned"  # aligned, plain (PyTorch's bilinear, the first version of Epiphqny's)
-    node.COORDINATES = "relative"  # peer: relative (to the instance, in sizes of interest), absolute, none
+    node.UPSAMPLING = (
+        "aligned"  # aligned, plain (PyTorch's bilinear, the first version of Epiphqny's)
+    )
+    node.COORDINATES = (
+        "relative"  # peer: relative (to the instance, in sizes of interest), absolute, none
+    )
     node.USE_MASK_FEATURES = True  # False: the heads see coordinates alone
     node.CENTER = "mass"  # peer: centre sampled around: mass (of the mask), box
     node.DICE_NUMERATOR = 0.0  # peer: added to twice the intersection
@@ -142,7 +154,8 @@ def _add_condinst(cfg: CfgNode) -> None:
     head.DISABLE_REL_COORDS = False  # True: as COORDINATES none
 
     node.MASK_BRANCH = branch = CfgNode()
-    branch.KIND = "multi_level"  # peer: multi_level (levels refined and added), single_level (the finest alone)
+    # peer: multi_level (levels refined and added), single_level (the finest alone)
+    branch.KIND = "multi_level"
     branch.IN_FEATURES = ["p3", "p4", "p5"]
     branch.OUT_CHANNELS = 8
     branch.CHANNELS = 128  # peer; -1: as the input

@@ -1,7 +1,7 @@
-"""Merging YAML files and KEY VALUE pairs into a config, with all faults of a file reported together.
+"""Merging YAML files and KEY VALUE pairs into a config, all faults of a file reported together.
 
-Unlike yacs, whole numbers fit keys that hold fractions, numbers may be strings, and an unknown key is answered
-with the nearest one.
+Unlike yacs, whole numbers fit keys that hold fractions, numbers may be strings, and an unknown key
+is answered with the nearest one.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ def read_yaml(path: Path) -> Tree:
     except (yaml.YAMLError, OSError, AssertionError) as error:
         raise UserError(f"config file {str(path)!r} cannot be read: {error}") from error
     if not isinstance(tree, dict):
-        raise UserError(f"config file {str(path)!r} holds no keys: expected sections such as MODEL:")
+        raise UserError(
+            f"config file {str(path)!r} holds no keys: expected sections such as MODEL:"
+        )
     if tree.get("VERSION", 2) != 2:
         raise UserError(
-            f"config file {str(path)!r}: VERSION {tree['VERSION']}, expected 2: rename its keys to today's"
+            f"config file {str(path)!r}: VERSION {tree['VERSION']}, expected 2: "
+            "rename its keys to today's"
         )
     return tree
 
@@ -82,7 +85,9 @@ def merge_tree(cfg: CfgNode, tree: Tree, problems: list[str], prefix: str = "") 
 def merge_overrides(cfg: CfgNode, overrides: list[str], problems: list[str]) -> None:
     """Merge ``[KEY, VALUE, KEY, VALUE, ...]`` into ``cfg``, faults as in `merge_tree`."""
     if len(overrides) % 2:
-        problems.append(f"overrides come as KEY VALUE pairs, got {len(overrides)} words: {overrides}")
+        problems.append(
+            f"overrides come as KEY VALUE pairs, got {len(overrides)} words: {overrides}"
+        )
         return
     for name, value in zip(overrides[0::2], overrides[1::2], strict=True):
         *sections, key = str(name).split(".")
@@ -129,7 +134,7 @@ def _set(cfg: CfgNode, key: str, value: Any, name: str, problems: list[str]) -> 
 
 
 def _fit(value: Any, old: Any) -> Any:
-    """``value`` in the type of ``old``; raises TypeError or ValueError where that would lose something."""
+    """``value`` in the type of ``old``; raises TypeError or ValueError where something is lost."""
     if isinstance(value, str) and not isinstance(old, str):
         value = _decode(value)
     if old is None or value is None or type(value) is type(old):

@@ -1,6 +1,9 @@
-"""What the public implementations' configs hold beyond ours: Epiphqny's choices, and other models' keys.
+"""What the public implementations' configs hold beyond ours.
 
-Names and default values are facts about those projects, listed so that their files can be read unchanged.
+That is Epiphqny's choices, and the keys of AdelaiDet's other models.
+
+Names and default values are facts about those projects, listed so that their files can be read
+unchanged.
 """
 
 from __future__ import annotations

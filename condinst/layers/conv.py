@@ -27,12 +27,15 @@ def make_norm(norm: str, channels: int) -> nn.Module | None:
     if norm in ("GN", "NaiveGN"):
         return nn.GroupNorm(gcd(_GROUPS, channels), channels)
     if norm == "SyncBN":
-        # torch's own SyncBatchNorm refuses CPU tensors in a process group; the state dict is the same.
+        # torch's own SyncBatchNorm refuses CPU tensors in a process group; the state dict is the
+        # same.
         return NaiveSyncBatchNorm(channels)
     return get_norm(norm, channels)
 
 
-def conv_norm_relu(channels_in: int, channels_out: int, norm: str, kernel: int = 3) -> nn.Sequential:
+def conv_norm_relu(
+    channels_in: int, channels_out: int, norm: str, kernel: int = 3
+) -> nn.Sequential:
     """Conv, norm, ReLU as modules 0, 1, 2; the conv has a bias only without a norm.
 
     Weights start from the uniform Kaiming distribution with a = 1, as AdelaiDet's mask branch.
@@ -51,7 +54,7 @@ def init_kaiming(conv: nn.Conv2d) -> None:
 
 
 class ModulatedDeformConv(nn.Module):
-    """3x3 deformable convolution whose offsets and masks come from a convolution of its own (DCNv2)."""
+    """3x3 deformable convolution; a convolution of its own gives offsets and masks (DCNv2)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def reduce_mean(x: Tensor) -> Tensor:
-    """Mean of a tensor over all workers, without gradient; the tensor itself where there is one worker."""
+    """Mean of a tensor over all workers, without gradient; of one worker, the tensor itself."""
     x = x.detach()
     if comm.get_world_size() == 1:
         return x

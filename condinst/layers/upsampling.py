@@ -18,8 +18,8 @@ Upsample = Callable[[Tensor, int], Tensor]
 def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
     """Enlarge so that locations of both grids fall on the same pixels.
 
-    Output cell i reads source position ``max(i - f // 2, 0) / f``, clamped below the last cell (CondInst's
-    public code; PyTorch's own two modes both shift the grid).
+    Output cell i reads source position ``max(i - f // 2, 0) / f``, clamped below the last cell
+    (CondInst's public code; PyTorch's own two modes both shift the grid).
 
     Args:
         x: (N, C, h, w).
@@ -28,7 +28,8 @@ def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
     Returns:
         (N, C, f h, f w).
     """
-    assert x.dim() == 4 and factor >= 1, (x.shape, factor)
+    assert x.dim() == 4, x.shape
+    assert factor >= 1, factor
     if factor == 1:
         return x
     h, w = x.shape[-2:]

@@ -1,6 +1,6 @@
 """CondInst, the meta architecture: wiring only.
 
-Letters: ``B`` images, ``L`` pyramid levels, ``R`` locations of all levels and images, ``P`` positive ones.
+Letters: ``R`` locations of all levels and images, ``P`` positive ones.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ from condinst.layers.distributed import reduce_mean
 from condinst.layers.locations import cell_locations
 from condinst.modeling.backbone.timm_backbone import build_named_backbone
 from condinst.modeling.fcos import losses as fcos_losses
-from condinst.modeling.fcos.decode import Detections, DecodeSettings, decode
-from condinst.modeling.fcos.head import FCOSHead, HeadOutput
+from condinst.modeling.fcos.decode import DecodeSettings, decode
+from condinst.modeling.fcos.head import FCOSHead, HeadOutput, flatten
 from condinst.modeling.fcos.losses import LossSettings
-from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
+from condinst.modeling.fcos.targets import Matching
 from condinst.modeling.ground_truth import GroundTruth, read_ground_truth
+from condinst.modeling.instances import (
+    BatchTargets,
+    assign_batch,
+    collect_positives,
+    detection_query,
+)
 from condinst.modeling.mask_branch import MaskBranch, build_mask_branch
 from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery, get_backend
 from condinst.modeling.postprocess import make_instances, to_original
@@ -98,7 +104,9 @@ class CondInst(nn.Module):
         # Not saved, as in AdelaiDet: the moving mean starts anew when training goes on.
         start = torch.tensor(fcos_losses.MOVING_START)
         self.register_buffer("moving_positives", start, persistent=False)
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False
+        )
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
     @classmethod
@@ -113,9 +121,13 @@ class CondInst(nn.Module):
         names = list(cfg.MODEL.FCOS.IN_FEATURES)
         _check_levels(cfg, shapes, names)
         if cfg.MODEL.CONDINST.CENTER not in CENTERS:
-            raise UserError(f"MODEL.CONDINST.CENTER = {cfg.MODEL.CONDINST.CENTER!r}: use mass or box")
+            raise UserError(
+                f"MODEL.CONDINST.CENTER = {cfg.MODEL.CONDINST.CENTER!r}: use mass or box"
+            )
         if cfg.MODEL.BOXINST.ENABLED:
-            raise UserError("MODEL.BOXINST.ENABLED = True: BoxInst is not supported; set it to False")
+            raise UserError(
+                "MODEL.BOXINST.ENABLED = True: BoxInst is not supported; set it to False"
+            )
         channels = int(shapes[names[0]].channels)
         return {
             "backbone": backbone,
@@ -140,19 +152,21 @@ class CondInst(nn.Module):
         """Train or detect.
 
         Args:
-            batched_inputs: one dict an image: ``image`` (3, h, w) in the config's channel order; in training
-                ``instances`` with gt_boxes, gt_classes and gt_masks (BitMasks or PolygonMasks), of which there may
-                be none; in inference optionally ``height`` and ``width`` of the original image.
+            batched_inputs: one dict an image: ``image`` (3, h, w) in the config's channel order; in
+                training ``instances`` with gt_boxes, gt_classes and gt_masks (BitMasks or
+                PolygonMasks), of which there may be none; in inference optionally ``height`` and
+                ``width`` of the original image.
 
         Returns:
-            In training, the loss terms by name. In inference, a list of ``{"instances": Instances}`` with
-            pred_boxes, scores, pred_classes and pred_masks (K, height, width) bool, all in the original image.
+            In training, the loss terms by name. In inference, a list of ``{"instances":
+            Instances}`` with pred_boxes, scores, pred_classes and pred_masks (K, height, width)
+            bool, all in the original image.
         """
         images = [self._normalise(x["image"]) for x in batched_inputs]
         if self.training:
             return self._losses(images, [x["instances"].to(self.device) for x in batched_inputs])
-        # Images of one padded size make a batch of their own, so that what lies beside an image in the
-        # batch never changes its result.
+        # Images of one padded size make a batch of their own, so that what lies beside an image in
+        # the batch never changes its result.
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             groups[self._pad([image]).tensor.shape[-2:]].append(i)
@@ -172,7 +186,7 @@ class CondInst(nn.Module):
     def _predict(self, features: dict[str, Tensor]) -> tuple[HeadOutput, list[Tensor]]:
         out = self.fcos_head([features[name] for name in self.in_features])
         locations = [
-            cell_locations(*x.shape[-2:], stride, x.device)
+            cell_locations(x.shape[-2], x.shape[-1], stride, x.device)
             for x, stride in zip(out.logits, self.matching.strides, strict=True)
         ]
         return out, locations
@@ -188,15 +202,15 @@ class CondInst(nn.Module):
         losses = {}
         # The order of the parts is AdelaiDet's: gradients add up in it, to the last bit.
         maps = None if self.mask_branch is None else self.mask_branch(features)
-        if self.semantic_head is not None and self.mask_branch is not None and self.mask_spec is not None:
-            feature = features[self.mask_branch.in_features[0]]
-            losses["loss_sem"] = self.semantic_head.loss(feature, truths, self.mask_spec.feature_stride)
+        if self.semantic_head is not None:
+            losses["loss_sem"] = self._semantic_loss(features, truths)
         out, locations = self._predict(features)
-        targets, owners = self._assign(locations, truths)
+        targets = assign_batch(locations, truths, self.num_classes, self.matching)
         positive = (targets.labels < self.num_classes).nonzero(as_tuple=True)[0]  # (P,)
         losses.update(self._fcos_losses(out, targets, positive))
         if maps is not None:
-            chosen = self._positives(out, locations, targets, owners, positive)
+            assert self.controller is not None
+            chosen = collect_positives(out, self.controller, locations, targets, positive)
             losses["loss_mask"] = self._mask_loss(maps, chosen, truths)
         return losses
 
@@ -209,23 +223,11 @@ class CondInst(nn.Module):
             strides.add(self.mask_spec.feature_stride)
         return tuple(sorted(strides))
 
-    def _assign(self, locations: list[Tensor], truths: list[GroundTruth]) -> tuple[Targets, Tensor]:
-        """Targets of all locations, ordered by level, image, cell, and the image of each; all (R, ...)."""
-        per_image, owners, first = [], [], 0
-        for i, truth in enumerate(truths):
-            made = assign(
-                locations, truth.boxes, truth.classes, truth.centers, self.num_classes, self.matching
-            )
-            per_image.append(made._replace(boxes=made.boxes + first))
-            owners.append(torch.full_like(made.boxes, i))
-            first += len(truth.boxes)
-        counts = [len(x) for x in locations]
-        targets = Targets(*(level_first(list(x), counts) for x in zip(*per_image, strict=True)))
-        return targets, level_first(owners, counts)
-
-    def _fcos_losses(self, out: HeadOutput, targets: Targets, positive: Tensor) -> dict[str, Tensor]:
+    def _fcos_losses(
+        self, out: HeadOutput, targets: BatchTargets, positive: Tensor
+    ) -> dict[str, Tensor]:
         settings = self.loss_settings
-        logits = _flatten(out.logits)  # (R, classes)
+        logits = flatten(out.logits)  # (R, classes)
         wanted = targets.distances[positive]
         num_positive = reduce_mean(logits.new_tensor(float(len(positive)))).clamp(min=1.0)
         quality_sum = reduce_mean(fcos_losses.centerness(wanted).sum()).clamp(min=1e-6)
@@ -234,8 +236,8 @@ class CondInst(nn.Module):
         return {
             "loss_fcos_cls": total / normalizer * settings.class_weight,
             **fcos_losses.box_losses(
-                _flatten(out.distances)[positive],
-                _flatten(out.quality)[positive, 0],
+                flatten(out.distances)[positive],
+                flatten(out.quality)[positive, 0],
                 wanted,
                 num_positive,
                 quality_sum,
@@ -252,34 +254,16 @@ class CondInst(nn.Module):
         self.moving_positives.mul_(momentum).add_(num_positive, alpha=1 - momentum)
         return self.moving_positives.clone()
 
-    def _positives(
-        self,
-        out: HeadOutput,
-        locations: list[Tensor],
-        targets: Targets,
-        owners: Tensor,
-        positive: Tensor,
-    ) -> Positives:
-        assert self.controller is not None
-        params = _flatten([self.controller(x) for x in out.box_features])
-        num_images = len(out.logits[0])
-        counts = [len(x) * num_images for x in locations]
-        levels = torch.cat([owners.new_full((n,), level) for level, n in enumerate(counts)])
-        points = level_first([torch.cat(locations)] * num_images, [len(x) for x in locations])
-        with torch.no_grad():
-            scores = _flatten(out.logits)[positive].sigmoid().amax(1)
-            scores = scores * _flatten(out.quality)[positive, 0].sigmoid()
-        return Positives(
-            params[positive],
-            owners[positive],
-            targets.boxes[positive],
-            levels[positive],
-            points[positive],
-            scores,
-        )
+    def _semantic_loss(self, features: dict[str, Tensor], truths: list[GroundTruth]) -> Tensor:
+        assert self.semantic_head is not None
+        assert self.mask_branch is not None
+        assert self.mask_spec is not None
+        feature = features[self.mask_branch.in_features[0]]
+        return self.semantic_head.loss(feature, truths, self.mask_spec.feature_stride)
 
     def _mask_loss(self, maps: Tensor, positives: Positives, truths: list[GroundTruth]) -> Tensor:
-        assert self.mask_spec is not None and self.mask_backend is not None
+        assert self.mask_spec is not None
+        assert self.mask_backend is not None
         chosen = sample(positives, self.sampling)
         stride = self.mask_spec.out_stride
         masks = torch.cat([t.masks.masks[stride] for t in truths if t.masks is not None])
@@ -300,30 +284,15 @@ class CondInst(nn.Module):
             kept, boxes = to_original(detections, image_size, output_sizes[i])
             masks = None
             if maps is not None:
-                query = self._query(out, kept, i)
-                assert self.mask_spec is not None and self.mask_backend is not None
+                assert self.controller is not None
+                assert self.mask_spec is not None
+                assert self.mask_backend is not None
+                query = detection_query(out, self.controller, kept, i)
                 masks = self.mask_backend.masks(
                     self.mask_spec, maps, query, image_size, output_sizes[i]
                 )
             results.append(make_instances(kept, boxes, output_sizes[i], masks))
         return results
-
-    def _query(self, out: HeadOutput, found: Detections, image: int) -> MaskQuery:
-        """The mask heads of one image's detections."""
-        assert self.controller is not None
-        params = found.boxes.new_zeros(len(found.boxes), self.controller.out_channels)
-        for level, x in enumerate(out.box_features):
-            here = (found.levels == level).nonzero(as_tuple=True)[0]
-            if len(here):
-                made = self.controller(x[image][None])[0].flatten(1).T  # (h w, N)
-                params[here] = made[found.cells[here]].to(params.dtype)
-        images = torch.full_like(found.levels, image)
-        return MaskQuery(params, images, found.locations, found.levels)
-
-
-def _flatten(levels: list[Tensor]) -> Tensor:
-    """(B, C, h, w) a level -> (R, C), ordered by level, image, cell."""
-    return torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels])
 
 
 def _original_size(x: dict[str, Any], image: Tensor) -> tuple[int, int]:
@@ -337,7 +306,8 @@ def _check_levels(cfg: CfgNode, shapes: dict[str, Any], names: list[str]) -> Non
     strides = [shapes[name].stride for name in names]
     if strides != list(cfg.MODEL.FCOS.FPN_STRIDES):
         raise UserError(
-            f"MODEL.FCOS.FPN_STRIDES = {list(cfg.MODEL.FCOS.FPN_STRIDES)}: levels {names} have strides {strides}"
+            f"MODEL.FCOS.FPN_STRIDES = {list(cfg.MODEL.FCOS.FPN_STRIDES)}: levels {names} have "
+            f"strides {strides}"
         )
 
 

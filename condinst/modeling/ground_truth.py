@@ -1,4 +1,4 @@
-"""Ground truth of a batch in the form the losses take; masks are kept only at the strides they are used at.
+"""Ground truth in the form the losses take; masks are kept only at the strides in use.
 
 Letters: ``M`` instances of an image, ``H, W`` size of the padded image, ``s`` stride.
 """
@@ -95,7 +95,9 @@ def sample_masks(
     """
     if isinstance(masks, BitMasks):
         return _sample_bitmasks(masks.tensor.to(device), size, strides)
-    assert isinstance(masks, PolygonMasks), f"gt_masks are {type(masks).__name__}, not BitMasks or PolygonMasks"
+    assert isinstance(masks, PolygonMasks), (
+        f"gt_masks are {type(masks).__name__}, not BitMasks or PolygonMasks"
+    )
     parts = [
         _sample_bitmasks(torch.from_numpy(_rasterise(polygons, size))[None], size, strides)
         for polygons in masks.polygons

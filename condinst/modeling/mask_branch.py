@@ -1,4 +1,4 @@
-"""The mask branch: features that all instances of an image share, at the stride of its finest input.
+"""The mask branch: features that all instances of an image share, at its finest input's stride.
 
 Letters: ``B`` images, ``h, w`` size of the finest input, ``C`` channels out.
 """
@@ -18,7 +18,7 @@ from condinst.layers.upsampling import aligned_bilinear
 
 
 class MultiLevelMaskBranch(nn.Module):
-    """AdelaiDet's: each level through its own 3x3 block, aligned-upsampled to the finest and added, then a tower.
+    """AdelaiDet's: levels refined, aligned-upsampled to the finest and added, then a tower.
 
     Args:
         in_features: names of the levels, finest first.
@@ -64,7 +64,7 @@ class MultiLevelMaskBranch(nn.Module):
 
 
 class SingleLevelMaskBranch(nn.Module):
-    """Epiphqny's: 3x3 conv with bias, norm and ReLU, repeated, on the finest level alone; a 3x3 conv to C.
+    """Epiphqny's: 3x3 conv with bias, norm and ReLU, repeated, on the finest level alone.
 
     Args:
         in_feature: name of the level.
@@ -76,7 +76,13 @@ class SingleLevelMaskBranch(nn.Module):
     """
 
     def __init__(
-        self, in_feature: str, in_channels: int, channels: int, out_channels: int, num_convs: int, norm: str
+        self,
+        in_feature: str,
+        in_channels: int,
+        channels: int,
+        out_channels: int,
+        num_convs: int,
+        norm: str,
     ) -> None:
         super().__init__()
         self.in_features = [in_feature]
@@ -123,7 +129,8 @@ def build_mask_branch(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> Mas
     missing = [name for name in names if name not in input_shape]
     if not names or missing:
         raise UserError(
-            f"MODEL.CONDINST.MASK_BRANCH.IN_FEATURES = {names}: the backbone gives {sorted(input_shape)}"
+            f"MODEL.CONDINST.MASK_BRANCH.IN_FEATURES = {names}: "
+            f"the backbone gives {sorted(input_shape)}"
         )
     if not cfg.MODEL.CONDINST.USE_MASK_FEATURES:
         return NoMaskFeatures(names[0])

@@ -22,7 +22,8 @@ def to_original(
         output_size: height and width of the original.
 
     Returns:
-        The detections that remain (boxes still in the resized image), and their boxes in the original.
+        The detections that remain (boxes still in the resized image), and their boxes in the
+        original.
     """
     boxes = Boxes(found.boxes.clone())
     boxes.scale(output_size[1] / image_size[1], output_size[0] / image_size[0])
@@ -34,7 +35,7 @@ def to_original(
 def make_instances(
     found: Detections, boxes: Boxes, output_size: tuple[int, int], masks: Tensor | None
 ) -> Instances:
-    """Detectron2's result of one image: pred_boxes, scores, pred_classes and, with masks, pred_masks (K, h, w)."""
+    """Detectron2's result of one image; ``pred_masks`` (K, h, w) only where there are masks."""
     result = Instances(output_size)
     result.pred_boxes = boxes
     result.scores = found.scores

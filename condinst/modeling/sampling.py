@@ -43,8 +43,8 @@ class Sampling:
 
     Attributes:
         max_proposals: at most so many random ones a worker; negative: no limit.
-        top_per_image: at most about so many of an image, shared evenly over its instances, the best-scoring of
-            each; -1: no limit. Used only where ``max_proposals`` does not bite.
+        top_per_image: at most about so many of an image, shared evenly over its instances, the
+            best-scoring of each; -1: no limit. Used only where ``max_proposals`` does not bite.
     """
 
     max_proposals: int = -1

@@ -84,8 +84,9 @@ class SemanticHead(nn.Module):
 
 
 def semantic_labels(truth: GroundTruth, stride: int, num_classes: int) -> Tensor:
-    """Class of the smallest instance at each sampled pixel, ``num_classes`` where there is none: (h, w)."""
-    assert truth.masks is not None and stride in truth.masks.masks
+    """(h, w) class of the smallest instance at each sampled pixel, else ``num_classes``."""
+    assert truth.masks is not None
+    assert stride in truth.masks.masks
     masks, areas = truth.masks.masks[stride], truth.masks.areas  # (M, h, w), (M,)
     if len(areas) == 0:
         return torch.full(masks.shape[1:], num_classes, device=masks.device)

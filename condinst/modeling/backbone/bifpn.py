@@ -2,7 +2,8 @@
 
 Register: ``build_fcos_resnet_bifpn_backbone``.
 
-A layer takes five maps, 0 (fine) to 4 (coarse). Its nodes are numbered on from 5; later nodes read earlier ones.
+A layer takes five maps, 0 (fine) to 4 (coarse). Its nodes are numbered on from 5; later nodes read
+earlier ones.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _resize(x: Tensor, size: torch.Size) -> Tensor:
 
 
 class ExtraLevel(nn.Module):
-    """A level made from the one before: 1x1 conv + norm where widths differ, then a max-pool of stride 2."""
+    """A level made from the one before: 1x1 conv + norm where widths differ, then a max-pool."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: str) -> None:
         super().__init__()
@@ -87,7 +88,9 @@ class ExtraLevel(nn.Module):
 class BottomUp(nn.Module):
     """The bottom-up network and the levels made beyond its last one."""
 
-    def __init__(self, backbone: Backbone, features: list[str], extra: int, channels: int, norm: str) -> None:
+    def __init__(
+        self, backbone: Backbone, features: list[str], extra: int, channels: int, norm: str
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self._features = list(features)
@@ -196,7 +199,7 @@ class BiFPN(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_fcos_resnet_bifpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> BiFPN:
-    """ResNet (MODEL.RESNETS) with the BiFPN of MODEL.BiFPN and MODEL.FCOS.TOP_LEVELS extra levels."""
+    """ResNet (MODEL.RESNETS) with MODEL.BiFPN and MODEL.FCOS.TOP_LEVELS extra levels."""
     node = cfg.MODEL.BiFPN
     features, top_levels = list(node.IN_FEATURES), check_top_levels(cfg)
     if len(features) + top_levels != NUM_LEVELS:

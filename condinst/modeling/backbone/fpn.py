@@ -53,7 +53,7 @@ def check_top_levels(cfg: CfgNode) -> int:
 
 
 def attach_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
-    """Put the pyramid of MODEL.FPN with MODEL.FCOS.TOP_LEVELS extra levels on a bottom-up network."""
+    """Put the pyramid of MODEL.FPN and MODEL.FCOS.TOP_LEVELS extra levels on a network."""
     in_features = list(cfg.MODEL.FPN.IN_FEATURES)
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     shapes = bottom_up.output_shape()
@@ -79,7 +79,7 @@ def attach_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
 
 
 def build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """The network under the pyramid: detectron2's ResNet, or MobileNetV2 where MODEL.MOBILENET asks for it."""
+    """The network under the pyramid: detectron2's ResNet, or MobileNetV2 with MODEL.MOBILENET."""
     if cfg.MODEL.BACKBONE.ANTI_ALIAS or cfg.MODEL.RESNETS.DEFORM_INTERVAL > 1:
         raise UserError(
             "MODEL.BACKBONE.ANTI_ALIAS and MODEL.RESNETS.DEFORM_INTERVAL are not supported: "

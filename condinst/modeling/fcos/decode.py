@@ -1,4 +1,4 @@
-"""From predictions to boxes: threshold, top-k a level, class-wise NMS over levels, best of the image.
+"""From predictions to boxes: threshold, top-k a level, class-wise NMS, best of the image.
 
 Letters: ``R_l`` locations of a level, ``N`` detections of one image.
 """

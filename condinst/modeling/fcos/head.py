@@ -121,3 +121,8 @@ def prior_bias(probability: float) -> float:
     if not 0 < probability < 1:
         raise UserError(f"MODEL.FCOS.PRIOR_PROB = {probability}: use a number between 0 and 1")
     return -math.log((1 - probability) / probability)
+
+
+def flatten(levels: list[Tensor]) -> Tensor:
+    """(B, C, h, w) a level -> (R, C), ordered by level, image, cell."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels])

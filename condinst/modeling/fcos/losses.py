@@ -1,6 +1,7 @@
 """The losses of FCOS, as pure functions.
 
-Letters: ``R`` locations, ``P`` positive ones. Distances are left, top, right, bottom in units of the stride.
+Letters: ``R`` locations, ``P`` positive ones. Distances are left, top, right, bottom in units of
+    the stride.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MOVING_MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Which losses; the attributes are MODEL.FCOS's LOSS_ALPHA, LOSS_GAMMA, LOSS_WEIGHT_CLS and so on."""
+    """Which losses; the attributes are MODEL.FCOS's LOSS_ALPHA, LOSS_GAMMA and so on."""
 
     alpha: float = 0.25
     gamma: float = 2.0
@@ -48,7 +49,9 @@ class LossSettings:
             ("LOSS_NORMALIZER_CLS", NORMALIZERS),
         ):
             if node[key] not in allowed:
-                raise UserError(f"MODEL.FCOS.{key} = {node[key]!r}: use one of {', '.join(allowed)}")
+                raise UserError(
+                    f"MODEL.FCOS.{key} = {node[key]!r}: use one of {', '.join(allowed)}"
+                )
         return cls(
             alpha=node.LOSS_ALPHA,
             gamma=node.LOSS_GAMMA,
@@ -92,7 +95,6 @@ def overlap(predicted: Tensor, target: Tensor) -> Overlap:
 
     One is added to intersection and union, so empty predictions have a gradient.
     """
-
     left, top, right, bottom = predicted.unbind(1)
     left_t, top_t, right_t, bottom_t = target.unbind(1)
     area_t = (left_t + right_t) * (top_t + bottom_t)
@@ -133,14 +135,18 @@ def box_losses(
         quality: (P,) predicted logits.
         target: (P, 4).
         num_positive: mean number of positives a worker, at least 1.
-        centerness_sum: mean sum of centreness targets a worker, at least 1e-6; used with centreness.
+        centerness_sum: mean sum of centreness targets a worker, at least 1e-6; used with
+            centreness.
         settings: which losses.
     """
     pairs = overlap(distances, target)
     losses = location_loss(pairs, settings.location)
     if settings.quality == "iou":
         iou_loss = F.binary_cross_entropy_with_logits(quality, pairs.iou.detach(), reduction="sum")
-        return {"loss_fcos_loc": losses.sum() / num_positive, "loss_fcos_iou": iou_loss / num_positive}
+        return {
+            "loss_fcos_loc": losses.sum() / num_positive,
+            "loss_fcos_iou": iou_loss / num_positive,
+        }
     wanted = centerness(target)
     quality_loss = F.binary_cross_entropy_with_logits(quality, wanted, reduction="sum")
     return {

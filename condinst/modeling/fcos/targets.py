@@ -1,12 +1,14 @@
 """Which box each location learns, as pure functions.
 
-Letters: ``R`` locations of all levels, ``M`` boxes of one image. Boxes and distances are in pixels of the
+Letters: ``R`` locations of all levels, ``M`` boxes of one image. Boxes and distances are in pixels
+    of the
 padded image.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -42,18 +44,19 @@ class Matching:
             UserError: the numbers of levels, strides and sizes disagree.
         """
         node = cfg.MODEL.FCOS
-        levels, strides, sizes = list(node.IN_FEATURES), list(node.FPN_STRIDES), list(node.SIZES_OF_INTEREST)
+        levels, strides = list(node.IN_FEATURES), list(node.FPN_STRIDES)
+        sizes = list(node.SIZES_OF_INTEREST)
         if len(strides) != len(levels) or len(sizes) != len(levels) - 1:
             raise UserError(
-                f"MODEL.FCOS: IN_FEATURES {levels}, FPN_STRIDES {strides} and SIZES_OF_INTEREST {sizes} disagree: "
-                "every level needs one stride, and one size fewer than levels are needed"
+                f"MODEL.FCOS: IN_FEATURES {levels}, FPN_STRIDES {strides} and SIZES_OF_INTEREST "
+                f"{sizes} disagree: every level needs one stride, and one size fewer than levels are needed"
             )
         return cls(tuple(strides), tuple(sizes), node.CENTER_SAMPLE, node.POS_RADIUS)
 
     def ranges(self) -> list[tuple[float, float]]:
         """Range of the largest distance that each level is for, both ends included."""
         limits = [-1.0, *map(float, self.sizes), _FAR]
-        return list(zip(limits[:-1], limits[1:], strict=True))
+        return list(pairwise(limits))
 
 
 class Targets(NamedTuple):
@@ -61,7 +64,8 @@ class Targets(NamedTuple):
 
     Attributes:
         labels: (R,) class, or the number of classes for background.
-        distances: (R, 4) left, top, right, bottom to the box's sides in units of the level's stride.
+        distances: (R, 4) left, top, right, bottom to the box's sides in units of the level's
+            stride.
         boxes: (R,) index of the box; meaningless on background.
     """
 
@@ -71,7 +75,15 @@ class Targets(NamedTuple):
 
 
 def side_distances(locations: Tensor, boxes: Tensor) -> Tensor:
-    """Distances from (R, 2) locations to the sides of (M, 4) or (R, M, 4) boxes: (R, M, 4), negative outside."""
+    """Distances from locations to boxes' sides, negative outside.
+
+    Args:
+        locations: (R, 2).
+        boxes: (M, 4), or (R, M, 4) where each location has boxes of its own.
+
+    Returns:
+        (R, M, 4) left, top, right, bottom.
+    """
     x, y = locations[:, None, 0], locations[:, None, 1]
     x0, y0, x1, y1 = boxes.unbind(-1)
     return torch.stack((x - x0, y - y0, x1 - x, y1 - y), dim=-1)
@@ -105,9 +117,9 @@ def assign(
 ) -> Targets:
     """Match the locations of one image to its boxes.
 
-    A location is a candidate for a box if it lies strictly inside (its centre region, or the box without centre
-    sampling) and the largest of its distances to the whole box lies in its level's range. Of several boxes the
-    smallest wins, of equal ones the first.
+    A location is a candidate for a box if it lies strictly inside (its centre region, or the box
+    without centre sampling) and the largest of its distances to the whole box lies in its level's
+    range. Of several boxes the smallest wins, of equal ones the first.
 
     Args:
         locations: (R_level, 2) a level.
@@ -141,12 +153,14 @@ def assign(
     return Targets(labels, chosen / strides[:, None], index)
 
 
-def _per_location(like: Tensor, values: list[float] | tuple[float, ...], counts: list[int]) -> Tensor:
+def _per_location(
+    like: Tensor, values: list[float] | tuple[float, ...], counts: list[int]
+) -> Tensor:
     """One value a level, repeated for the level's locations."""
     return torch.cat([like.new_full((n,), v) for v, n in zip(values, counts, strict=True)])
 
 
 def level_first(per_image: list[Tensor], counts: list[int]) -> Tensor:
-    """Reorder (R, ...) of each image to level, image, location: (B R, ...), as flattened predictions are."""
+    """Reorder (R, ...) of each image to level, image, location: (B R, ...), as `flatten` does."""
     split = [x.split(counts) for x in per_image]
     return torch.cat([x for level in zip(*split, strict=True) for x in level])

@@ -1,6 +1,7 @@
 """What a mask-head backend is: the loss path and the inference path behind one signature.
 
-Letters: ``B`` images, ``C`` mask features, ``h, w`` size of the mask features, ``K`` instances, ``N`` numbers of
+Letters: ``B`` images, ``C`` mask features, ``h, w`` size of the mask features, ``K`` instances,
+    ``N`` numbers of
 one, ``M`` ground-truth masks of the batch.
 """
 
@@ -60,11 +61,17 @@ class MaskHeadSpec:
         if node.MASK_HEAD.DISABLE_REL_COORDS:
             coordinates = "none"
         get_upsampling(node.UPSAMPLING)
-        inference_stride = node.INFERENCE_STRIDE if node.INFERENCE_STRIDE > 0 else node.MASK_OUT_STRIDE
-        for key, stride in (("MASK_OUT_STRIDE", node.MASK_OUT_STRIDE), ("INFERENCE_STRIDE", inference_stride)):
+        inference_stride = (
+            node.INFERENCE_STRIDE if node.INFERENCE_STRIDE > 0 else node.MASK_OUT_STRIDE
+        )
+        for key, stride in (
+            ("MASK_OUT_STRIDE", node.MASK_OUT_STRIDE),
+            ("INFERENCE_STRIDE", inference_stride),
+        ):
             if stride < 1 or feature_stride % stride:
                 raise UserError(
-                    f"MODEL.CONDINST.{key} = {stride}: use a divisor of the mask features' stride {feature_stride}"
+                    f"MODEL.CONDINST.{key} = {stride}: use a divisor of the mask features' "
+                    f"stride {feature_stride}"
                 )
         sizes = [float(s) for s in cfg.MODEL.FCOS.SIZES_OF_INTEREST]
         if not sizes:

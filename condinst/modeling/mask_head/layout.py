@@ -1,8 +1,8 @@
 """Where each weight and bias of an instance's network lies among its predicted numbers.
 
-Order (AdelaiDet's, ours): the weights of all layers, then the biases of all layers; a layer's weights row by row.
-The first layer's inputs are x, y, then the mask features. The paper's network needs
-169 = (8 + 2) * 8 + 8 * 8 + 8 + 8 + 8 + 1 numbers.
+Order (AdelaiDet's, ours): the weights of all layers, then the biases of all layers; a layer's
+weights row by row. The first layer's inputs are x, y, then the mask features. The paper's network
+needs 169 = (8 + 2) * 8 + 8 * 8 + 8 + 8 + 8 + 1 numbers.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class HeadLayout:
     def __post_init__(self) -> None:
         if self.features + self.coords == 0:
             raise UserError(
-                "mask heads have no input: MODEL.CONDINST.USE_MASK_FEATURES is False and COORDINATES is none; "
-                "turn one of them on"
+                "mask heads have no input: MODEL.CONDINST.USE_MASK_FEATURES is False and "
+                "COORDINATES is none; turn one of them on"
             )
         if self.depth < 1 or self.width < 1:
             raise UserError(

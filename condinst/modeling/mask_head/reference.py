@@ -1,6 +1,7 @@
 """The readable mask head: plain tensor operations, the specification of every faster one.
 
-Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances, ``N`` numbers of one.
+Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances, ``N`` numbers of
+    one.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ReferenceBackend:
         image_size: tuple[int, int],
         output_size: tuple[int, int],
     ) -> Tensor:
-        """Logits to probabilities at the inference stride, to the image, to the original size, over one half."""
+        """Probabilities at the inference stride, enlarged to the original size, over one half."""
         out = torch.zeros(
             (len(query.params), *output_size), dtype=torch.bool, device=features.device
         )
@@ -94,7 +95,8 @@ def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tenso
 def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
     """Coordinates, then mask features, of every instance: (K, coords + C, h w)."""
     h, w = features.shape[-2:]
-    # Unlike indexing, index_select's gradient adds up in a fixed order on CPU: the same run twice is the same curve.
+    # Unlike indexing, index_select's gradient adds up in a fixed order on CPU: the same run twice
+    # is the same curve.
     own = features.flatten(2).index_select(0, query.images)
     if spec.coordinates == "none":
         return own
@@ -109,4 +111,4 @@ def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
 
 def _group_size(features: Tensor, factor: int) -> int:
     """Instances whose maps, enlarged by ``factor``, make up one group."""
-    return max(_GROUP_ELEMENTS // max(features[0, 0].numel() * factor**2, 1), 1)
+    return max(_GROUP_ELEMENTS // (features.shape[-2:].numel() * factor**2), 1)

@@ -31,5 +31,5 @@ class Dice:
         return self.from_sums((p * t).sum(1), (p * p).sum(1), t.sum(1))
 
     def from_sums(self, product: Tensor, squares: Tensor, area: Tensor) -> Tensor:
-        """The losses from each instance's three sums: sum(p t), sum(p^2), sum(t) = sum(t^2); (K,) each."""
+        """The losses from each instance's sum(p t), sum(p^2) and sum(t) = sum(t^2), (K,) each."""
         return 1 - (2 * product + self.numerator) / (squares + area + self.denominator)

@@ -1,0 +1,107 @@
+"""From dense predictions to instances: targets of a batch, positives in training, mask heads.
+
+Letters: ``B`` images, ``R`` locations of all levels and images, ``P`` positive ones, ``K``
+detections of one image, ``N`` numbers of one mask head.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from condinst.modeling.fcos.decode import Detections
+from condinst.modeling.fcos.head import HeadOutput, flatten
+from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
+from condinst.modeling.ground_truth import GroundTruth
+from condinst.modeling.mask_head.head import MaskQuery
+from condinst.modeling.sampling import Positives
+
+
+class BatchTargets(NamedTuple):
+    """Targets of all locations, ordered by level, image, cell.
+
+    Attributes:
+        labels: (R,) as in `Targets`.
+        distances: (R, 4) as in `Targets`.
+        boxes: (R,) index of the instance, counted through the batch.
+        images: (R,) index of the image.
+    """
+
+    labels: Tensor
+    distances: Tensor
+    boxes: Tensor
+    images: Tensor
+
+
+def assign_batch(
+    locations: list[Tensor], truths: list[GroundTruth], num_classes: int, matching: Matching
+) -> BatchTargets:
+    """Match every image's locations to its instances.
+
+    Args:
+        locations: (R_level, 2) a level, the same for all images.
+        truths: one an image.
+        num_classes: the background label.
+        matching: the rules.
+    """
+    per_image: list[tuple[Tensor, ...]] = []
+    first = 0
+    for i, truth in enumerate(truths):
+        made: Targets = assign(
+            locations, truth.boxes, truth.classes, truth.centers, num_classes, matching
+        )
+        owners = torch.full_like(made.boxes, i)
+        per_image.append((made.labels, made.distances, made.boxes + first, owners))
+        first += len(truth.boxes)
+    counts = [len(x) for x in locations]
+    return BatchTargets(*(level_first(list(x), counts) for x in zip(*per_image, strict=True)))
+
+
+def collect_positives(
+    out: HeadOutput,
+    controller: nn.Conv2d,
+    locations: list[Tensor],
+    targets: BatchTargets,
+    positive: Tensor,
+) -> Positives:
+    """The positives' mask heads and what tells them apart.
+
+    Args:
+        out: the head's predictions.
+        controller: gives each location its N numbers.
+        locations: (R_level, 2) a level.
+        targets: of all locations.
+        positive: (P,) indices of the positive ones.
+    """
+    params = flatten([controller(x) for x in out.box_features])[positive]
+    num_images = len(out.logits[0])
+    counts = [len(x) * num_images for x in locations]
+    levels = torch.cat([positive.new_full((n,), level) for level, n in enumerate(counts)])
+    points = torch.cat([x.repeat(num_images, 1) for x in locations])
+    with torch.no_grad():
+        scores = flatten(out.logits)[positive].sigmoid().amax(1)
+        scores = scores * flatten(out.quality)[positive, 0].sigmoid()
+    return Positives(
+        params,
+        targets.images[positive],
+        targets.boxes[positive],
+        levels[positive],
+        points[positive],
+        scores,
+    )
+
+
+def detection_query(
+    out: HeadOutput, controller: nn.Conv2d, found: Detections, image: int
+) -> MaskQuery:
+    """The mask heads of one image's K detections."""
+    params = found.boxes.new_zeros(len(found.boxes), controller.out_channels)
+    for level, x in enumerate(out.box_features):
+        here = (found.levels == level).nonzero(as_tuple=True)[0]
+        if len(here):
+            made = controller(x[image][None])[0].flatten(1).T  # (h w, N)
+            params[here] = made[found.cells[here]].to(params.dtype)
+    images = torch.full_like(found.levels, image)
+    return MaskQuery(params, images, found.locations, found.levels)
