@@ -287,7 +287,7 @@ class _Outline:
         fine = cv2.resize(
             part, (width << cls.SHIFT, height << cls.SHIFT), interpolation=cv2.INTER_LINEAR
         )
-        fine = cv2.GaussianBlur(fine, (0, 0), max(0.8, 0.75 * scale))
+        fine = cv2.GaussianBlur(fine, (0, 0), max(0.8, 1.15 * scale))
         inside = (fine > 0.5).astype(np.uint8)
         if not inside.any():  # a mask thinner than the blur
             inside = (fine >= fine.max() * 0.5).astype(np.uint8)
