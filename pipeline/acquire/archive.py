@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -51,7 +52,7 @@ def unpack(
                         shutil.copyfileobj(source, file, 1 << 20)
                 advance(member.file_size)
             return len(members)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UserError(f"{archive} is damaged ({error}); delete it to fetch it again") from error
 
 

@@ -126,9 +126,21 @@ def _transfer(remote: RemoteFile, part: Path, advance: Callable[[int], None]) ->
             raise _RefusedError(f"the server has {total:,} bytes, expected {remote.size:,}")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
-            while block := answer.read(min(_BLOCK, remote.size - file.tell())):
+            while block := _read(answer, min(_BLOCK, remote.size - file.tell())):
                 file.write(block)
                 advance(len(block))
+
+
+def _read(answer: http.client.HTTPResponse, count: int) -> bytes:
+    """At most so many bytes. TLS and routing fail by plain OSErrors, as disks do.
+
+    Raises:
+        ConnectionError: the network, whatever it was.
+    """
+    try:
+        return answer.read(count)
+    except OSError as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
 
 
 def _total(answer: http.client.HTTPResponse, start: int) -> int | None:

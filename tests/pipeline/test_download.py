@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import http.client
 import http.server
+import ssl
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -127,6 +129,28 @@ def test_asks_again_when_the_server_is_busy(host: Host, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
+def test_goes_on_after_a_fault_of_the_encryption(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, failures = http.client.HTTPResponse.read, [ssl.SSLEOFError(8, "EOF"), OSError(113, "")]
+
+    def break_off(answer: http.client.HTTPResponse, amount: int | None = None) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read(answer, amount)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", break_off)
+    download.fetch(remote(host), tmp_path / "file", first_wait=0)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert not failures
+
+
+def test_a_full_disk_is_no_fault_of_the_network(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file.part").mkdir()  # cannot be written, as on a full disk
+    with pytest.raises(OSError, match="directory"):
+        download.fetch(remote(host), tmp_path / "file", first_wait=0)
+
+
 def test_gives_up_and_keeps_what_arrived(host: Host, tmp_path: Path) -> None:
     (tmp_path / "file.part").write_bytes(CONTENT[:5000])
     host.failures = 99
@@ -183,6 +207,13 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match="damaged"):
         archive.unpack(tmp_path / "a.zip", tmp_path / "in")
+    with zipfile.ZipFile(tmp_path / "c.zip", "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("a", b"1234" * 500)
+    whole = bytearray((tmp_path / "c.zip").read_bytes())
+    whole[31:40] = b"\xff" * 9  # of the compressed content
+    (tmp_path / "c.zip").write_bytes(whole)
+    with pytest.raises(UserError, match="damaged"):
+        archive.unpack(tmp_path / "c.zip", tmp_path / "in")
     zipped(tmp_path / "b.zip", {"a": b"1"})
     with pytest.raises(UserError, match="lacks c"):
         archive.unpack(tmp_path / "b.zip", tmp_path / "in", ["a", "c"])
