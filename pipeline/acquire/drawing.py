@@ -1,6 +1,7 @@
 """Silhouettes, fills and backgrounds of the sample dataset: pure functions of a random generator.
 
-Letters: ``h, w`` size of the picture in pixels; points are (x, y) in pixels, y downwards; colours are RGB in [0, 1].
+Letters: ``h, w`` size of the picture in pixels; points are (x, y) in pixels, y downwards; colours
+are RGB in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ Array = NDArray[np.float32]
 
 CLASSES = ("disc", "square", "triangle", "star", "heart", "ring")
 
-# Objects of a class tend to a colour, as real ones do, but the colours overlap and some objects have any.
+# Objects of a class tend to a colour, as real ones do, but the colours overlap and some objects
+# have any.
 _HUES = {"disc": 0.58, "square": 0.75, "triangle": 0.36, "star": 0.14, "heart": 0.97, "ring": 0.06}
 _HUE_SPREAD = 0.05
 _ANY_HUE = 0.1  # share of objects
@@ -57,7 +59,7 @@ def silhouette(
 
 
 def background(rng: Generator, size: tuple[int, int]) -> Array:
-    """A textured background (h, w, 3): plain, waves, wood, clouds or tiles, always with soft light and grain."""
+    """A background (h, w, 3): plain, waves, wood, clouds or tiles, with soft light and grain."""
     h, w = size
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     hue = rng.random()
@@ -172,7 +174,7 @@ def _fill(
 
 
 def _pattern(rng: Generator, x: Array, y: Array, radius: float) -> Array:
-    """How much of the second colour each pixel takes; ``x, y`` in radii from the object's centre."""
+    """The second colour's share of each pixel; ``x, y`` in radii from the object's centre."""
     angle = rng.uniform(0, 2 * np.pi)
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     kind = rng.integers(5)

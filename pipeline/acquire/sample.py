@@ -1,7 +1,8 @@
 """The sample dataset: pictures of shapes in COCO layout, the same bytes for the same seed.
 
-Made to be learned in minutes on a CPU and to hold what real data holds: occlusion, holes, tiny and picture-filling
-objects, objects cut by the border, crowd regions, pictures without objects; polygons and run-length masks.
+Made to be learned in minutes on a CPU and to hold what real data holds: occlusion, holes, tiny and
+picture-filling objects, objects cut by the border, crowd regions, pictures without objects;
+polygons and run-length masks.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def _write_picture(rng: Generator, folder: Path, content: dict[str, Any]) -> Non
 
 
 def _annotate(item: _Object) -> dict[str, Any]:
-    """An annotation without its ids; what is whole is a polygon, what is cut or has holes a run-length mask."""
+    """An annotation without its ids: a polygon for what is whole, else a run-length mask."""
     h, w = item.mask.shape
     if item.outline is not None:
         segmentation: Any = [np.round(item.outline, 2).ravel().tolist()]
