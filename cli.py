@@ -222,7 +222,40 @@ _add_stage(
     "Search sweep.space for the best sweep.metric.\n\n"
     "Leaves the best parameters, a ready profile, in outputs/sweep/best.yaml.",
 )
-_add_stage("compare", "Compare all evaluated runs by paired bootstrap.")
+
+
+@app.command(
+    epilog=_examples(
+        "compare",
+        "compare outputs/evaluate outputs/ablate/coords/none/seed0",
+        "compare main exp-higher-lr --output outputs/compare-lr",
+    )
+)
+def compare(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN RUN...]",
+            help="Folders of evaluations, DVC revisions or MLflow run ids; the first is the "
+            "baseline. None: every study's variants with its baseline.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="With RUNs: folder for JSON, Markdown, LaTeX and CSV.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Compare evaluated runs by paired bootstrap: better, worse, or not told apart."""
+    if not runs:
+        if output is not None:
+            raise UserError("--output needs RUNs; without them outputs/compare is written.")
+        _run("compare", params)
+        return
+    from pipeline.compare import compare_runs
+    from pipeline.params import load_params
+
+    how = load_params(params).compare
+    compare_runs(runs, draws=how.draws, confidence=how.confidence, seed=how.seed, output=output)
 
 
 @app.command(epilog=_examples("report", "report --open"))

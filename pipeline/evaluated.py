@@ -172,7 +172,4 @@ def _from_revision(revision: str, target: Path) -> Path:
 def _from_mlflow(run_id: str, target: Path) -> Path:
     from pipeline import tracking
 
-    fetch = getattr(tracking, "download_evaluation", None)
-    if fetch is None:
-        raise UserError(f"{run_id}: runs are not fetched from MLflow yet; give a folder")
-    return fetch(run_id, target)
+    return tracking.download_evaluation(run_id, target)

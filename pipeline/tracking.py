@@ -312,6 +312,29 @@ def log_evaluation(
         run.log_artifacts(artifacts, "evaluate")
 
 
+def download_evaluation(run_id: str, target: Path) -> Path:
+    """Fetch the files that `log_evaluation` kept with a run.
+
+    Args:
+        run_id: in the store that ``MLFLOW_TRACKING_URI`` names, else the project's own.
+        target: folder to fetch them into, made if missing.
+
+    Returns:
+        The folder that holds them.
+
+    Raises:
+        UserError: the server does not answer, or the store has no such run or files.
+    """
+    uri = default_uri()
+    check_answers(uri)
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        with _explained(uri):
+            return Path(_client(uri).download_artifacts(run_id, "evaluate", str(target)))
+    except OSError as error:
+        raise UserError(f"MLflow run {run_id} at {uri} keeps no evaluation: {error}") from error
+
+
 @contextlib.contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
     """Two processes that create or migrate one database at once spoil it."""
