@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved
-from pipeline.study import OUTPUT, Outcome, Trial, means, plan, shared_with, write_results
+from pipeline.study import OUTPUT, Outcome, Trial, means, plan, shared_trainings, write_results
 from pipeline.train import Place, train_into
 
 
@@ -34,7 +35,7 @@ def run(params: Params, study: str, concurrency: int = 1) -> None:
     """
     data = PreparedData.load()
     trials = plan(params, study, data)
-    same = {trial.name: shared_with(trial, params, data) for trial in trials}
+    same = shared_trainings(trials, params, data)
     _clear_strangers(OUTPUT / study, trials)
     began, outcomes = time.monotonic(), []
     with _parent_run(params, study, trials, data) as parent:
@@ -85,8 +86,13 @@ def run_trial(trial: Trial, data: PreparedData, parent: str | None) -> Outcome:
             tags={key: str(about.get(key)) for key in ("evaluator", "evaluator_version")},
             artifacts=[output / name for name in names],
         )
+    except UserError as error:
+        return Outcome(trial, "failed", str(error))
     except Exception as error:  # whatever it is, the other variants go on
-        return Outcome(trial, "failed", f"{type(error).__name__}: {error}")
+        trace = trial.folder / "error.txt"
+        trace.parent.mkdir(parents=True, exist_ok=True)
+        trace.write_text(traceback.format_exc())
+        return Outcome(trial, "failed", f"{type(error).__name__}: {error} (see {trace})")
     return Outcome(trial, "finished", record=record, metrics=metrics)
 
 

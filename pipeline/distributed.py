@@ -38,29 +38,37 @@ def connected(settings: Ray, cpus: int | None = None) -> Iterator[None]:
     import ray
 
     root = str(Path(__file__).resolve().parent.parent)
-    environment = {"env_vars": {"PYTHONPATH": root}}
-    try:
-        if settings.address is None:
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=True,
-                logging_level="warning",
-                runtime_env=environment,
-            )
-        else:
-            ray.init(address=settings.address, logging_level="warning", runtime_env=environment)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"ray.address = {settings.address}: no Ray cluster answers there ({error}); start one "
-            "(`ray start --head`), correct the address, or set it to null for this machine"
-        ) from error
+    options: dict[str, Any] = {
+        "logging_level": "warning",
+        "runtime_env": {"env_vars": {"PYTHONPATH": root}},
+    }
+    if settings.address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    else:
+        options |= {"address": settings.address}
+    for attempt in range(_TRIES):
+        try:
+            ray.init(**options)
+            break
+        except Exception as error:  # Ray raises bare ones too
+            ray.shutdown()
+            slow = settings.address is None and "timed out" in str(error)
+            if not slow or attempt + 1 == _TRIES:
+                raise UserError(_unreachable(settings, error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _unreachable(settings: Ray, error: Exception) -> str:
+    if settings.address is None:
+        return f"Ray did not start on this machine: {error}"
+    return (
+        f"ray.address = {settings.address}: no Ray cluster answers there ({error}); start one "
+        "(`ray start --head`), correct the address, or set it to null for this machine"
+    )
 
 
 def tasks(

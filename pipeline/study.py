@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,14 +94,23 @@ def _trial(
         raise UserError(f"ablations.{name}.variants.{variant}: {error}") from error
 
 
-def shared_with(trial: Trial, params: Params, data: PreparedData) -> list[str]:
-    """Names of the other trials, of any study, that are the very same training."""
-    names = []
+def shared_trainings(
+    trials: Sequence[Trial], params: Params, data: PreparedData
+) -> dict[str, list[str]]:
+    """Trial's name -> names of the other trials, of any study, that are the very same training."""
+    everything = list(trials)
     for study in params.ablations:
-        for other in plan(params, study, data):
-            if other.key == trial.key and other.name != trial.name:
-                names.append(other.name)
-    return names
+        if study != trials[0].study:
+            with contextlib.suppress(UserError):  # its own stage will say what is wrong with it
+                everything += plan(params, study, data)
+    return {
+        trial.name: [
+            other.name
+            for other in everything
+            if other.key == trial.key and other.name != trial.name
+        ]
+        for trial in trials
+    }
 
 
 def write_results(

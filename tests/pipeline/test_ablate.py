@@ -61,7 +61,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             done.append(place.name)
             runs_done.add(key)
         place.output.mkdir(parents=True, exist_ok=True)
-        (place.output / "config.yaml").write_text("")
+        (place.output / "config.yaml").write_text("VERSION: 2\n")
         (place.output / "curve.csv").write_text("iteration,loss_mask\n2,0.5\n")
         return {"run_id": None, "steps": 2, "seconds": 1.5, "hash": key}
 
