@@ -20,7 +20,7 @@ from condinst.inference import Shapes, draw_instances
 from pipeline.media import read_image
 from pipeline.report.collect import Findings, Record
 
-SHOWN_FROM = 0.4  # a score from which a detection is worth drawing
+SHOWN_FROM = 0.5  # a score from which a detection is worth drawing
 FEW = 3  # drawn where no detection at all reaches that
 SIDE = 560
 SAMPLE_SIDE = 480

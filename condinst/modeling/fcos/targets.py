@@ -49,7 +49,7 @@ class Matching:
         if len(strides) != len(levels) or len(sizes) != len(levels) - 1:
             raise UserError(
                 f"MODEL.FCOS: IN_FEATURES {levels}, FPN_STRIDES {strides} and SIZES_OF_INTEREST "
-                f"{sizes} disagree: every level needs one stride, and one size fewer than levels are needed"
+                f"{sizes} disagree: every level needs one stride, and all but one a size"
             )
         return cls(tuple(strides), tuple(sizes), node.CENTER_SAMPLE, node.POS_RADIUS)
 
