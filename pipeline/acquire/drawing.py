@@ -6,14 +6,14 @@ are RGB in [0, 1].
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]  # float32 but where numpy promotes
 
 CLASSES = ("disc", "square", "triangle", "star", "heart", "ring")
 

@@ -19,7 +19,14 @@ from PIL import Image
 from pycocotools import mask as mask_api
 from rich.progress import track
 
-from pipeline.acquire.drawing import CLASSES, Silhouette, background, silhouette, stamp
+from pipeline.acquire.drawing import (
+    CLASSES,
+    Array,
+    Silhouette,
+    background,
+    silhouette,
+    stamp,
+)
 
 SPLITS = ("train", "val")
 
@@ -101,7 +108,7 @@ def _draw_centre(rng: Generator, radius: float, size: tuple[int, int]) -> NDArra
     return rng.uniform(margin, side - margin)
 
 
-def _draw_crowd(rng: Generator, picture: NDArray[np.float32]) -> tuple[Any, _Object]:
+def _draw_crowd(rng: Generator, picture: Array) -> tuple[Any, _Object]:
     """Many tiny objects of one class in a cluster, annotated as one crowd region."""
     size = picture.shape[:2]
     name = CLASSES[rng.integers(len(CLASSES))]

@@ -99,7 +99,7 @@ def test_names_a_json_that_cannot_be_read(text: str | None, reason: str, tmp_pat
 def test_an_index_that_was_interrupted_does_not_open(tiny_dataset: Any, tmp_path: Path) -> None:
     build_index(tiny_dataset.annotations, tiny_dataset.images, tmp_path)
     (tmp_path / "points.npy").unlink()
-    with pytest.raises(UserError, match="cli.py prepare"):
+    with pytest.raises(UserError, match=r"cli.py prepare"):
         open_index(tmp_path)
-    with pytest.raises(UserError, match="cli.py prepare"):
+    with pytest.raises(UserError, match=r"cli.py prepare"):
         open_index(tmp_path / "nowhere")
