@@ -76,14 +76,21 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten that cover a range of positive numbers."""
-    steps = (1, 2, 5)
+def log_ticks(low: float, high: float, count: int = 7) -> list[float]:
+    """Round multiples of powers of ten that cover a range of positive numbers.
+
+    They are as fine as `count` of them allow.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [round(m * 10.0**power, 12) for power in powers for m in steps]
-    first = max((i for i, tick in enumerate(ticks) if tick <= low * 1.0001), default=0)
-    last = min((i for i, tick in enumerate(ticks) if tick >= high * 0.9999), default=len(ticks) - 1)
-    return ticks[first : last + 1]
+    chosen: list[float] = []
+    for steps in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [round(m * 10.0**power, 12) for power in powers for m in steps]
+        first = max((i for i, tick in enumerate(ticks) if tick <= low * 1.0001), default=0)
+        above = (i for i, tick in enumerate(ticks) if tick >= high * 0.9999)
+        chosen = ticks[first : min(above, default=len(ticks) - 1) + 1]
+        if len(chosen) <= count:
+            break
+    return chosen
 
 
 def number(value: float) -> str:
@@ -92,7 +99,7 @@ def number(value: float) -> str:
         return "0"
     if abs(value) >= 10000:
         return f"{value / 1000:,.0f}k" if value % 1000 == 0 else f"{value:,.0f}"
-    if abs(value) < 0.001:
+    if abs(value) < 0.0001:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:,.6g}".replace("-", "\N{MINUS SIGN}")
 
@@ -121,15 +128,10 @@ def line_chart(
     log_y = log_y and min(ys) > 0
     y_low, y_high = y_range or (min(ys), max(ys))
     y_ticks = log_ticks(y_low, y_high) if log_y else nice_ticks(y_low, y_high)
-    if log_y and len(y_ticks) > 7:
-        y_ticks = [
-            y_ticks[0],
-            *[t for t in y_ticks[1:-1] if str(t).strip("0.")[:1] == "1"],
-            y_ticks[-1],
-        ]
     x_low, x_high = x_range or (min(xs), max(xs))
     x_ticks = [t for t in nice_ticks(x_low, x_high, 6) if x_low <= t <= x_high * 1.0001]
     left = 30 + _LETTER * max(len(number(tick)) for tick in y_ticks)
+    y_label += ", log scale" if log_y else ""
     y_axis = _Axis(y_ticks[0], y_ticks[-1], height - 46, 12, log_y)
     x_axis = _Axis(x_low, x_high if x_high > x_low else x_low + 1, left, width - 18)
     parts = [_grid(x_axis, y_axis, x_ticks, y_ticks, x_label, y_label)]

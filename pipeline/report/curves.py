@@ -16,6 +16,7 @@ _TERMS = {
     "loss_mask": "mask",
     "loss_sem": "semantic",
 }
+_WIDE = 2.5  # times from the least to the greatest loss, beyond which the axis is logarithmic
 Rows = list[dict[str, float]]
 Points = list[tuple[float, float]]
 
@@ -46,7 +47,7 @@ def loss_charts(rows: Rows) -> list[tuple[str, Markup]]:
                 [Series("", total, 1, faint=True), Series("total", smooth(total), 1)],
                 x_label="step",
                 y_label="loss",
-                log_y=_spread(total) > 8,
+                log_y=_spread(total) > _WIDE,
                 width=480,
                 height=320,
             ),
@@ -58,7 +59,7 @@ def loss_charts(rows: Rows) -> list[tuple[str, Markup]]:
         Series(_TERMS.get(key, key.removeprefix("loss_")), smooth(values), tone)
         for tone, (key, values) in enumerate(terms.items(), start=1)
     ]
-    log = any(_spread(values) > 8 for values in terms.values())
+    log = any(_spread(values) > _WIDE for values in terms.values())
     charts.append(
         (
             "Its terms",

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.params import Params, as_dict
-from pipeline.report import curves, data, pictures, scores, studies, words
+from pipeline.report import curves, data, pictures, scores, studies, threshold, words
 from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]
@@ -193,7 +193,7 @@ def picture_pairs(
     quality = image_quality(found.per_image)
     if val is None or not quality:
         return [], ""
-    drawn, rule = pictures.worth_drawing(found.detections)
+    drawn, rule = threshold.worth_drawing(found.detections, val.truth)
     quality = {k: v for k, v in quality.items() if k in val.images and val.objects(k)}
     wanted = params.report
     chosen = pictures.choose(quality, wanted.best, wanted.worst, wanted.random, wanted.seed)

@@ -229,18 +229,3 @@ def make_pair(
         Path(title).name,
         f"{counts} · {quality}" if quality else counts,
     )
-
-
-def worth_drawing(detections: Sequence[Record]) -> tuple[dict[int, list[Record]], str]:
-    """Detections by image that are drawn, best first, and the rule in words."""
-    by_image: dict[int, list[Record]] = defaultdict(list)
-    for entry in sorted(detections, key=lambda entry: -entry["score"]):
-        by_image[entry["image_id"]].append(entry)
-    if any(entry["score"] >= SHOWN_FROM for entry in detections):
-        kept = {
-            number: [entry for entry in entries if entry["score"] >= SHOWN_FROM]
-            for number, entries in by_image.items()
-        }
-        return kept, f"Predictions of a score from {SHOWN_FROM} are drawn."
-    few = {number: entries[:FEW] for number, entries in by_image.items()}
-    return few, f"No prediction reaches a score of {SHOWN_FROM}: the best {FEW} an image are drawn."

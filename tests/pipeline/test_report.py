@@ -14,7 +14,7 @@ from PIL import Image
 from condinst.errors import UserError
 from pipeline import report
 from pipeline.params import Params
-from pipeline.report import pictures, words
+from pipeline.report import pictures, threshold, words
 from pipeline.report.render import escape_latex
 from pipeline.report.studies import Comparison, Variant, _answer
 from tests.pipeline.outputs_tree import NAMES, build_tree
@@ -218,15 +218,35 @@ def test_best_worst_and_random_images_are_all_different() -> None:
     assert few == {"best": [1], "worst": [], "random": []}
 
 
-def test_faint_detections_are_drawn_where_there_are_no_others() -> None:
-    faint = [{"image_id": 1, "score": score} for score in (0.1, 0.3, 0.2, 0.05)]
-    kept, rule = pictures.worth_drawing(faint)
+def detection(score: float, x: float, image_id: int = 1, category_id: int = 1) -> dict:
+    box = [x, 0, 10, 10]
+    return {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+
+
+def test_predictions_are_drawn_from_the_score_of_the_best_f1() -> None:
+    truth = {1: [detection(0, 0), detection(0, 50)], 2: []}
+    found = [detection(0.9, 1), detection(0.705, 51), detection(0.6, 200), detection(0.5, 2)]
+    kept, rule = threshold.worth_drawing(found, truth)
+    assert [entry["score"] for entry in kept[1]] == [0.9, 0.705]
+    assert "from 0.70 " in rule
+    assert threshold.best_score(kept, truth) == (0.7, 1.0)
+
+
+def test_another_class_a_crowd_and_a_second_hit_are_no_hits() -> None:
+    truth = {1: [detection(0, 0), {**detection(0, 50), "iscrowd": 1}]}
+    for wrong in (detection(0.8, 0, category_id=2), detection(0.8, 50), detection(0.8, 7)):
+        assert threshold.best_score({1: [wrong]}, truth)[1] == 0
+    twice = {1: [detection(0.8, 0), detection(0.7, 1)]}
+    assert threshold.best_score(twice, truth) == (0.8, 1.0)
+
+
+def test_the_best_few_are_drawn_where_no_score_parts_good_from_bad() -> None:
+    truth = {1: [detection(0, 0)]}
+    faint = [detection(score, 300) for score in (0.1, 0.3, 0.2, 0.05)]
+    kept, rule = threshold.worth_drawing(faint, truth)
     assert [entry["score"] for entry in kept[1]] == [0.3, 0.2, 0.1]
     assert "best 3" in rule
-    kept, rule = pictures.worth_drawing([*faint, {"image_id": 2, "score": 0.9}])
-    assert kept[1] == []
-    assert len(kept[2]) == 1
-    assert "0.4" in rule
+    assert threshold.worth_drawing([], {})[0] == {}
 
 
 def test_masks_are_decoded_from_polygons_and_both_kinds_of_rle() -> None:

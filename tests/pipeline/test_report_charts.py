@@ -39,12 +39,14 @@ def test_ticks_are_round_and_cover_the_range(low: float, high: float, ticks: lis
 
 
 def test_log_ticks_cover_the_range() -> None:
-    assert log_ticks(0.3, 40) == [0.2, 0.5, 1, 2, 5, 10, 20, 50]
+    assert log_ticks(0.3, 40) == [0.3, 1, 3, 10, 30, 100]
+    assert log_ticks(0.08, 0.95) == [0.05, 0.1, 0.2, 0.5, 1]
+    assert log_ticks(1.1, 3.4) == [1, 1.5, 2, 3, 4]
 
 
 def test_numbers_are_short() -> None:
-    assert [number(x) for x in (0, 0.25, 1200, 90000, -2, 0.0005)] == [
-        "0", "0.25", "1,200", "90k", "\N{MINUS SIGN}2", "5e-4",
+    assert [number(x) for x in (0, 0.25, 1200, 90000, -2, 0.00005)] == [
+        "0", "0.25", "1,200", "90k", "\N{MINUS SIGN}2", "5e-5",
     ]  # fmt: skip
 
 
