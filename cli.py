@@ -235,7 +235,7 @@ def compare(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN RUN...]",
+            metavar="RUN",
             help="Folders of evaluations, DVC revisions or MLflow run ids; the first is the "
             "baseline. None: every study's variants with its baseline.",
         ),
