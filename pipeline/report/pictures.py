@@ -20,8 +20,6 @@ from condinst.inference import Shapes, draw_instances
 from pipeline.media import read_image
 from pipeline.report.collect import Findings, Record
 
-SHOWN_FROM = 0.5  # a score from which a detection is worth drawing
-FEW = 3  # drawn where no detection at all reaches that
 SIDE = 560
 SAMPLE_SIDE = 480
 WEIGHT = 2.1  # they are shown at about half their size
