@@ -35,11 +35,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             momentum=solver.MOMENTUM,
             nesterov=solver.NESTEROV,
             weight_decay=solver.WEIGHT_DECAY,
-            foreach=True,
+            fused=True,
         )
     if name == "AdamW":
         return torch.optim.AdamW(
-            params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, foreach=True
+            params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True
         )
     raise UserError(f"SOLVER.OPTIMIZER = {name!r} is not known; allowed: SGD, AdamW")
 

@@ -20,6 +20,7 @@ def toy_cfg(tmp_path: Path) -> Callable[..., CfgNode]:
         register_toy_data()
         cfg = detectron2_cfg()
         cfg.TOY_FAIL_AT = 0
+        cfg.SOLVER.OPTIMIZER = "SGD"
         cfg.MODEL.META_ARCHITECTURE = "ToyDetector"
         cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.WEIGHTS = ""

@@ -80,12 +80,14 @@ def test_earlier_checkpoints_are_not_overwritten_unasked(toy_cfg: MakeConfig) ->
         run(toy_cfg())
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 @pytest.mark.parametrize("stop", [3, 5, 7, 11])
-def test_resumed_equals_uninterrupted(toy_cfg: MakeConfig, stop: int) -> None:
-    whole = run(toy_cfg("whole"))
+def test_resumed_equals_uninterrupted(toy_cfg: MakeConfig, stop: int, optimizer: str) -> None:
+    key = ("SOLVER.OPTIMIZER", optimizer)
+    whole = run(toy_cfg("whole", *key))
     with pytest.raises(KeyboardInterrupt):
-        run(toy_cfg("cut"), hooks=[Stop(stop)], resume=True)
-    resumed = run(toy_cfg("cut"), resume=True)
+        run(toy_cfg("cut", *key), hooks=[Stop(stop)], resume=True)
+    resumed = run(toy_cfg("cut", *key), resume=True)
     assert resumed.start_step == stop // 5 * 5
     assert_same(weights(whole), weights(resumed))
     assert rows(whole) == rows(resumed)
