@@ -5,6 +5,7 @@ Letters: ``R`` locations of all levels and images, ``P`` positive ones.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ from condinst.modeling.sampling import Positives, Sampling, sample
 from condinst.modeling.semantic_loss import SemanticHead
 
 CENTERS = ("mass", "box")
+_LOGGER = logging.getLogger(__name__)
 
 
 class MaskParts(NamedTuple):
@@ -128,6 +130,7 @@ class CondInst(nn.Module):
             raise UserError(
                 "MODEL.BOXINST.ENABLED = True: BoxInst is not supported; set it to False"
             )
+        _warn_of_unread_keys(cfg)
         channels = int(shapes[names[0]].channels)
         return {
             "backbone": backbone,
@@ -293,6 +296,22 @@ class CondInst(nn.Module):
                 )
             results.append(make_instances(kept, boxes, output_sizes[i], masks))
         return results
+
+
+def _warn_of_unread_keys(cfg: CfgNode) -> None:
+    """Say so where a key is set that means nothing to CondInst, here or at the peers."""
+    for section, key, default in (
+        ("FCOS", "USE_RELU", True),
+        ("FCOS", "YIELD_PROPOSAL", False),
+        ("FCOS", "YIELD_BOX_FEATURES", False),
+        ("CONDINST", "BOTTOM_PIXELS_REMOVED", -1),
+    ):
+        if cfg.MODEL[section][key] != default:
+            name, value = f"MODEL.{section}.{key}", cfg.MODEL[section][key]
+            _LOGGER.warning("%s = %s changes nothing: CondInst does not read it", name, value)
+    if cfg.MODEL.CONDINST.MASK_HEAD.USE_FP16:
+        name = "MODEL.CONDINST.MASK_HEAD.USE_FP16"
+        _LOGGER.warning("%s = True changes nothing: set SOLVER.AMP.ENABLED", name)
 
 
 def _original_size(x: dict[str, Any], image: Tensor) -> tuple[int, int]:

@@ -29,8 +29,8 @@ CASES = {
     "adelaidet_r50_bifpn": "MS_R_50_BiFPN_1x.yaml",
     "epiphqny_r50": "epiphqny/R_50_1x.yaml",
 }
-# Batch norm over the few cells of BiFPN's coarse levels magnifies rounding some thousandfold a step:
-# the fourth step differs by more than 1e-3 between two orders of summation of the same model.
+# Batch norm over the few cells of BiFPN's coarse levels magnifies rounding some thousandfold a
+# step: from the fourth on, two orders of summation of the same model part by more than 1e-3.
 STEPS = {"adelaidet_r50_bifpn": 3}
 
 

@@ -87,9 +87,9 @@ def decode(
         levels = [
             _decode_level(
                 level,
-                out.logits[level][image].flatten(1).T,
-                out.distances[level][image].flatten(1).T * strides[level],
-                out.quality[level][image].flatten(),
+                out.logits[level][image].flatten(1).T.float(),
+                out.distances[level][image].flatten(1).T.float() * strides[level],
+                out.quality[level][image].flatten().float(),
                 locations[level],
                 settings,
             )

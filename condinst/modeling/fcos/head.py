@@ -124,5 +124,5 @@ def prior_bias(probability: float) -> float:
 
 
 def flatten(levels: list[Tensor]) -> Tensor:
-    """(B, C, h, w) a level -> (R, C), ordered by level, image, cell."""
-    return torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels])
+    """(B, C, h, w) a level -> (R, C) in single precision, ordered by level, image, cell."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels]).float()

@@ -73,7 +73,9 @@ class ReferenceBackend:
 
 
 def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
-    """Run each instance's network over the mask features of its image.
+    """Run each instance's network over the mask features of its image, in single precision.
+
+    Half precision would round coordinates to some pixels.
 
     Args:
         spec: what is computed.
@@ -83,12 +85,13 @@ def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tenso
     Returns:
         (K, h, w) logits at the features' stride.
     """
-    weights, biases = spec.layout.split(query.params)
-    x = _inputs(spec, features, query)  # (K, coords + C, h w)
-    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        x = torch.baddbmm(bias[:, :, None], weight, x)
-        if layer < spec.layout.depth - 1:
-            x = x.relu()
+    weights, biases = spec.layout.split(query.params.float())
+    with torch.autocast(features.device.type, enabled=False):
+        x = _inputs(spec, features.float(), query)  # (K, coords + C, h w)
+        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            x = torch.baddbmm(bias[:, :, None], weight, x)
+            if layer < spec.layout.depth - 1:
+                x = x.relu()
     return x[:, 0].unflatten(1, features.shape[-2:])
 
 
@@ -106,7 +109,7 @@ def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
         pixels = cell_locations(h, w, spec.feature_stride, features.device)
         sizes = query.locations.new_tensor(spec.sizes_of_interest)[query.levels]
         coords = (query.locations[:, :, None] - pixels.T) / sizes[:, None, None]
-    return torch.cat((coords.to(own.dtype), own), dim=1)
+    return torch.cat((coords, own), dim=1)
 
 
 def _group_size(features: Tensor, factor: int) -> int:

@@ -246,3 +246,20 @@ def test_a_gpu_gives_the_cpus_numbers() -> None:
     with torch.no_grad():
         a, b = (m([{"image": picture(64, 96)}])[0]["instances"] for m in (cpu, gpu))
     assert_same(a, b.to("cpu"))
+
+
+@pytest.mark.parametrize("options", [(), EPIPHQNY], ids=["adelaidet", "epiphqny"])
+def test_half_precision_trains_and_detects(options: tuple[Any, ...]) -> None:
+    model = tiny_model(*options)
+    batch = [example(64, 96, BOXES), example(60, 90, [])]
+    full = losses(model, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = losses(model, batch)
+        found = model.eval()([{"image": picture(64, 96)}])[0]["instances"]
+    assert half == pytest.approx(full, rel=0.1)
+    assert found.scores.dtype == found.pred_boxes.tensor.dtype == torch.float32
+
+
+def test_keys_without_effect_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    build_model(tiny_cfg("MODEL.FCOS.USE_RELU", False))
+    assert "MODEL.FCOS.USE_RELU = False changes nothing" in caplog.text

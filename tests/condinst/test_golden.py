@@ -1,0 +1,41 @@
+"""The slim case kept in the repository: what the model computes must not change unseen."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tests.condinst.parity import (
+    Case,
+    curve_errors,
+    detect,
+    gradient_error,
+    share_matched,
+    train_step,
+)
+from tests.golden.record import CASES, FOLDER, slim_case, slim_model
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    made = json.loads((FOLDER / f"{request.param}.json").read_text()) | slim_case()
+    for found in made["detections"]:
+        for key in ("boxes", "scores", "classes"):
+            found[key] = torch.tensor(found[key])
+    return made | {"recipe": CASES[request.param]}
+
+
+def test_losses_gradients_and_steps(case: Case) -> None:
+    step = train_step(slim_model(case["recipe"]), case)
+    assert step.loss_error < 1e-4
+    assert set(step.gradients) == set(case["grad_norms"])
+    assert gradient_error(step.gradients, case["grad_norms"]) < 1e-3
+    assert max(curve_errors(slim_model(case["recipe"]), case)) < 1e-3
+
+
+def test_detections(case: Case) -> None:
+    found = detect(slim_model(case["recipe"]), case)
+    assert min(len(x) for x in found) > 0
+    assert share_matched(found, case["detections"]) >= 0.98
