@@ -246,12 +246,12 @@ def test_file_that_cannot_be_read(tmp_path: Path, content: bytes, words: list[st
 
 
 def test_faults_carry_line_numbers(tmp_path: Path, repository: Path) -> None:
-    text = (repository / "profiles" / "sample.yaml").read_text()
+    rows = (repository / "profiles" / "sample.yaml").read_text().splitlines()
+    place = next(i for i, row in enumerate(rows) if row.startswith("  lr: "))
+    rows[place] = "  lr: -1"
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("  lr: 0.02", "  lr: -1", 1))
-    line = 1 + path.read_text().splitlines().index(
-        next(row for row in path.read_text().splitlines() if row.startswith("  lr: -1"))
-    )
+    path.write_text("\n".join(rows))
+    line = place + 1
     with pytest.raises(UserError, match=rf"train\.lr \(line {line}\)"):
         load_params(path)
 

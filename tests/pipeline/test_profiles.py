@@ -40,7 +40,7 @@ def test_use_copies_comments_and_all(tmp_path: Path) -> None:
 
 def test_edits_are_not_lost_unasked(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
-    edited = profiles.text("sample").replace("lr: 0.02", "lr: 0.03")
+    edited = profiles.text("sample") + "# mine\n"
     params.write_text(edited)
     assert profiles.current(params) is None
     with pytest.raises(UserError, match="--force"):
