@@ -114,7 +114,9 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    former = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell starts what it puts in the background with SIGINT ignored.
+    stops = (signal.SIGTERM, signal.SIGINT)
+    former = [signal.signal(number, _interrupt) for number in stops]
     with LOG.open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -122,7 +124,8 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in zip(stops, former, strict=True):
+            signal.signal(number, handler)
         _end(process)
 
 
