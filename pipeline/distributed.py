@@ -38,9 +38,10 @@ def connected(settings: Ray, cpus: int | None = None) -> Iterator[None]:
     import ray
 
     root = str(Path(__file__).resolve().parent.parent)
+    quiet = "ignore::FutureWarning,ignore::DeprecationWarning"  # of the libraries, when imported
     options: dict[str, Any] = {
         "logging_level": "warning",
-        "runtime_env": {"env_vars": {"PYTHONPATH": root}},
+        "runtime_env": {"env_vars": {"PYTHONPATH": root, "PYTHONWARNINGS": quiet}},
     }
     if settings.address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -99,7 +99,6 @@ class ConsoleProgress(RowHook):
     """Step, loss, speed and time left: a bar on a terminal, else a line every few seconds.
 
     Args:
-        images_per_step: to turn speed into time left.
         stream: where to; standard error by default.
         seconds_between: for the lines.
         title: what is trained.
@@ -109,22 +108,22 @@ class ConsoleProgress(RowHook):
 
     def __init__(
         self,
-        images_per_step: int,
         *,
         stream: TextIO | None = None,
         seconds_between: float = 15.0,
         title: str = "train",
     ) -> None:
-        self.images_per_step = images_per_step
         self.stream = stream or sys.stderr
         self.seconds_between = seconds_between
         self.title = title
         self._last = -1e9
+        self._began = time.monotonic()
         self._bar: Any = None
 
     def before_train(self) -> None:
         """Start the bar, or say where the run starts."""
         start, end = self.trainer.start_iter, self.trainer.max_iter
+        self._began = time.monotonic()
         if start:
             self.stream.write(f"{self.title}: going on from step {start} of {end}\n")
         if self.stream.isatty():
@@ -162,8 +161,9 @@ class ConsoleProgress(RowHook):
             for key, value in row.items()
             if key.startswith("loss_")
         )
-        left = (self.trainer.max_iter - row["iteration"]) * self.images_per_step
-        eta = clock(left / row["images_per_s"])
+        done = row["iteration"] - self.trainer.start_iter
+        left = self.trainer.max_iter - row["iteration"]
+        eta = clock((time.monotonic() - self._began) / max(done, 1) * left)
         return (
             f"loss {row['total_loss']:.3f} ({terms})  lr {row['lr']:.4g}  "
             f"{row['images_per_s']:.1f} img/s  ETA {eta}"

@@ -233,7 +233,7 @@ def _own_hooks(cfg: CfgNode, checkpoints: Checkpoints) -> list[HookBase]:
         return []
     period = cfg.SOLVER.CHECKPOINT_PERIOD
     return [
-        ConsoleProgress(cfg.SOLVER.IMS_PER_BATCH),
+        ConsoleProgress(),
         CurveWriter(Path(cfg.OUTPUT_DIR) / "curve.csv", period),
         CheckpointHook(checkpoints, period),  # last: it saves what the other hooks keep
     ]

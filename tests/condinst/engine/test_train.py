@@ -188,4 +188,4 @@ def test_bar_on_a_terminal(toy_cfg: MakeConfig, monkeypatch: pytest.MonkeyPatch)
         def isatty(self) -> bool:
             return True
 
-    run(toy_cfg(), hooks=[ConsoleProgress(4, stream=Terminal())])
+    run(toy_cfg(), hooks=[ConsoleProgress(stream=Terminal())])
