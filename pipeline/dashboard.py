@@ -20,7 +20,7 @@ from pipeline.params import Params
 
 HOST = "127.0.0.1"
 LOG = Path(".runs/dashboard.log")
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 10.0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -77,12 +76,14 @@ def test_help_is_quick_and_imports_nothing_heavy(repository: Path) -> None:
     assert asked.stdout.strip() == "[]"
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        before = os.times()
         subprocess.run(
             [sys.executable, "cli.py", "--help"], cwd=repository, capture_output=True, check=True
         )
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 0.5 or os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
+        after = os.times()
+        # time on the processor: what a clock says on a busy machine is no fault of ours
+        seconds.append(sum(after[2:4]) - sum(before[2:4]))
+    assert min(seconds) < 0.5
 
 
 @pytest.mark.parametrize("stage", STAGES)

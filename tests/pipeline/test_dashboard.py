@@ -110,11 +110,11 @@ def test_server_starts_and_ends_with_all_its_workers(project: Path, repository: 
         assert process.stdout is not None
         address = f"http://127.0.0.1:{port}"
         assert any(line.startswith(f"MLflow: {address}") for line in process.stdout)
-        with urllib.request.urlopen(address, timeout=20) as page:
+        with urllib.request.urlopen(address, timeout=120) as page:
             assert page.status == 200
     finally:
         process.send_signal(signal.SIGINT)
-        status = process.wait(30)
+        status = process.wait(120)
         process.stdout.close()
     assert status == cli.INTERRUPTED
     assert dashboard.is_free(port)
