@@ -127,7 +127,7 @@ class Trainer(TrainerBase):
             if not _finite(norm) and self.precision.scaler is None:
                 raise self._failure("The gradient", values, batch)
             values["grad_norm"] = norm
-        lr = self.scheduler.get_last_lr()[0]
+        lr = float(self.scheduler.get_last_lr()[0])
         self.precision.step(self.optimizer)
         self.scheduler.step()
         self._meter.add({**values, "data_time": waited})
@@ -164,7 +164,7 @@ class Trainer(TrainerBase):
         path = self.output_dir / f"nonfinite/step_{self.iter:07d}_rank{comm.get_rank()}.pth"
         state = {"rank": comm.get_rank(), "losses": losses, "batch": batch}
         dump = dump_state(path, {**state, **self.state(), "config": self.cfg.dump()})
-        lr = self.scheduler.get_last_lr()[0]
+        lr = float(self.scheduler.get_last_lr()[0])
         return NonFiniteLossError(describe(self.iter, what, losses, lr, dump), dump)
 
     def state(self, steps_done: int | None = None) -> dict[str, Any]:
