@@ -126,11 +126,19 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """Write a file that is either whole or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file that is either whole or as it was before.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2, default=str) + "\n")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(value, indent=2, default=str) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path} could not be written: {error}; is the disk full?") from error
 
 
 def publish(files: Mapping[str, Path], output: Path) -> None:

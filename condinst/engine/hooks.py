@@ -15,6 +15,7 @@ from torch import nn
 
 from condinst.engine.state import Checkpoints, save_atomically, unwrap
 from condinst.engine.trainer import Row, RowHook, Trainer
+from condinst.errors import UserError
 
 
 class CheckpointHook(HookBase):
@@ -82,13 +83,19 @@ class CurveWriter(RowHook):
         """Write all rows; columns in order of first appearance."""
         columns = dict.fromkeys(key for row in self.rows.values() for key in row)
         partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
-            writer.writeheader()
-            for _, row in sorted(self.rows.items()):
-                writer.writerow({key: _short(value) for key, value in row.items()})
-        partial.replace(self.path)
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+                writer.writeheader()
+                for _, row in sorted(self.rows.items()):
+                    writer.writerow({key: _short(value) for key, value in row.items()})
+            partial.replace(self.path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"{self.path} could not be written: {error}; is the disk full?"
+            ) from error
 
 
 def _short(value: float) -> str:

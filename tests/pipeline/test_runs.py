@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,17 @@ def test_output_is_replaced_as_a_whole(tmp_path: Path) -> None:
         runs.publish({"model.pth": tmp_path / "missing"}, output)
     assert (output / "model.pth").read_text() == "new"
     assert [path.name for path in output.parent.iterdir()] == ["train"]
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.write_json(tmp_path / "x.json", {"a": 1})
+
+    def full(path: Path, text: str) -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match="is the disk full"):
+        runs.write_json(tmp_path / "x.json", {"a": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}

@@ -107,6 +107,27 @@ def test_damaged_checkpoint_falls_back(
     assert_same(weights(whole), weights(resumed))
 
 
+def test_full_disk_leaves_the_last_good_checkpoint(
+    toy_cfg: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = torch.save, []
+
+    def save(state: Any, file: Any) -> None:
+        written.append(file)
+        if len(written) > 1:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        real(state, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save)
+        with pytest.raises(UserError, match="is the disk full"):
+            run(toy_cfg("cut"))
+    folder = Path(toy_cfg("cut").OUTPUT_DIR) / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["step_0000005.pth"]
+    assert_same(weights(run(toy_cfg("cut"), resume=True)), weights(run(toy_cfg("whole"))))
+
+
 def test_seed_matters(toy_cfg: MakeConfig) -> None:
     a, b = weights(run(toy_cfg("a"))), weights(run(toy_cfg("b", "SEED", 4)))
     assert not torch.equal(a["conv.weight"], b["conv.weight"])
