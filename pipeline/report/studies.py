@@ -101,7 +101,7 @@ def study_views(found: Findings) -> list[StudyView]:
 
 def _view(study: Study, confidence: float) -> StudyView:
     asked = study.asked
-    compared = {entry["name"]: entry for entry in study.comparison.get("variants") or ()}
+    compared: Record = study.comparison.get("variants") or {}
     variants = [
         _variant(name, study, compared.get(name) or {})
         for name in asked.variants
@@ -157,11 +157,12 @@ def _values(trainings: list[Training], key: str) -> list[float]:
 
 
 def _comparison(compared: Record, task: str) -> Comparison | None:
-    row = ((compared.get("differences") or {}).get(task) or {}).get("AP")
+    row = (compared.get(task) or {}).get("AP")
     if not row:
         return None
+    verdict = row["verdict"]
     return Comparison(
-        row["difference"], row["low"], row["high"], row["verdict"], typeset(row["sentence"])
+        row["difference"], row["low"], row["high"], verdict["word"], typeset(verdict["sentence"])
     )
 
 

@@ -264,17 +264,16 @@ def _studies(outputs: Path, rng: np.random.Generator) -> None:
     compared = {}
     for name, variants in studies.items():
         baseline = next(iter(variants))
-        rows = []
+        rows: dict[str, Any] = {}
         for variant, (base, word) in variants.items():
             metrics = {"segm": _twelve(rng, base), "bbox": _twelve(rng, base + 5)}
             place = outputs / "ablate" / name / variant / "seed0"
             _train(place / "train", rng)
             _json(place / "evaluate/metrics.json", metrics)
-            row: dict[str, Any] = {"name": variant, "changes": {}, "seeds": [0], "metrics": metrics}
+            row = rows[variant] = {"changes": {}, "seeds": [0], "metrics": metrics}
             if word:
                 one = _difference(base - variants[baseline][0], word)
-                row["differences"] = {"segm": {"AP": one}, "bbox": {"AP": one}}
-            rows.append(row)
+                row |= {"segm": {"AP": one}, "bbox": {"AP": one}}
         verdict = f"Compared with {baseline}. One training each."
         compared[name] = {"baseline": baseline, "variants": rows, "verdict": verdict}
     _json(outputs / "compare/comparison.json", {"confidence": 0.95, "studies": compared})
@@ -285,8 +284,7 @@ def _difference(difference: float, word: str) -> dict[str, Any]:
         "difference": difference,
         "low": difference - 1.8,
         "high": difference + 1.7,
-        "verdict": word,
-        "sentence": f"{word}: {difference:+.1f} points",
+        "verdict": {"word": word, "sentence": f"{word}: {difference:+.1f} points"},
     }
 
 

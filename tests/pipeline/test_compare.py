@@ -15,6 +15,8 @@ from condinst.errors import UserError
 from pipeline import compare, comparison_tables, scoring
 from pipeline.evaluated import Sampler
 from pipeline.params import Ablation
+from pipeline.report.collect import collect
+from pipeline.report.studies import study_views
 
 STUDY = Ablation(
     question="Is it better?",
@@ -99,6 +101,24 @@ def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[s
     assert "Is it better?" in text
     assert "by chance alone" in text
     assert "study: " in capsys.readouterr().out
+
+
+def test_the_report_reads_what_compare_wrote(params: Any, project: Path) -> None:
+    study_runs()
+    compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
+    content = json.loads((compare.OUTPUT / "comparison.json").read_text())
+    (view,) = study_views(collect({"study": STUDY}, project))
+    shown = {variant.name: variant for variant in view.variants}
+    assert shown["old"].comparison is None
+    for name in ("new", "same"):
+        for task, seen in (("segm", shown[name].comparison), ("bbox", shown[name].box)):
+            written = content["studies"]["study"]["variants"][name][task]["AP"]
+            assert seen is not None
+            assert seen.difference == written["difference"]
+            assert (seen.low, seen.high) == (written["low"], written["high"])
+            assert seen.word == written["verdict"]["word"]
+    assert "better masks than old" in view.answer
+    assert view.verdict
 
 
 def test_stage_with_what_is_missing(params: Any) -> None:
