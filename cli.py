@@ -295,11 +295,15 @@ def convert(
     strip_optimizer: Annotated[
         bool, typer.Option("--strip-optimizer", help="Leave out everything but weights.")
     ] = False,
+    config_file: Annotated[
+        Path | None,
+        typer.Option(help="Recipe of the weights, for a mask head whose size shapes do not tell."),
+    ] = None,
 ) -> None:
     """Convert weights from and to both public projects."""
     from condinst.checkpoint import convert as run
 
-    typer.echo(run(src, dst, source=source, target=target, strip_optimizer=strip_optimizer))
+    typer.echo(run(src, dst, source, target, strip_optimizer, config_file=config_file))
 
 
 @app.command(
@@ -381,7 +385,7 @@ def analyze(
 @weights_app.command("list", epilog=_examples("weights list"))
 def weights_list() -> None:
     """List the weights that MODEL.WEIGHTS takes by name."""
-    header = ("MODEL.WEIGHTS", "from", "box AP", "mask AP", "file")
+    header = ("MODEL.WEIGHTS", "box AP", "mask AP", "file")
     console.print_table(header, console.weights_rows())
 
 

@@ -60,7 +60,7 @@ def assignments(texts: Sequence[str] | None) -> list[str]:
 
 
 def weights_rows() -> list[tuple[str, ...]]:
-    """Published weights: name, origin, box and mask AP, whether they are here."""
+    """Published weights: name, box and mask AP, whether they are here; within 80 columns."""
     from condinst.checkpoint.zoo import list_weights
 
     def figure(value: float | None) -> str:
@@ -69,10 +69,9 @@ def weights_rows() -> list[tuple[str, ...]]:
     return [
         (
             row.entry.name,
-            row.entry.origin,
             figure(row.entry.box_ap),
             figure(row.entry.mask_ap),
-            "here" if row.cached else "by hand" if row.entry.manual else "fetched on use",
+            "here" if row.cached else "by hand" if row.entry.manual else "on use",
         )
         for row in list_weights()
     ]

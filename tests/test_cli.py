@@ -244,14 +244,11 @@ def test_convert_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
         return "3 tensors"
 
     monkeypatch.setattr("condinst.checkpoint.convert", convert)
-    result = run("convert", "a.pth", "b.pth", "--to", "adelaidet", "--strip-optimizer")
+    arguments = ["--to", "adelaidet", "--strip-optimizer", "--config-file", "c.yaml"]
+    result = run("convert", "a.pth", "b.pth", *arguments)
     assert result.output == "3 tensors\n"
-    assert seen == [
-        (
-            (Path("a.pth"), Path("b.pth")),
-            {"source": "auto", "target": "adelaidet", "strip_optimizer": True},
-        )
-    ]
+    given = (Path("a.pth"), Path("b.pth"), "auto", "adelaidet", True)
+    assert seen == [(given, {"config_file": Path("c.yaml")})]
 
 
 def test_weights_list_names_the_published_ones() -> None:

@@ -20,10 +20,13 @@ from condinst.checkpoint.key_tables import TABLES, to_ours, to_peer, why_ignorab
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import recognise
 from condinst.checkpoint.report import KIND_NAMES
+from condinst.config import load_config
 from condinst.errors import UserError
+from condinst.modeling.mask_head.head import MaskHeadSpec
 from condinst.modeling.mask_head.layout import HeadLayout
 
 KINDS = ("condinst", *TABLES)
+_FEATURE_STRIDE = 8  # of the mask features, for which a head's size is the same at any
 _ORIGIN = "condinst_origin"  # where a peer's file keeps the record of its origin
 _TRAINING_STATE = frozenset(
     {"optimizer", "scheduler", "lr_scheduler", "grad_scaler", "iteration", "hooks", "_trainer"}
@@ -65,7 +68,7 @@ def convert(
     target: str = "condinst",
     strip_optimizer: bool = False,
     *,
-    head: HeadLayout | None = None,
+    config_file: str | Path | None = None,
 ) -> Conversion:
     """Convert a checkpoint file.
 
@@ -75,7 +78,8 @@ def convert(
         source: "condinst", "adelaidet", "epiphqny", or "auto" to recognise it.
         target: one of the same names.
         strip_optimizer: leave out optimizer, schedule and iteration.
-        head: size of the mask head, needed where shapes alone do not tell Epiphqny's order.
+        config_file: recipe of the weights, needed where shapes alone do not tell the size of
+            the mask head, which Epiphqny's order depends on.
 
     Returns:
         What was done.
@@ -88,6 +92,9 @@ def convert(
         raise UserError(
             f"cannot convert from {source!r} to {target!r}: known are {', '.join(KINDS)}"
         )
+    head = None
+    if config_file is not None:
+        head = MaskHeadSpec.from_config(load_config(config_file, []), _FEATURE_STRIDE).layout
     content = load_checkpoint(src)
     tensors, key = find_state(content)
     kind = _source_kind(tensors, source, src)

@@ -76,5 +76,5 @@ def infer_head_size(count: int, features: int) -> HeadLayout:
     found = ", ".join(map(str, fitting)) or "none"
     raise UserError(
         f"cannot tell the mask head's size from {count} controller rows and {features} mask "
-        f"features (fitting sizes: {found}): pass `head=HeadLayout(...)`"
+        f"features (fitting sizes: {found}): name the recipe of the weights (`--config-file`)"
     )

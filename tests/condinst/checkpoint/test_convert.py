@@ -168,3 +168,20 @@ def test_recorded_peers(tmp_path: Path, shared_dir: Path) -> None:
         convert(file, tmp_path / "ours.pth")
         convert(tmp_path / "ours.pth", tmp_path / "back.pth", target=content["peer"])
         assert_same(load_checkpoint(tmp_path / "back.pth"), content)
+
+
+def test_recipe_tells_a_head_that_shapes_do_not(tmp_path: Path, epiphqny: State) -> None:
+    head = "proposal_generator.fcos_head.controller."
+    epiphqny[f"{head}weight"] = torch.randn(241, 4, 3, 3)  # depth 2, 4 or 6
+    epiphqny[f"{head}bias"] = torch.arange(241.0)
+    src = _save({"model": epiphqny}, tmp_path / "peer.pth")
+    with pytest.raises(UserError, match="name the recipe of the weights"):
+        convert(src, tmp_path / "ours.pth")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("MODEL: {CONDINST: {MASK_HEAD: {NUM_LAYERS: 4}}}\n")
+    convert(src, tmp_path / "ours.pth", config_file=recipe)
+    biases = load_checkpoint(tmp_path / "ours.pth")["model"]["controller.bias"]
+    layers = [range(80, 88), range(152, 160), range(224, 232), range(240, 241)]  # in peer's order
+    assert biases[-25:].tolist() == [number for layer in layers for number in layer]
+    convert(tmp_path / "ours.pth", tmp_path / "back.pth", "auto", "epiphqny", config_file=recipe)
+    assert_same(load_checkpoint(tmp_path / "back.pth"), load_checkpoint(src))
