@@ -172,7 +172,7 @@ def cards(found: Findings) -> list[Card]:
         made.append(Card("mask AP50", words.percent(half.value), "%", "found, roughly outlined"))
     if found.run:
         steps = words.several(found.run["steps"], "step")
-        made.append(Card("training", *_halves(words.duration(found.run["seconds"])), steps))
+        made.append(Card("training", *_clock(found.run["seconds"]), steps))
         speed = [row["images_per_s"] for row in found.curve if "images_per_s" in row]
         if speed:
             middle = sorted(speed)[len(speed) // 2]
@@ -180,10 +180,14 @@ def cards(found: Findings) -> list[Card]:
     return made
 
 
-def _halves(duration: str) -> tuple[str, str]:
-    """`14 min 05 s` as a big number and its unit, and no more than needed."""
-    number, _, unit = duration.partition(" ")
-    return number, unit if len(unit) < 4 else unit.split()[0]
+def _clock(seconds: float) -> tuple[str, str]:
+    """`5:52` and `min`: a time span as a big number and its unit."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}", "s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}", "min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}", "h"
 
 
 def picture_pairs(
