@@ -88,6 +88,7 @@ def write_json(analysis: Analysis, path: Path) -> None:
 
 def print_analysis(analysis: Analysis, title: str, console: Console | None = None) -> None:
     """Prints the costs as a table whose first column is a tree."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
@@ -97,12 +98,13 @@ def print_analysis(analysis: Analysis, title: str, console: Console | None = Non
         device = f"CPU, {analysis.threads} thread{'s' if analysis.threads > 1 else ''}"
     table = Table(
         title=f"{title} at {analysis.height} x {analysis.width}, {device}",
-        caption="FLOPs: multiply-adds; a module's figures include those inside it",
+        caption="FLOPs: multiply-adds; acts: activations; a module includes what is inside it",
         header_style="bold",
+        box=SIMPLE,
     )
     table.add_column("module", no_wrap=True)
-    table.add_column("kind", style="dim", no_wrap=True)
-    for name in ("parameters", "FLOPs", "activations", "time", "share"):
+    table.add_column("kind", style="dim", overflow="ellipsis")  # gives way on narrow terminals
+    for name in ("params", "FLOPs", "acts", "time", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     for module, stem in zip(analysis.modules, tree_stems(analysis.modules), strict=True):
         share = ""
