@@ -43,7 +43,8 @@ class Sample:
 class Dataset:
     """Where the data comes from. `root` or both splits for `directory`; `sample` for `sample`.
 
-    `mirror` replaces the host of `coco2017`: an address with `zips` and `annotations` below it.
+    `mirror` replaces the host of `coco2017`: an address, bucket or folder with `zips` and
+    `annotations` below it, or a folder that holds COCO unpacked.
     """
 
     source: str = setting(choices=("sample", "directory", "coco2017"))

@@ -129,10 +129,12 @@ def _check_dataset(dataset: Dataset) -> Iterator[Fault]:
         yield Fault(
             "dataset.sample", "is missing; source: sample needs seed, train_images, val_images"
         )
-    if dataset.mirror is not None and not dataset.mirror.startswith(("http://", "https://")):
+    kind, separator, _ = (dataset.mirror or "").partition("://")
+    if separator and kind not in ("http", "https", "s3", "file"):
         yield Fault(
             "dataset.mirror",
-            f"is {dataset.mirror}, must begin with https:// or http://; or be null",
+            f"is {dataset.mirror}, must begin with https://, http://, s3:// or file://, be a "
+            "folder, or be null",
         )
     if dataset.source == "directory":
         if dataset.root is None and len(given) < 2:

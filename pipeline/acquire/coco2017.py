@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from rich.progress import (
 
 from condinst.errors import UserError
 from pipeline.acquire import archive, download
+from pipeline.acquire.http import Patience
 from pipeline.acquire.manifest import SplitPaths
+from pipeline.acquire.mirror import resolve
 from pipeline.folders import check_space
 
 HOST = "https://s3.amazonaws.com/images.cocodataset.org"
@@ -82,7 +85,7 @@ def fetch(
     mirror: str | None = None,
     *,
     archives: Sequence[Archive] = ARCHIVES,
-    first_wait: float = 1.0,
+    patience: Patience | None = None,
 ) -> dict[str, SplitPaths]:
     """Make COCO 2017 be in a folder; what is there already is counted and left as it is.
 
@@ -90,13 +93,17 @@ def fetch(
 
     Args:
         root: the folder.
-        mirror: address that holds ``zips`` and ``annotations``; None: COCO's own host.
+        mirror: what holds ``zips`` and ``annotations`` (see :func:`mirror.resolve`), or a folder
+            that holds COCO unpacked, which is linked; None: COCO's own host.
         archives: for tests.
-        first_wait: seconds before the first retry.
+        patience: with the host; None: the default.
 
     Raises:
         UserError: the disk is too small, the host fails, or an archive holds something else.
     """
+    origin = resolve(mirror or HOST)
+    if isinstance(origin, Path) and all(_complete(origin, item) for item in archives):
+        return _splits(origin)
     wanted = [item for item in archives if not _complete(root, item)]
     room = [_unwritten(root, item) for item in wanted]
     # Archives go as soon as they are unpacked: at most one lies beside all that is unpacked.
@@ -104,20 +111,29 @@ def fetch(
     check_space(root, sum(unpacked for _, unpacked in room) + biggest, "COCO 2017")
     for item in wanted:
         with _progress() as progress:
-            _fetch_one(root, (mirror or HOST).rstrip("/"), item, progress, first_wait)
+            _fetch_one(root, origin, item, progress, patience)
+    return _splits(root)
+
+
+def _splits(root: Path) -> dict[str, SplitPaths]:
     return {
         name: SplitPaths(root / f"annotations/instances_{name}2017.json", root / f"{name}2017")
         for name in ("train", "val")
     }
 
 
-def _fetch_one(root: Path, host: str, item: Archive, progress: Progress, first_wait: float) -> None:
+def _fetch_one(
+    root: Path, origin: str | Path, item: Archive, progress: Progress, patience: Patience | None
+) -> None:
     target = root / Path(item.path).name
-    remote = download.RemoteFile(f"{host}/{item.path}", item.size, item.md5)
-    task = progress.add_task(f"Fetching {target.name}", total=item.size)
-    download.fetch(
-        remote, target, advance=lambda count: progress.advance(task, count), first_wait=first_wait
-    )
+    if isinstance(origin, Path):
+        target = _verified(origin / item.path, item)
+    else:
+        remote = download.RemoteFile(f"{origin}/{item.path}", item.size, item.md5)
+        task = progress.add_task(f"Fetching {target.name}", total=item.size)
+        download.fetch(
+            remote, target, advance=lambda count: progress.advance(task, count), patience=patience
+        )
     task = progress.add_task(f"Unpacking {target.name}", total=item.unpacked)
     fresh = root / f".{target.stem}.part"
     archive.unpack(target, fresh, item.members, advance=lambda count: progress.advance(task, count))
@@ -132,7 +148,25 @@ def _fetch_one(root: Path, host: str, item: Archive, progress: Progress, first_w
         for folder in sorted((p for p in fresh.rglob("*")), reverse=True):
             folder.rmdir()
         fresh.rmdir()
-    target.unlink()
+    if target.parent == root:
+        target.unlink()
+
+
+def _verified(path: Path, item: Archive) -> Path:
+    """An archive of a folder on this machine, read once.
+
+    Raises:
+        UserError: it is missing, or another one.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing; dataset.mirror needs {item.path} in it, or COCO 2017 unpacked"
+        )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    if digest.hexdigest() != item.md5:
+        raise UserError(f"{path}: md5 is {digest.hexdigest()}, expected {item.md5}; fetch it again")
+    return path
 
 
 def _complete(root: Path, item: Archive) -> bool:
@@ -167,9 +201,7 @@ def _count(path: Path) -> int:
 def _unwritten(root: Path, item: Archive) -> tuple[int, int]:
     """Bytes still to write: of the archive, and of what comes out of it."""
     target = root / Path(item.path).name
-    part = target.with_name(target.name + ".part")
-    there = target if target.exists() else part
-    left = item.size - (there.stat().st_size if there.exists() else 0)
+    left = item.size - download.held(target)
     fresh = root / f".{target.stem}.part"
     unpacked = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     return max(left, 0), max(item.unpacked - unpacked, 0)

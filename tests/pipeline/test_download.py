@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
-import http.client
-import http.server
-import ssl
+import signal
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from condinst.errors import UserError
-from pipeline.acquire import archive, coco2017, download
+from pipeline.acquire import archive, coco2017, download, http
 
 CONTENT = bytes(range(256)) * 40
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
-class Host(http.server.ThreadingHTTPServer):
+class Host(ThreadingHTTPServer):
     """Serves ``files``; what goes wrong is set by a test.
 
     Attributes:
         cut: bytes after which a connection ends; None: never.
         ranges: whether Range is understood.
+        shift: added to the first byte of Content-Range.
+        corrupted: answers with one wrong byte before the first good one.
+        drip: seconds between bytes; 0: all at once.
         failures: answers of 503 before the first good one.
         asked: the Range headers that came, in order.
     """
@@ -37,6 +45,9 @@ class Host(http.server.ThreadingHTTPServer):
         self.files: dict[str, bytes] = {"/file": CONTENT}
         self.cut: int | None = None
         self.ranges = True
+        self.shift = 0
+        self.corrupted = 0
+        self.drip = 0.0
         self.failures = 0
         self.asked: list[str | None] = []
 
@@ -45,7 +56,7 @@ class Host(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     server: Host
 
     def do_GET(self) -> None:
@@ -59,18 +70,32 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        start = 0
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/file")
+            self.end_headers()
+            return
+        start, end = 0, len(content)
         if self.headers["Range"] and host.ranges:
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+            start, end = int(first), int(last) + 1
             self.send_response(206)
-            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            span = f"bytes {start + host.shift}-{end - 1}/{len(content)}"
             self.send_header("Content-Range", span)
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
-        end = len(content) if host.cut is None else start + host.cut
-        self.wfile.write(content[start:end])
+        body = content[start:end][: host.cut]
+        if host.corrupted:
+            host.corrupted -= 1
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        with contextlib.suppress(ConnectionError):  # the client may have had enough
+            if not host.drip:
+                self.wfile.write(body)
+            for value in body if host.drip else b"":
+                self.wfile.write(bytes([value]))
+                time.sleep(host.drip)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -96,73 +121,179 @@ def test_fetches_once(host: Host, tmp_path: Path) -> None:
         download.fetch(remote(host), tmp_path / "new/file", advance=told.append)
     assert (tmp_path / "new/file").read_bytes() == CONTENT
     assert sum(told) == 2 * len(CONTENT)
-    assert host.asked == [None]
+    assert host.asked == [f"bytes=0-{len(CONTENT) - 1}"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def quick(**values: Any) -> http.Patience:
+    return http.Patience(first_wait=0, **values)
 
 
 def test_goes_on_where_the_connection_broke(host: Host, tmp_path: Path) -> None:
     host.cut, told = 4000, list[int]()
-    download.fetch(remote(host), tmp_path / "file", advance=told.append, first_wait=0)
+    download.fetch(remote(host), tmp_path / "file", advance=told.append, patience=quick())
     assert (tmp_path / "file").read_bytes() == CONTENT
-    assert host.asked == [None, "bytes=4000-", "bytes=8000-"]
+    assert host.asked == ["bytes=0-10239", "bytes=4000-10239", "bytes=8000-10239"]
     assert sum(told) == len(CONTENT)
 
 
-def test_goes_on_after_a_kill(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "file.part").write_bytes(CONTENT[:5000])
-    download.fetch(remote(host), tmp_path / "file")
+def test_ranges_arrive_beside_each_other(host: Host, tmp_path: Path) -> None:
+    host.cut, told = 300, list[int]()
+    download.fetch(
+        remote(host), tmp_path / "file", advance=told.append, patience=quick(), piece=1000
+    )
     assert (tmp_path / "file").read_bytes() == CONTENT
-    assert host.asked == ["bytes=5000-"]
+    assert len(host.asked) == 10 * 4 + 1  # pieces of 1000 bytes in 4 answers, one of 240
+    assert sum(told) == len(CONTENT)
 
 
-def test_begins_again_where_ranges_are_not_understood(host: Host, tmp_path: Path) -> None:
+def test_goes_on_after_a_failure_with_what_is_whole(host: Host, tmp_path: Path) -> None:
+    host.cut = 2500
+    once = quick(attempts=1)
+    host.failures = 0
+
+    def stop(count: int, seen: list[int] = []) -> None:  # noqa: B006  # its memory
+        seen.append(count)
+        if sum(seen) >= 5000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download.fetch(
+            remote(host), tmp_path / "file", advance=stop, patience=once, piece=1000, connections=1
+        )
+    assert download.held(tmp_path / "file") == 4000  # the fifth was not noted yet
+    host.asked.clear()
+    download.fetch(remote(host), tmp_path / "file", patience=quick(), piece=1000)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(host.asked) == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from pipeline.acquire import download
+url, size, md5, path = sys.argv[1:]
+download.fetch(download.RemoteFile(url, int(size), md5), Path(path), piece=500)
+"""
+
+
+def test_goes_on_after_kill_9(host: Host, tmp_path: Path, repository: Path) -> None:
+    host.drip, values = 0.0002, dataclasses.astuple(remote(host))
+    for seen in (1500, 4000, 6500):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, *map(str, [*values, tmp_path / "file"])],
+            cwd=repository,
+        )
+        while download.held(tmp_path / "file") < seen and child.poll() is None:
+            time.sleep(0.005)
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, "it was on its way"
+        assert not (tmp_path / "file").exists()
+    host.drip = 0.0
+    host.asked.clear()
+    download.fetch(remote(host), tmp_path / "file", piece=500)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(host.asked) <= (10240 - 6500) / 500 + 1
+
+
+def test_a_torn_list_of_pieces_is_read_up_to_its_end(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT[:2000] + bytes(8240))
+    (tmp_path / "file.part.done").write_text(f"10240 1000 {MD5}\n0\n1\n1")
+    download.fetch(remote(host), tmp_path / "file", piece=1000)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert len(host.asked) == 9
+
+
+@pytest.mark.parametrize("cut", [None, 3000])
+def test_begins_again_where_ranges_are_not_understood(
+    host: Host, tmp_path: Path, cut: int | None
+) -> None:
     host.ranges, told = False, list[int]()
-    (tmp_path / "file.part").write_bytes(CONTENT[:5000])
-    download.fetch(remote(host), tmp_path / "file", advance=told.append)
+    if cut:  # it also breaks off, at first
+
+        def mend(count: int) -> None:
+            told.append(count)
+            if len(host.asked) > 2:
+                host.cut = None
+
+        host.cut = cut
+    else:
+        mend = told.append
+    download.fetch(remote(host), tmp_path / "file", advance=mend, patience=quick(), piece=1000)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert sum(told) == len(CONTENT)
 
 
 def test_asks_again_when_the_server_is_busy(host: Host, tmp_path: Path) -> None:
     host.failures = 3
-    download.fetch(remote(host), tmp_path / "file", first_wait=0)
+    download.fetch(remote(host), tmp_path / "file", patience=quick())
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_goes_on_after_a_fault_of_the_encryption(
+def test_a_corrupted_byte_is_fetched_again(host: Host, tmp_path: Path) -> None:
+    host.corrupted, told = 1, list[int]()
+    download.fetch(remote(host), tmp_path / "file", advance=told.append, patience=quick())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert sum(told) == len(CONTENT)
+
+
+def test_a_wrong_content_range_is_refused(host: Host, tmp_path: Path) -> None:
+    host.shift = 5
+    with pytest.raises(UserError, match="sends from byte 5, asked for 0"):
+        download.fetch(remote(host), tmp_path / "file", patience=quick())
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_slow_drip_is_given_up(host: Host, tmp_path: Path) -> None:
+    host.drip = 0.02
+    slow = quick(attempts=2, window=0.2, slowest=1000)
+    with pytest.raises(UserError, match=r"gave up after 2 attempts .*bytes a second"):
+        download.fetch(remote(host), tmp_path / "file", patience=slow)
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_silent_host_is_given_up(host: Host, tmp_path: Path) -> None:
+    host.drip = 0.5
+    with pytest.raises(UserError, match="gave up after 1 attempts"):
+        download.fetch(remote(host), tmp_path / "file", patience=quick(attempts=1, timeout=0.1))
+
+
+def test_follows_a_redirect(host: Host, tmp_path: Path) -> None:
+    host.files["/moved"] = b""
+    moved = dataclasses.replace(remote(host), url=f"{host.url}/moved")
+    download.fetch(moved, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_no_fault_of_the_network(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, failures = http.client.HTTPResponse.read, [ssl.SSLEOFError(8, "EOF"), OSError(113, "")]
+    def full(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def break_off(answer: http.client.HTTPResponse, amount: int | None = None) -> bytes:
-        if failures:
-            raise failures.pop()
-        return read(answer, amount)
-
-    monkeypatch.setattr(http.client.HTTPResponse, "read", break_off)
-    download.fetch(remote(host), tmp_path / "file", first_wait=0)
+    monkeypatch.setattr("os.pwrite", full)
+    with pytest.raises(OSError, match="No space left"):
+        download.fetch(remote(host), tmp_path / "file", patience=quick())
+    monkeypatch.undo()
+    assert not (tmp_path / "file").exists()
+    download.fetch(remote(host), tmp_path / "file", patience=quick())
     assert (tmp_path / "file").read_bytes() == CONTENT
-    assert not failures
-
-
-def test_a_full_disk_is_no_fault_of_the_network(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "file.part").mkdir()  # cannot be written, as on a full disk
-    with pytest.raises(OSError, match="directory"):
-        download.fetch(remote(host), tmp_path / "file", first_wait=0)
 
 
 def test_gives_up_and_keeps_what_arrived(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "file.part").write_bytes(CONTENT[:5000])
+    (tmp_path / "file.part").write_bytes(CONTENT[:5000] + bytes(5240))
+    (tmp_path / "file.part.done").write_text(f"10240 5000 {MD5}\n0\n")
     host.failures = 99
     with pytest.raises(UserError, match=r"(?s)gave up after 3 attempts.*run it again"):
-        download.fetch(remote(host), tmp_path / "file", attempts=3, first_wait=0)
-    assert (tmp_path / "file.part").stat().st_size == 5000
+        download.fetch(remote(host), tmp_path / "file", patience=quick(attempts=3), piece=5000)
+    assert download.held(tmp_path / "file") == 5000
 
 
 def test_a_host_that_is_not_there(tmp_path: Path) -> None:
     nowhere = download.RemoteFile("http://127.0.0.1:9/file", 1, "")
     with pytest.raises(UserError, match="gave up after 2 attempts"):
-        download.fetch(nowhere, tmp_path / "file", attempts=2, first_wait=0)
+        download.fetch(nowhere, tmp_path / "file", patience=quick(attempts=2))
 
 
 def test_does_not_insist_on_what_is_refused(host: Host, tmp_path: Path) -> None:
@@ -175,9 +306,46 @@ def test_does_not_insist_on_what_is_refused(host: Host, tmp_path: Path) -> None:
 def test_refuses_other_content(host: Host, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"md5 is .*, expected 00"):
         download.fetch(remote(host, md5="00"), tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="the server has 10,240 bytes, expected 9"):
         download.fetch(remote(host, size=9), tmp_path / "file")
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("form", ["s3", "file", "path"])
+def test_coco_from_other_places(
+    host: Host,
+    tmp_path: Path,
+    small_coco: tuple[coco2017.Archive, ...],
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "mirror"
+    for name, content in host.files.items():
+        (folder / name[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name[1:]).write_bytes(content)
+    host.files |= {f"/bucket{name}": content for name, content in host.files.items()}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", host.url)
+    given = {"s3": "s3://bucket/", "file": folder.as_uri(), "path": str(folder)}[form]
+    splits = coco2017.fetch(tmp_path / "coco", given, archives=small_coco)
+    assert splits["val"].images == tmp_path / "coco/val2017"
+    assert (tmp_path / "coco/train2017/1.jpg").is_file()
+    assert (folder / "zips/train2017.zip").is_file(), "another's archive stays"
+    linked = coco2017.fetch(tmp_path / "other", str(tmp_path / "coco"), archives=small_coco)
+    assert linked["train"].images == tmp_path / "coco/train2017"
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_truncated_archive_of_a_mirror(
+    tmp_path: Path, small_coco: tuple[coco2017.Archive, ...], host: Host
+) -> None:
+    (tmp_path / "mirror/zips").mkdir(parents=True)
+    (tmp_path / "mirror/zips/val2017.zip").write_bytes(host.files["/zips/val2017.zip"][:-5])
+    with pytest.raises(UserError, match=r"val2017.zip: md5 is .*, expected"):
+        coco2017.fetch(tmp_path / "coco", str(tmp_path / "mirror"), archives=small_coco[2:])
+    host.files["/zips/val2017.zip"] = host.files["/zips/val2017.zip"][:-5]
+    with pytest.raises(UserError, match=r"the server has \d+ bytes, expected \d+"):
+        coco2017.fetch(tmp_path / "coco", host.url, archives=small_coco[2:])
 
 
 def zipped(path: Path, members: dict[str, bytes], mode: int = 0o100644) -> bytes:
@@ -248,7 +416,7 @@ def test_coco_is_fetched_and_unpacked_over_breaking_connections(
     host: Host, tmp_path: Path, small_coco: tuple[coco2017.Archive, ...]
 ) -> None:
     host.cut, root = 150, tmp_path / "coco"
-    splits = coco2017.fetch(root, host.url + "/", archives=small_coco, first_wait=0)
+    splits = coco2017.fetch(root, host.url + "/", archives=small_coco, patience=quick())
     assert splits["train"].annotations.is_file()
     files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
     assert files == [
@@ -272,7 +440,7 @@ def test_coco_goes_on_after_unpacking_was_killed(
     half.mkdir(parents=True)
     (half / "1.jpg").write_bytes(b"1" * 50)
     (root / "train2017.zip").write_bytes(host.files["/zips/train2017.zip"])
-    coco2017.fetch(root, host.url, archives=small_coco, first_wait=0)
+    coco2017.fetch(root, host.url, archives=small_coco, patience=quick())
     assert (root / "train2017/1.jpg").read_bytes() == b"1" * 99
     assert len(host.asked) == 2
 
