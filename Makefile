@@ -26,6 +26,8 @@ help: ## List the targets
 
 .PHONY: repro
 repro: setup ## Set up, then run every stage that is out of date, up to the report
+	@# DVC does not watch a dataset that lies elsewhere
+	@python cli.py acquire --check >/dev/null || dvc repro --force --single-item acquire
 	@dvc repro $(ARGS)
 	@echo "Report: $(CURDIR)/outputs/report/index.html (python cli.py report --open)"
 

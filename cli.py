@@ -127,7 +127,24 @@ def _add_stage(stage: str, text: str) -> None:
     app.command(stage, help=text, epilog=_examples(stage, other))(verb)
 
 
-_add_stage("acquire", "Draw, link or download the dataset into data/raw.")
+@app.command(
+    epilog=_examples("acquire", "acquire --params profiles/coco-mini.yaml", "acquire --check")
+)
+def acquire(
+    params: ParamsFile = PARAMS,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell whether linked files changed since.")
+    ] = False,
+) -> None:
+    """Draw, link or download the dataset into data/raw."""
+    if not check:
+        _run("acquire", params)
+        return
+    from pipeline.acquire.changes import check as check_files
+
+    typer.echo(check_files(Path("data/raw")))
+
+
 _add_stage("prepare", "Check the raw data and index it into data/prepared.")
 
 

@@ -102,10 +102,11 @@ def _require(listed: list[Path], split: SplitPaths) -> None:
 
 def _read(files: list[Path]) -> Iterable[dict[str, Any]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(pool.map(_digest, files), "Reading files", len(files))
+        yield from track(pool.map(digest, files), "Reading files", len(files))
 
 
-def _digest(path: Path) -> dict[str, Any]:
+def digest(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file, as the manifest has them."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"bytes": file.tell(), "sha256": digest.hexdigest()}

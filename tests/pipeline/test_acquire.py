@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 
 from condinst.errors import UserError
 from pipeline import acquire
+from pipeline.acquire.changes import changed_files, check
 from pipeline.params import Split
 
 if TYPE_CHECKING:
@@ -129,3 +131,29 @@ def test_a_disk_that_fills_on_the_way_leaves_nothing(
     with pytest.raises(UserError, match="No space left on device"):
         acquire.run(tiny_params)
     assert only(Path("data")) == []
+
+
+def test_names_linked_files_that_changed(params: Params, tiny_dataset: Any, tmp_path: Path) -> None:
+    root = coco_folder(tiny_dataset, tmp_path / "coco")
+    acquire.run(from_directory(params, root=str(root)))
+    raw = Path("data/raw")
+    assert "as they were read" in check(raw)
+    picture = next((root / "val2017").iterdir())
+    later = (raw / "manifest.json").stat().st_mtime + 10
+    os.utime(picture, (later, later))
+    assert changed_files(raw) == []  # touched, but of the same content
+    annotations = root / "annotations/instances_train2017.json"
+    content = annotations.read_bytes()
+    annotations.write_bytes(content.replace(b"0", b"1", 1))
+    os.utime(annotations, (later, later))
+    picture.unlink()
+    assert set(changed_files(raw)) == {picture, annotations}
+    with pytest.raises(UserError, match="2 files changed since acquire read them"):
+        check(raw)
+
+
+def test_without_a_manifest_or_with_a_drawn_one_nothing_changed(tiny_params: Params) -> None:
+    assert changed_files(Path("data/raw")) == []
+    acquire.run(tiny_params)
+    shutil.rmtree("data/raw/val")
+    assert changed_files(Path("data/raw")) == []  # DVC watches these itself

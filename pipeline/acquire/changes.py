@@ -1,0 +1,64 @@
+"""Which files of the dataset changed since ``acquire`` read them.
+
+DVC watches what lies in the project. A folder elsewhere that ``data/raw`` only points to may change
+behind its back: an annotation corrected, a picture replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from condinst.errors import UserError
+from pipeline.acquire.manifest import digest
+
+_SHOWN = 5
+
+
+def check(raw: Path) -> str:
+    """Say that the files which a manifest lists are as they were read.
+
+    Args:
+        raw: the folder ``data/raw``.
+
+    Raises:
+        UserError: some changed or are gone; they are named.
+    """
+    changed = changed_files(raw)
+    if not changed:
+        return f"{raw}: all files are as they were read"
+    shown = "".join(f"\n  {path}" for path in changed[:_SHOWN])
+    more = f"\n  and {len(changed) - _SHOWN:,} more" if len(changed) > _SHOWN else ""
+    raise UserError(
+        f"{len(changed):,} files changed since acquire read them:{shown}{more}\n"
+        "`make repro` reads them again; without make: `dvc repro --force --single-item acquire`"
+    )
+
+
+def changed_files(raw: Path) -> list[Path]:
+    """Files outside the project that are gone or hold something else than when they were read.
+
+    Annotations are read again; pictures only if younger than the manifest or of another size.
+
+    Args:
+        raw: the folder ``data/raw``; without a manifest nothing has changed.
+    """
+    path = raw / "manifest.json"
+    if not path.is_file():
+        return []
+    manifest = json.loads(path.read_bytes())
+    annotations = {split["annotations"] for split in manifest["splits"].values()}
+    read_at = path.stat().st_mtime
+    changed = []
+    for name, entry in manifest["files"].items():
+        file = Path(name)
+        if not file.is_absolute():  # DVC's own output: it watches that itself
+            continue
+        if not file.is_file():
+            changed.append(file)
+            continue
+        status = file.stat()
+        doubtful = name in annotations or status.st_mtime > read_at
+        if status.st_size != entry["bytes"] or (doubtful and digest(file) != entry):
+            changed.append(file)
+    return changed
