@@ -482,14 +482,22 @@ def profile_use(
     typer.echo(f"{params} is now profile {name}. Run it: make repro")
 
 
-@data_app.command("show", epilog=_examples("data show"))
-def data_show() -> None:
-    """Print what the prepared dataset holds."""
+@data_app.command("show", epilog=_examples("data show", "data show --images 60 --seed 3"))
+def data_show(
+    images: Annotated[int, typer.Option(min=0, help="On a sheet; 0: no sheets.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses them.")] = 0,
+) -> None:
+    """Print what the prepared dataset holds; draw sheets of its pictures with masks."""
     from rich.console import Console
 
     from pipeline import prepare
 
     Console().print(prepare.summary())
+    if images:
+        from pipeline import show
+
+        for path in show.write_sheets(images, seed):
+            typer.echo(f"Sheet: {path}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,16 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parted:
+    """One COCO JSON and its folder of images, parted at random: `val_share` of them for val."""
+
+    json: str = setting()
+    images: str = setting()
+    val_share: float = setting(above=0, below=1)
+    seed: int = setting(0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """The dataset that the project draws: the same bytes for the same values."""
 
@@ -41,7 +51,9 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Where the data comes from. `root` or both splits for `directory`; `sample` for `sample`.
+    """Where the data comes from. `directory` wants `root`, `train` and `val`, or `split`.
+
+    `classes` maps names in the data to other names, equal ones to merge, or to null: left out.
 
     `mirror` replaces the host of `coco2017`: an address, bucket or folder with `zips` and
     `annotations` below it, or a folder that holds COCO unpacked.
@@ -53,6 +65,8 @@ class Dataset:
     mirror: str | None = setting(None)
     train: Split | None = setting(None)
     val: Split | None = setting(None)
+    split: Parted | None = setting(None)
+    classes: Mapping[str, str | None] | None = setting(None, filled=False)
     sample: Sample | None = setting(None)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +16,17 @@ from rich.progress import track
 from rich.table import Table
 
 from condinst.errors import UserError
+from pipeline import classes
 from pipeline.folders import check_space, replaced
 from pipeline.params import Params
+from pipeline.statistics import sides, statistics, table, write_csv
 
 if TYPE_CHECKING:
     from condinst.data import AnnotationFault
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
-SIDES = (8, 16, 32, 64, 128, 256, 512)  # of a square of an object's area, pixels
 
-_SMALL, _LARGE = 32**2, 96**2  # COCO's bounds of area
 _SHOWN = 8
 
 Record = dict[str, Any]
@@ -47,6 +46,11 @@ def run(params: Params) -> None:
     faults: dict[str, list[AnnotationFault]] = {}
     for name, split in manifest["splits"].items():
         checked[name], faults[name] = _check(name, split, manifest["files"])
+    wanted = params.dataset.classes or {}
+    for name, content in checked.items():
+        checked[name], left_out = classes.change(content, wanted)
+        if left_out:
+            Console().print(f"{name}: {left_out:,} annotations of classes that are left out")
     _agree(checked)
     refused = sum(map(len, faults.values()))
     if refused and params.prepare.policy == "strict":
@@ -62,7 +66,7 @@ def run(params: Params) -> None:
             _write(folder, summary, checked, faults)
     except OSError as error:
         raise UserError(f"{PREPARED} could not be written: {error}; is the disk full?") from error
-    Console().print(_table(summary))
+    Console().print(table(summary))
 
 
 def summary() -> Table:
@@ -73,7 +77,7 @@ def summary() -> Table:
     """
     path = PREPARED / "dataset.json"
     try:
-        return _table(json.loads(path.read_text()))
+        return table(json.loads(path.read_text()))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; run `python cli.py prepare` first") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -249,7 +253,7 @@ def _summary(
         "hash": _content_hash(manifest, checked),
         "categories": [{"id": entry["id"], "name": entry["name"]} for entry in categories],
         "splits": {
-            split: _statistics(content, len(faults[split])) for split, content in checked.items()
+            split: statistics(content, len(faults[split])) for split, content in checked.items()
         },
     }
 
@@ -268,30 +272,6 @@ def _content_hash(manifest: Record, checked: Mapping[str, Record]) -> str:
     return digest.hexdigest()
 
 
-def _statistics(content: Record, refused: int) -> Record:
-    names = {entry["id"]: entry["name"] for entry in content["categories"]}
-    objects = [entry for entry in content["annotations"] if not entry["iscrowd"]]
-    per_image = Counter(entry["image_id"] for entry in objects)
-    per_category = Counter(names[entry["category_id"]] for entry in objects)
-    areas = [entry["area"] for entry in objects]
-    images = len(content["images"])
-    spread = Counter(per_image.get(image["id"], 0) for image in content["images"])
-    return {
-        "images": images,
-        "objects": len(objects),
-        "crowds": len(content["annotations"]) - len(objects),
-        "empty_images": spread[0],
-        "refused": refused,
-        "sizes": {
-            "small": sum(area < _SMALL for area in areas),
-            "medium": sum(_SMALL <= area < _LARGE for area in areas),
-            "large": sum(area >= _LARGE for area in areas),
-        },
-        "per_category": {name: per_category[name] for _, name in sorted(names.items())},
-        "objects_per_image": {str(count): spread[count] for count in sorted(spread)},
-    }
-
-
 def _write(
     folder: Path,
     summary: Record,
@@ -307,52 +287,5 @@ def _write(
         (entry["name"], *(split["per_category"][entry["name"]] for split in splits.values()))
         for entry in summary["categories"]
     ]
-    _csv(folder / "plots/class_counts.csv", ["class", *splits], classes)
-    _csv(folder / "plots/object_sizes.csv", ["side", *splits], _sides(checked))
-
-
-def _sides(checked: Mapping[str, Record]) -> Iterator[tuple[Any, ...]]:
-    """Objects of each split by the side of a square of their area, in doublings."""
-    counts = [
-        Counter(
-            sum(entry["area"] >= side**2 for side in SIDES)
-            for entry in content["annotations"]
-            if not entry["iscrowd"]
-        )
-        for content in checked.values()
-    ]
-    labels = [f"{low} to {high}" for low, high in zip((0, *SIDES), SIDES, strict=False)]
-    for place, label in enumerate([*labels, f"{SIDES[-1]} or more"]):
-        yield (label, *(count[place] for count in counts))
-
-
-def _csv(path: Path, header: list[str], rows: Any) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def _table(summary: Record) -> Table:
-    table = Table(title=f"{summary['name']}: {len(summary['categories'])} classes")
-    splits = summary["splits"]
-    table.add_column("")
-    for split in splits:
-        table.add_column(split, justify="right")
-    rows = {
-        "images": lambda entry: entry["images"],
-        "objects": lambda entry: entry["objects"],
-        "  small, medium, large": lambda entry: " ".join(
-            f"{count:,}" for count in entry["sizes"].values()
-        ),
-        "crowd regions": lambda entry: entry["crowds"],
-        "images without objects": lambda entry: entry["empty_images"],
-        "refused (refused.json)": lambda entry: entry["refused"],
-    }
-    for label, value in rows.items():
-        cells = [value(entry) for entry in splits.values()]
-        table.add_row(label, *(f"{c:,}" if isinstance(c, int) else c for c in cells))
-    for category in summary["categories"] if len(summary["categories"]) <= 12 else []:
-        name = category["name"]
-        table.add_row(f"  {name}", *(f"{e['per_category'][name]:,}" for e in splits.values()))
-    return table
+    write_csv(folder / "plots/class_counts.csv", ["class", *splits], classes)
+    write_csv(folder / "plots/object_sizes.csv", ["side", *splits], sides(checked))

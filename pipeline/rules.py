@@ -32,7 +32,7 @@ DETECTRON2_ROOTS = (
 # Each distribution of a sweep with the number of values that it takes; 0: a list of any length.
 DISTRIBUTIONS = {"uniform": 2, "log_uniform": 2, "int_uniform": 2, "choice": 0}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-_SPLIT_KEYS = ("train", "val")
+_SPLIT_KEYS = ("train", "val", "split")
 
 
 def check(params: Params, faulty: Collection[str]) -> list[Fault]:
@@ -137,11 +137,11 @@ def _check_dataset(dataset: Dataset) -> Iterator[Fault]:
             "folder, or be null",
         )
     if dataset.source == "directory":
-        if dataset.root is None and len(given) < 2:
+        if dataset.root is None and given not in (["train", "val"], ["split"]):
             yield Fault(
                 "dataset.root",
                 "is null; source: directory needs the folder in COCO layout, or both dataset.train "
-                "and dataset.val with json and images",
+                "and dataset.val with json and images, or dataset.split alone",
             )
         if dataset.root is not None and given:
             yield Fault(f"dataset.{given[0]}", "stands beside dataset.root; give one of the two")

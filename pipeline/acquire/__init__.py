@@ -62,6 +62,10 @@ def _draw(dataset: Dataset, folder: Path) -> dict[str, Any]:
 
 
 def _link(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    if dataset.split is not None:
+        from pipeline.acquire.split import part
+
+        return _linked(dataset, folder, part(dataset.split, folder))
     return _linked(dataset, folder, directory.locate(dataset))
 
 
@@ -75,7 +79,7 @@ def _download(dataset: Dataset, folder: Path) -> dict[str, Any]:
 def _linked(dataset: Dataset, folder: Path, splits: dict[str, SplitPaths]) -> dict[str, Any]:
     count = sum(len(manifest.image_names(split.annotations)) for split in splits.values())
     check_space(folder, count * _ENTRY_BYTES, f"the manifest of {count:,} images")
-    return manifest.build(dataset.name, dataset.source, splits)
+    return manifest.build(dataset.name, dataset.source, splits, base=folder)
 
 
 _SOURCES = {"sample": _draw, "directory": _link, "coco2017": _download}

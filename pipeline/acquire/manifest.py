@@ -35,7 +35,7 @@ def build(
         name: of the dataset.
         source: where it comes from.
         splits: train and val.
-        base: folder that paths are given relative to; None: absolute ones.
+        base: folder that paths in it are given relative to; others, and all for None, absolute.
 
     Raises:
         UserError: files are missing or a JSON cannot be read; all missing ones are named.
@@ -48,7 +48,8 @@ def build(
     files = list(dict.fromkeys(files))
 
     def named(path: Path) -> str:
-        return str(path.absolute() if base is None else path.relative_to(base))
+        inside = base is not None and path.is_relative_to(base)
+        return str(path.relative_to(base) if base is not None and inside else path.absolute())
 
     return {
         "name": name,

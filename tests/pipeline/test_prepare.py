@@ -90,7 +90,7 @@ def test_counts_what_is_there(params: Params, acquired: Callable[..., Path]) -> 
     with Path("data/prepared/plots/object_sizes.csv").open() as file:
         sides = {row["side"]: row["val"] for row in csv.DictReader(file)}
     assert (sides["16 to 32"], sides["32 to 64"]) == ("1", "2")
-    assert prepare.summary().row_count == 8
+    assert prepare.summary().row_count == 9
     assert [path.name for path in Path("data").iterdir() if path.name.startswith(".")] == []
 
 

@@ -1,0 +1,61 @@
+"""One COCO JSON parted into train and val, by a share and a seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from condinst.errors import UserError
+from pipeline.acquire.manifest import SplitPaths, image_names
+from pipeline.params import Parted
+
+
+def part(parted: Parted, folder: Path) -> dict[str, SplitPaths]:
+    """Write both halves' JSONs; the images stay where they are.
+
+    An image's half depends on the seed and the list of ids alone. Annotations follow their image;
+    those of no image go to train, where `prepare` names them.
+
+    Args:
+        parted: JSON, images, share of val, seed.
+        folder: gets ``annotations/instances_{train,val}.json``.
+
+    Raises:
+        UserError: a file is missing or no COCO JSON, or a half would be empty.
+    """
+    source, images = (Path(p).expanduser().resolve() for p in (parted.json, parted.images))
+    image_names(source)  # says what is wrong with the file
+    content = json.loads(source.read_bytes())
+    listed = content["images"]
+    count = round(parted.val_share * len(listed))
+    if not 0 < count < len(listed):
+        raise UserError(
+            f"dataset.split.val_share: {parted.val_share:g} of {len(listed)} images is {count} for "
+            "val; both halves need at least one"
+        )
+    order = sorted(range(len(listed)), key=lambda k: str(listed[k].get("id")))
+    chosen = np.random.default_rng(parted.seed).permutation(len(listed))[:count]
+    in_val = {order[k] for k in chosen.tolist()}
+    val_ids = {str(listed[k].get("id")) for k in in_val}
+    (folder / "annotations").mkdir()
+    found = {}
+    for name in ("train", "val"):
+        half = {
+            **content,
+            "images": [image for k, image in enumerate(listed) if (k in in_val) == (name == "val")],
+            "annotations": [
+                entry
+                for entry in content.get("annotations", [])
+                if (str(_image_id(entry)) in val_ids) == (name == "val")
+            ],
+        }
+        path = folder / "annotations" / f"instances_{name}.json"
+        path.write_text(json.dumps(half, separators=(",", ":")))
+        found[name] = SplitPaths(path, images)
+    return found
+
+
+def _image_id(entry: object) -> object:
+    return entry.get("image_id") if isinstance(entry, dict) else None
