@@ -9,6 +9,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from rich.console import Console
 from torch import nn
 
 from condinst import engine
@@ -66,10 +67,13 @@ def load_cfg(text: str) -> CfgNode:
 
 
 def load_weights(model: nn.Module, path: str) -> None:
-    """Put weights of any source that we know into the model."""
+    """Put weights of any source that we know into the model; say what they did not decide."""
     from condinst import checkpoint
 
-    checkpoint.load_weights(model, path)
+    report = checkpoint.load_weights(model, path)
+    if comm.is_main_process():
+        for note in report.notes:
+            Console(stderr=True).print(f"{path}: {note}", highlight=False, markup=False)
 
 
 def _evaluation_hook(cfg: CfgNode, job: Job) -> HookBase:
