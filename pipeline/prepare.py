@@ -52,6 +52,7 @@ def run(params: Params) -> None:
         if left_out:
             Console().print(f"{name}: {left_out:,} annotations of classes that are left out")
     _agree(checked)
+    _part_with_shared(manifest, checked, faults)
     refused = sum(map(len, faults.values()))
     if refused and params.prepare.policy == "strict":
         raise UserError(_describe(faults, refused))
@@ -201,6 +202,38 @@ def _picture_problem(path: Path, image: Record, files: Mapping[str, Record]) -> 
 def _listed(path: Path) -> str:
     """A file's key in the manifest."""
     return str(path.relative_to(RAW)) if path.is_relative_to(RAW) else str(path)
+
+
+def _part_with_shared(
+    manifest: Record, checked: dict[str, Record], faults: dict[str, list[AnnotationFault]]
+) -> None:
+    """Leave pictures of val out of train, whatever their names: a model must not know the answers.
+
+    Raises:
+        UserError: train would be empty.
+    """
+    from condinst.data import AnnotationFault
+
+    def keys(split: str) -> list[tuple[Record, str | None]]:
+        folder = RAW / manifest["splits"][split]["images"]
+        paths = ((image, folder / image["file_name"]) for image in checked[split]["images"])
+        files = manifest["files"]
+        return [(image, files.get(_listed(path), {}).get("sha256")) for image, path in paths]
+
+    known = {digest: image["file_name"] for image, digest in keys("val") if digest is not None}
+    shared = {image["id"]: known[digest] for image, digest in keys("train") if digest in known}
+    if not shared:
+        return
+    train = checked["train"]
+    images = [image for image in train["images"] if image["id"] not in shared]
+    if not images:
+        raise UserError("every picture of train is one of val too; a model must not know val's")
+    kept = [entry for entry in train["annotations"] if entry["image_id"] not in shared]
+    faults["train"] += [
+        AnnotationFault("image", number, f"val has the same picture, as {name}")
+        for number, name in shared.items()
+    ]
+    checked["train"] = {**train, "images": images, "annotations": kept}
 
 
 def _agree(checked: Mapping[str, Record]) -> None:

@@ -41,6 +41,8 @@ def acquired(tiny_dataset: Any) -> Callable[..., Path]:
                 change(content)
             (raw / f"{name}.json").write_text(json.dumps(content))
             shutil.copytree(tiny_dataset.images, raw / name)
+            for path in (raw / name).iterdir():  # the same pixels, other bytes in each split
+                path.write_bytes(path.read_bytes() + name.encode())
             splits[name] = manifest.SplitPaths(raw / f"{name}.json", raw / name)
         content = manifest.build("tiny", "directory", splits, base=raw)
         (raw / "manifest.json").write_text(json.dumps(content))
@@ -130,6 +132,31 @@ def test_drop_lists_what_it_leaves_out(params: Params, acquired: Callable[..., P
     train = prepared()["splits"]["train"]
     assert (train["images"], train["objects"], train["refused"]) == (3, 1, 9)
     assert prepared()["splits"]["val"]["refused"] == 0
+
+
+def share(raw: Path, *numbers: int) -> None:
+    for number in numbers:
+        shutil.copy(raw / "val/000001.jpg", raw / f"train/{number:06d}.jpg")
+    content = json.loads((raw / "manifest.json").read_text())
+    same = content["files"]["val/000001.jpg"]
+    content["files"] |= {f"train/{number:06d}.jpg": same for number in numbers}
+    (raw / "manifest.json").write_text(json.dumps(content))
+
+
+def test_pictures_of_val_are_left_out_of_train(
+    params: Params, acquired: Callable[..., Path]
+) -> None:
+    raw = acquired()
+    share(raw, 2)
+    with pytest.raises(UserError, match=r"train image 2: val has the same picture, as 000001.jpg"):
+        prepare.run(policy(params, "strict"))
+    prepare.run(policy(params, "drop"))
+    splits = prepared()["splits"]
+    assert (splits["train"]["images"], splits["train"]["objects"]) == (3, 1)
+    assert (splits["val"]["images"], splits["train"]["refused"]) == (4, 1)
+    share(raw, 1, 2, 3, 4)
+    with pytest.raises(UserError, match="every picture of train is one of val too"):
+        prepare.run(policy(params, "drop"))
 
 
 def test_strict_reports_all_faults_at_once(params: Params, acquired: Callable[..., Path]) -> None:
