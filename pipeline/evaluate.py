@@ -87,7 +87,7 @@ def evaluate_run(
             f"{data_dir} has {len(data.classes)}: train on this data, or evaluate on the other"
         )
     cfg = _with_limits(cfg, params)
-    model = _load(cfg, weights)
+    model = _load(cfg, weights, params.evaluate.precision)
     data.register()
     annotations = Path(data_dir) / "val" / "annotations.json"
     limit = params.evaluate.max_detections
@@ -101,6 +101,7 @@ def evaluate_run(
         "dataset": data.name,
         "data_hash": data.hash,
         "score_threshold": params.evaluate.score_threshold,
+        "precision": params.evaluate.precision,
         **_about_weights(weights),
     }
     scoring.publish(card, Path(out_dir), about)
@@ -118,12 +119,14 @@ def _with_limits(cfg: CfgNode, params: Params) -> CfgNode:
     return cfg
 
 
-def _load(cfg: CfgNode, weights: str | Path) -> nn.Module:
+def _load(cfg: CfgNode, weights: str | Path, precision: str) -> nn.Module:
     from detectron2.modeling import build_model
+
+    from condinst.modeling.inference_copy import inference_copy
 
     model = build_model(cfg)
     checkpoint.load_weights(model, weights, strict=True)
-    return model.eval()
+    return inference_copy(model, precision)
 
 
 def _about_weights(weights: str | Path) -> dict[str, Any]:

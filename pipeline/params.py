@@ -111,6 +111,7 @@ class Evaluate:
     backend: str = setting(choices=("auto", "pycocotools", "faster-coco-eval", "hotcoco"))
     max_detections: int = setting(minimum=1)
     score_threshold: float = setting(minimum=0, below=1)
+    precision: str = setting("fp32", choices=("fp32", "bf16", "fp16"))
 
 
 @dataclass(frozen=True, kw_only=True)

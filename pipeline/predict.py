@@ -33,6 +33,7 @@ def run_predict(
     *,
     score_threshold: float = 0.5,
     batch_size: int = 4,
+    precision: str = "fp32",
     save_overlays: bool = True,
     save_json: bool = True,
     save_masks: bool = False,
@@ -48,6 +49,7 @@ def run_predict(
         output: Folder for ``overlays/``, ``predictions.json`` and ``masks/``.
         score_threshold: Instances below it are left out.
         batch_size: Pictures that go through the model together.
+        precision: Of the convolutions: fp32, bf16, or fp16 on a GPU.
         save_overlays: Whether instances are drawn into pictures and videos.
         save_json: Whether a COCO-format JSON is written: images, annotations with score,
             categories.
@@ -62,7 +64,7 @@ def run_predict(
     media = find_media(inputs)
     if not media.images and not media.videos:
         raise UserError(_describe("no input can be used:", media.faults))
-    predictor, categories = _load_model(config_file, weights, overrides, score_threshold)
+    predictor, categories = _load_model(config_file, weights, overrides, score_threshold, precision)
     sink = PredictionSink(Path(output), categories, save_overlays, save_masks)
     faults = [*media.faults, *_predict_all(predictor, media, sink, batch_size)]
     result = sink.finish(save_json)
@@ -97,6 +99,7 @@ def _load_model(
     weights: str | Path | None,
     overrides: Sequence[str],
     score_threshold: float,
+    precision: str,
 ) -> tuple[Predictor, Categories]:
     import torch
 
@@ -119,7 +122,13 @@ def _load_model(
         raise UserError(f"{source} is missing; run `python cli.py train`, or give --weights")
     cfg.MODEL.WEIGHTS = ""  # given below; the backbone's own are not needed any more
     file = resolve_weights(source)
-    predictor = Predictor(cfg, file, load_weights=load_weights, score_threshold=score_threshold)
+    predictor = Predictor(
+        cfg,
+        file,
+        load_weights=load_weights,
+        score_threshold=score_threshold,
+        precision=precision,
+    )
     meta = load_checkpoint(file).get("meta")
     names = meta.get("classes") if isinstance(meta, dict) else None
     return predictor, _categories(cfg, names)

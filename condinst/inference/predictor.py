@@ -15,6 +15,9 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import nn
 
+from condinst.modeling.detector import CondInst
+from condinst.modeling.inference_copy import inference_copy
+
 WeightsLoader = Callable[[nn.Module, str], object]
 
 
@@ -27,6 +30,7 @@ class Predictor:
         weights: A file; None leaves the model as it was built, from random weights.
         load_weights: Puts a file's weights into the model; detectron2's loader by default.
         score_threshold: Instances below it are left out.
+        precision: Of a CondInst's convolutions, as in `inference_copy`.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Predictor:
         *,
         load_weights: WeightsLoader | None = None,
         score_threshold: float = 0.0,
+        precision: str = "fp32",
     ) -> None:
         self.resize = transforms.ResizeShortestEdge(
             [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
@@ -47,6 +52,8 @@ class Predictor:
         if weights is not None:
             self.load_report = (load_weights or _load_by_detectron2)(self.model, str(weights))
         self.model.eval()
+        if isinstance(self.model, CondInst):
+            self.model = inference_copy(self.model, precision)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Instances]:

@@ -67,6 +67,39 @@ class ModulatedDeformConv(nn.Module):
         return self.conv(x, made[:, :18], made[:, 18:].sigmoid())
 
 
+class CellConv(nn.Module):
+    """A 3x3 convolution of zero padding, computed at chosen cells alone.
+
+    Args:
+        conv: the convolution.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        assert conv.kernel_size == (3, 3), conv
+        assert (conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), 1), conv
+        self.out_channels = conv.out_channels
+        # (9 C, C'): the taps row by row, the channels of each
+        self.weight = nn.Parameter(
+            conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2).contiguous(), requires_grad=False
+        )
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor, cells: Tensor) -> Tensor:
+        """One map (C, h, w), (N,) cells counted row by row -> (N, C')."""
+        h, w = x.shape[-2:]
+        rows, columns = cells // w, cells % w
+        taps = []
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                y, z = rows + dy, columns + dx
+                inside = (y >= 0) & (y < h) & (z >= 0) & (z < w)
+                tap = x[:, y.clamp(0, h - 1), z.clamp(0, w - 1)].T  # (N, C)
+                taps.append(tap * inside[:, None])
+        made = torch.cat(taps, dim=1) @ self.weight
+        return made if self.bias is None else made + self.bias
+
+
 class PerLevelNorm(nn.ModuleList):
     """One norm a pyramid level: batch statistics of the levels differ too much to be shared."""
 

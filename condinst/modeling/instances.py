@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from condinst.layers.conv import CellConv
 from condinst.modeling.fcos.decode import Detections
 from condinst.modeling.fcos.head import HeadOutput, flatten
 from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
@@ -94,14 +95,18 @@ def collect_positives(
 
 
 def detection_query(
-    out: HeadOutput, controller: nn.Conv2d, found: Detections, image: int
+    out: HeadOutput, controller: nn.Conv2d | CellConv, found: Detections, image: int
 ) -> MaskQuery:
     """The mask heads of one image's K detections."""
     params = found.boxes.new_zeros(len(found.boxes), controller.out_channels)
     for level, x in enumerate(out.box_features):
         here = (found.levels == level).nonzero(as_tuple=True)[0]
         if len(here):
-            made = controller(x[image][None])[0].flatten(1).T  # (h w, N)
-            params[here] = made[found.cells[here]].to(params.dtype)
+            cells = found.cells[here]
+            if isinstance(controller, CellConv):
+                made = controller(x[image], cells)
+            else:
+                made = controller(x[image][None])[0].flatten(1).T[cells]  # of (h w, N)
+            params[here] = made.to(params.dtype)
     images = torch.full_like(found.levels, image)
     return MaskQuery(params, images, found.locations, found.levels)

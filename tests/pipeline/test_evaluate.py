@@ -45,7 +45,7 @@ def trained(
         asked.update(name=name, cfg=cfg)
         return asked["found"]
 
-    monkeypatch.setattr(evaluate, "_load", lambda cfg, weights: None)
+    monkeypatch.setattr(evaluate, "_load", lambda cfg, weights, precision: None)
     monkeypatch.setattr(evaluate.PreparedData, "register", lambda self: None)
     monkeypatch.setattr(evaluate.evaluation, "predict_dataset", predict)
     return asked

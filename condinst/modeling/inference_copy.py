@@ -1,0 +1,185 @@
+"""A copy of a model that only infers: the same function, arranged for speed.
+
+Frozen batch norms are folded into their convolutions (in double precision, so results differ by
+rounding alone), maps lie channels last, weights are packed for oneDNN with the following ReLU
+or addition fused in, and the controller computes its numbers at detections instead of everywhere.
+
+Letters: ``B`` images, ``C`` channels, ``h, w`` size of a map.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import torch
+from detectron2.layers import Conv2d as DetectronConv
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling.backbone.resnet import BottleneckBlock
+from torch import Tensor, nn
+
+from condinst.errors import UserError
+from condinst.layers.conv import CellConv
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_FOLDABLE = (FrozenBatchNorm2d, nn.BatchNorm2d)
+_LOGGER = logging.getLogger(__name__)
+
+
+def inference_copy(model: nn.Module, precision: str = "fp32") -> nn.Module:
+    """The same model for inference alone; the original is left as it is.
+
+    Args:
+        model: a detector with ``backbone``, as `CondInst`; any device.
+        precision: of the convolutions: fp32, bf16, or, on a GPU, fp16. Boxes, scores and masks are
+            computed in fp32 from their outputs in any case.
+
+    Raises:
+        UserError: the precision is unknown or the device has none such.
+    """
+    device = next(model.parameters()).device.type
+    if precision not in DTYPES or (precision == "fp16" and device == "cpu"):
+        allowed = "fp32 or bf16" if device == "cpu" else "fp32, bf16 or fp16"
+        raise UserError(f"precision {precision!r}: on {device} use {allowed}")
+    dtype = DTYPES[precision]
+    made: Any = copy.deepcopy(model).eval().requires_grad_(False)
+    packed = device == "cpu" and torch.backends.mkldnn.is_available()
+    for name in ("backbone", "fcos_head", "mask_branch", "controller"):
+        part = getattr(made, name, None)
+        if part is None:
+            continue
+        _fold(part)
+        part.to(dtype=dtype, memory_format=torch.channels_last)
+        if name == "controller":
+            made.controller = CellConv(part)
+        elif packed:
+            _pack(part)
+    made.backbone.register_forward_pre_hook(_arrange(dtype))
+    _LOGGER.info("inference in %s, norms folded%s", precision, ", packed" if packed else "")
+    return made
+
+
+def _arrange(dtype: torch.dtype) -> Any:
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(x.to(dtype, memory_format=torch.channels_last) for x in inputs)
+
+    return hook
+
+
+# Folding
+
+
+def _fold(root: nn.Module) -> None:
+    """Fold norms with fixed statistics into the convolutions that they directly follow."""
+    for module in list(root.modules()):
+        if isinstance(module, DetectronConv) and isinstance(module.norm, _FOLDABLE):
+            _fold_into(module, module.norm)
+            module.norm = None
+        if isinstance(module, nn.Sequential):
+            for i in range(len(module) - 1):
+                conv, norm = module[i], module[i + 1]
+                plain = isinstance(conv, nn.Conv2d) and not isinstance(conv, DetectronConv)
+                if plain and isinstance(norm, _FOLDABLE) and norm.running_mean is not None:
+                    _fold_into(conv, norm)
+                    module[i + 1] = nn.Identity()
+
+
+def _fold_into(conv: nn.Conv2d, norm: Any) -> None:
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    bias = (0 if conv.bias is None else conv.bias.double()) - mean
+    bias = bias * scale + (0 if norm.bias is None else norm.bias.double())
+    weight = conv.weight.double() * scale[:, None, None, None]
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+
+
+# Packing
+
+
+class PackedConv(nn.Module):
+    """A convolution whose weights lie as oneDNN wants them; optionally adds a map, then a ReLU.
+
+    Args:
+        conv: with zero padding.
+        relu: whether a ReLU follows.
+    """
+
+    def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
+        super().__init__()
+        self.relu = relu
+        self.settings: Any = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.bias = None if conv.bias is None else conv.bias.detach()
+        self.plain = conv.weight.detach()
+        self.packed: tuple[torch.Size, Tensor] | None = None
+
+    def _weight(self, size: torch.Size) -> Tensor:
+        """The weights packed for maps of a size; oneDNN is slow with those for another."""
+        packed = self.packed
+        if packed is None or packed[0] != size:
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            packed = (size, reorder(self.plain.to_mkldnn(), *self.settings, list(size)))
+            self.packed = packed
+        return packed[1]
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """(B, C, h, w), and what is added to the result -> (B, C', h', w')."""
+        after, weight = "relu" if self.relu else None, self._weight(x.shape)
+        ops = torch.ops.mkldnn
+        if added is None:
+            return ops._convolution_pointwise(
+                x, weight, self.bias, *self.settings, after or "none", [], ""
+            )
+        return ops._convolution_pointwise.binary(
+            x, added, weight, self.bias, *self.settings, "add", 1.0, after, [], None
+        )
+
+
+class FusedBottleneck(nn.Module):
+    """detectron2's bottleneck block of three packed convolutions."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = PackedConv(block.conv1, True), PackedConv(block.conv2, True)
+        self.conv3 = PackedConv(block.conv3, True)
+        self.shortcut = None if block.shortcut is None else PackedConv(block.shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h', w')."""
+        kept = x if self.shortcut is None else self.shortcut(x)
+        return self.conv3(self.conv2(self.conv1(x)), kept)
+
+
+def _pack(root: nn.Module) -> None:
+    """Replace what can be packed inside a module, in place."""
+    children: list[tuple[str, Any]] = list(root.named_children())
+    for name, child in children:
+        if type(child) is BottleneckBlock and all(
+            _packable(c) for c in child.modules() if isinstance(c, nn.Conv2d)
+        ):
+            setattr(root, name, FusedBottleneck(child))
+        elif _packable(child):
+            relu = isinstance(root, nn.Sequential) and _fuse_relu(root, int(name))
+            setattr(root, name, PackedConv(child, relu))
+        else:
+            _pack(child)
+
+
+def _packable(module: nn.Module) -> bool:
+    if type(module) is DetectronConv:
+        return module.norm is None and module.activation is None and module.padding_mode == "zeros"
+    return type(module) is nn.Conv2d and module.padding_mode == "zeros"
+
+
+def _fuse_relu(parts: nn.Sequential, index: int) -> bool:
+    """Whether a ReLU follows; it is then taken out."""
+    for i in range(index + 1, len(parts)):
+        if isinstance(parts[i], nn.ReLU):
+            parts[i] = nn.Identity()
+            return True
+        if not isinstance(parts[i], nn.Identity):
+            break
+    return False
