@@ -107,7 +107,8 @@ imports: setup ## Check the direction of imports
 bench: setup ## Run the benchmarks; each prints ratios taken in one run
 	@shopt -s nullglob; scripts=(benchmarks/[!_]*.py); \
 	if [ $${#scripts[@]} -eq 0 ]; then echo "benchmarks/ holds no script."; fi; \
-	for script in "$${scripts[@]}"; do echo "== $$script"; python $$script; done
+	for script in "$${scripts[@]}"; do name=$${script%.py}; \
+		echo "== $$name"; python -m $${name//\//.}; done
 
 .PHONY: clean
 clean: ## Remove what runs left (outputs, data, .runs, caches); environment and MLflow's store stay

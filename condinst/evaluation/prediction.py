@@ -7,13 +7,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.common import MapDataset
 from detectron2.structures import Instances
-from pycocotools import mask as rle_tools
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from condinst.data import CondInstDatasetMapper
+from condinst.modeling.mask_head.rle import encode_masks
 
 
 def predict_dataset(
@@ -39,7 +38,8 @@ def predict_dataset(
 ) -> list[dict[str, Any]]:
     """Runs a model over a registered dataset.
 
-    Masks are encoded as soon as their image is done, so memory does not grow with the dataset.
+    Masks are encoded as soon as their image is done, so memory does not grow with the dataset. A
+    model that has ``masks_as_runs`` (ours) is asked for runs: full masks are then never made.
 
     Args:
         model: Any detectron2 model; put into evaluation mode while it predicts.
@@ -78,17 +78,19 @@ def as_coco(
     """One image's detections in COCO's result format.
 
     Args:
-        instances: `pred_boxes`, `scores`, `pred_classes` and maybe `pred_masks` (K, h, w).
+        instances: `pred_boxes`, `scores`, `pred_classes` and maybe `pred_masks` (K, h, w), or
+            their runs as `pred_rles`.
         image_id: Of the image.
         category_ids: The dataset's id of each contiguous class; the class itself if None.
     """
     boxes = instances.pred_boxes.tensor.detach().cpu().double().numpy()  # (K, 4)
     scores = instances.scores.detach().cpu().double().tolist()
     classes = instances.pred_classes.cpu().tolist()
-    encoded: list[dict[str, Any]] | None = None
-    if instances.has("pred_masks"):
-        masks = instances.pred_masks.detach().cpu().numpy().astype(np.uint8)  # (K, h, w)
-        encoded = rle_tools.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
+    encoded: list[Any] | None = None
+    if instances.has("pred_rles"):
+        encoded = instances.pred_rles
+    elif instances.has("pred_masks"):
+        encoded = encode_masks(instances.pred_masks)
     results = []
     for k, (left, top, right, bottom) in enumerate(boxes.tolist()):
         entry: dict[str, Any] = {
@@ -114,12 +116,19 @@ def _category_ids(dataset_name: str) -> list[int] | None:
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
+    inner: Any = getattr(model, "module", model)  # of a distributed model
+    able = hasattr(inner, "masks_as_runs")
+    before = able and inner.masks_as_runs
     model.eval()
+    if able:
+        inner.masks_as_runs = True
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+        if able:
+            inner.masks_as_runs = before
 
 
 def _bar(images: int, shown: bool) -> Progress:

@@ -103,6 +103,7 @@ class CondInst(nn.Module):
         self.decode_settings = decode_settings
         self.mass_center = mass_center
         self.num_classes = num_classes
+        self.masks_as_runs = False  # in inference: pred_rles instead of pred_masks
         # Not saved, as in AdelaiDet: the moving mean starts anew when training goes on.
         start = torch.tensor(fcos_losses.MOVING_START)
         self.register_buffer("moving_positives", start, persistent=False)
@@ -163,7 +164,8 @@ class CondInst(nn.Module):
         Returns:
             In training, the loss terms by name. In inference, a list of ``{"instances":
             Instances}`` with pred_boxes, scores, pred_classes and pred_masks (K, height, width)
-            bool, all in the original image.
+            bool, all in the original image; with ``masks_as_runs``, instead of pred_masks,
+            pred_rles: K dicts of COCO's ``size`` and ``counts``.
         """
         images = [self._normalise(x["image"]) for x in batched_inputs]
         if self.training:
@@ -291,9 +293,9 @@ class CondInst(nn.Module):
                 assert self.mask_spec is not None
                 assert self.mask_backend is not None
                 query = detection_query(out, self.controller, kept, i)
-                masks = self.mask_backend.masks(
-                    self.mask_spec, maps, query, image_size, output_sizes[i]
-                )
+                backend = self.mask_backend
+                make = backend.rles if self.masks_as_runs else backend.masks
+                masks = make(self.mask_spec, maps, query, image_size, output_sizes[i])
             results.append(make_instances(kept, boxes, output_sizes[i], masks))
         return results
 

@@ -9,6 +9,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from condinst.modeling.fcos.decode import Detections
+from condinst.modeling.mask_head.rle import Rle
 
 
 def to_original(
@@ -33,13 +34,18 @@ def to_original(
 
 
 def make_instances(
-    found: Detections, boxes: Boxes, output_size: tuple[int, int], masks: Tensor | None
+    found: Detections, boxes: Boxes, output_size: tuple[int, int], masks: Tensor | list[Rle] | None
 ) -> Instances:
-    """Detectron2's result of one image; ``pred_masks`` (K, h, w) only where there are masks."""
+    """Detectron2's result of one image.
+
+    With ``pred_masks`` (K, h, w) if masks are given, with ``pred_rles`` if they are given as runs.
+    """
     result = Instances(output_size)
     result.pred_boxes = boxes
     result.scores = found.scores
     result.pred_classes = found.classes
-    if masks is not None:
+    if isinstance(masks, Tensor):
         result.pred_masks = masks
+    elif masks is not None:
+        result.pred_rles = masks
     return result

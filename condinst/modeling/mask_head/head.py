@@ -16,6 +16,7 @@ from torch import Tensor
 from condinst.errors import UserError
 from condinst.layers.upsampling import get_upsampling
 from condinst.modeling.mask_head.layout import HeadLayout
+from condinst.modeling.mask_head.rle import Rle
 from condinst.modeling.supervision.dice import Dice
 
 COORDINATES = ("relative", "absolute", "none")
@@ -112,6 +113,11 @@ class MaskQuery(NamedTuple):
 class MaskBackend(Protocol):
     """A way to compute mask heads. All backends give the reference's numbers."""
 
+    @property
+    def name(self) -> str:
+        """As MODEL.CONDINST.BACKEND has it."""
+        ...
+
     def loss(
         self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
     ) -> Tensor:
@@ -151,15 +157,41 @@ class MaskBackend(Protocol):
         """
         ...
 
+    def rles(
+        self,
+        spec: MaskHeadSpec,
+        features: Tensor,
+        query: MaskQuery,
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+    ) -> list[Rle]:
+        """The masks of `masks` as COCO's runs."""
+        ...
+
+
+BACKENDS = ("auto", "reference", "tiles", "numba")
+
 
 def get_backend(name: str) -> MaskBackend:
     """The backend of MODEL.CONDINST.BACKEND.
 
+    ``auto`` is ``numba`` on a CPU and the reference elsewhere. A named backend that cannot compute
+    what is asked leaves it to the reference and says so.
+
     Raises:
         UserError: there is none of that name.
     """
-    from condinst.modeling.mask_head.reference import ReferenceBackend
+    from condinst.modeling.mask_head.auto import ChosenBackend
 
-    if name not in ("auto", "reference"):
-        raise UserError(f"MODEL.CONDINST.BACKEND = {name!r}: use auto or reference")
-    return ReferenceBackend()
+    if name not in BACKENDS:
+        raise UserError(f"MODEL.CONDINST.BACKEND = {name!r}: use one of {', '.join(BACKENDS)}")
+    if name == "reference":
+        return ChosenBackend([])
+    if name == "tiles":
+        from condinst.modeling.mask_head.tiles import TilesBackend
+
+        return ChosenBackend([TilesBackend()])
+    # A second to import: only where it is used.
+    from condinst.modeling.mask_head.numba_backend import NumbaBackend
+
+    return ChosenBackend([NumbaBackend()])

@@ -14,13 +14,21 @@ from torch.utils.checkpoint import checkpoint
 from condinst.layers.locations import cell_locations, unit_coordinates
 from condinst.layers.upsampling import aligned_bilinear, get_upsampling
 from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.rle import Rle, encode_masks
 
 # Elements of one intermediate map above which instances are taken in groups.
 _GROUP_ELEMENTS = 1 << 25
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """At least single precision: half would round coordinates to some pixels."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class ReferenceBackend:
     """See `condinst.modeling.mask_head.head.MaskBackend`."""
+
+    name = "reference"
 
     def loss(
         self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
@@ -71,11 +79,20 @@ class ReferenceBackend:
             out[index] = probs[:, 0] > 0.5
         return out
 
+    def rles(
+        self,
+        spec: MaskHeadSpec,
+        features: Tensor,
+        query: MaskQuery,
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+    ) -> list[Rle]:
+        """The masks, encoded."""
+        return encode_masks(self.masks(spec, features, query, image_size, output_size))
+
 
 def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
-    """Run each instance's network over the mask features of its image, in single precision.
-
-    Half precision would round coordinates to some pixels.
+    """Run each instance's network over the mask features of its image, in `full_precision`.
 
     Args:
         spec: what is computed.
@@ -85,9 +102,9 @@ def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tenso
     Returns:
         (K, h, w) logits at the features' stride.
     """
-    weights, biases = spec.layout.split(query.params.float())
+    weights, biases = spec.layout.split(full_precision(query.params))
     with torch.autocast(features.device.type, enabled=False):
-        x = _inputs(spec, features.float(), query)  # (K, coords + C, h w)
+        x = _inputs(spec, full_precision(features), query)  # (K, coords + C, h w)
         for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             x = torch.baddbmm(bias[:, :, None], weight, x)
             if layer < spec.layout.depth - 1:
@@ -109,7 +126,7 @@ def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
         pixels = cell_locations(h, w, spec.feature_stride, features.device)
         sizes = query.locations.new_tensor(spec.sizes_of_interest)[query.levels]
         coords = (query.locations[:, :, None] - pixels.T) / sizes[:, None, None]
-    return torch.cat((coords, own), dim=1)
+    return torch.cat((coords.to(own.dtype), own), dim=1)
 
 
 def _group_size(features: Tensor, factor: int) -> int:

@@ -7,6 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BoxMode, Instances, PolygonMasks
 
 from condinst.errors import UserError
+from condinst.modeling.mask_head.rle import encode_masks
 from tests.condinst.modeling.tiny import example, picture, rectangles, tiny_cfg, tiny_model
 
 BOXES = [(4, 4, 40, 30), (20, 10, 90, 60), (50, 5, 62, 20)]
@@ -169,6 +170,18 @@ def test_instances_may_lack_masks_where_there_are_none() -> None:
     bare = example(64, 96, [])
     bare["instances"].remove("gt_masks")
     assert losses(tiny_model(), [bare])["loss_mask"] == 0
+
+
+def test_masks_as_runs_are_the_masks() -> None:
+    model = tiny_model("MODEL.FCOS.INFERENCE_TH_TEST", 0.0).eval()
+    batch = [{"image": picture(64, 96), "height": 50, "width": 80}]
+    with torch.no_grad():
+        masks = model(batch)[0]["instances"]
+        model.masks_as_runs = True
+        runs = model(batch)[0]["instances"]
+    assert not runs.has("pred_masks")
+    assert runs.pred_rles == encode_masks(masks.pred_masks)
+    assert len(runs.pred_rles) == len(masks) > 0
 
 
 def test_nothing_found_keeps_its_shapes() -> None:

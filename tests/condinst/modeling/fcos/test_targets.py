@@ -4,6 +4,7 @@ import torch
 from condinst.config import get_cfg
 from condinst.errors import UserError
 from condinst.layers.locations import cell_locations
+from condinst.modeling.fcos.readable_targets import assign_readably
 from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
 
 MATCHING = Matching(strides=(8, 16), sizes=(32,), center_sample=True, radius=1.5)
@@ -97,3 +98,24 @@ def test_levels_strides_and_sizes_must_agree() -> None:
     cfg.MODEL.FCOS.SIZES_OF_INTEREST = [64, 128]
     with pytest.raises(UserError, match="SIZES_OF_INTEREST"):
         Matching.from_config(cfg)
+
+
+@pytest.mark.parametrize("center_sample", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_columns_and_rows_apart_find_what_the_readable_rules_find(
+    count: int, center_sample: bool
+) -> None:
+    generator = torch.Generator().manual_seed(count)
+    matching = Matching((8, 16, 32), (32, 64), center_sample, 1.5)
+    grids = [cell_locations(72 // s + 1, 120 // s + 1, s) for s in matching.strides]
+    for case in range(6):
+        # Whole numbers, so that sides, limits and areas often coincide.
+        corner = torch.randint(0, 100, (count, 2), generator=generator).float()
+        size = torch.randint(0, 70, (count, 2), generator=generator).float()
+        boxes = torch.cat((corner, corner + size * (case > 0)), dim=1)
+        centers = corner + size * torch.rand(count, 2, generator=generator)
+        classes = torch.randint(0, BACKGROUND, (count,), generator=generator)
+        given = (grids, boxes, classes, centers, BACKGROUND, matching)
+        for a, b in zip(assign(*given), assign_readably(*given), strict=True):
+            assert torch.equal(a, b)
+    assert (assign(*given).labels < BACKGROUND).any()

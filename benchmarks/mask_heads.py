@@ -1,0 +1,263 @@
+"""Mask heads, their loss and final masks: the fast ways against the readable one.
+
+`python -m benchmarks.mask_heads` prints a table for each question, 2 threads, at the size of an
+image of 800 x 1344. "peers" is the order of operations of both public implementations: one grouped
+convolution a layer over coordinates and features, repeated for every instance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import condinst  # noqa: F401  # registration
+from benchmarks._measure import Measured, Row, measure, show
+from condinst.layers.locations import cell_locations
+from condinst.layers.upsampling import aligned_bilinear
+from condinst.modeling.mask_head import mask_lines
+from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.layout import HeadLayout
+from condinst.modeling.mask_head.numba_backend import NumbaBackend, for_chunks, in_threads, spans
+from condinst.modeling.mask_head.reference import ReferenceBackend, mask_logits
+from condinst.modeling.mask_head.rle import encode_masks
+from condinst.modeling.mask_head.taps import final_matrix, window
+from condinst.modeling.mask_head.tiles import TilesBackend
+from condinst.modeling.supervision.dice import Dice
+
+SIZE = (100, 168)
+SPEC = MaskHeadSpec(
+    layout=HeadLayout(),
+    coordinates="relative",
+    sizes_of_interest=(64.0, 128.0, 256.0, 512.0, 1024.0),
+    feature_stride=8,
+    out_stride=4,
+    inference_stride=4,
+    upsampling="aligned",
+    dice=Dice(),
+)
+Work = Callable[[], object]
+
+
+def inputs(count: int, images: int) -> tuple[Tensor, MaskQuery]:
+    """Seeded features and instances."""
+    torch.manual_seed(0)
+    query = MaskQuery(
+        torch.randn(count, SPEC.layout.num_params) * 0.3,
+        torch.arange(count) % images,
+        torch.rand(count, 2) * torch.tensor([1344.0, 800.0]),
+        torch.arange(count) % 5,
+    )
+    return torch.randn(images, 8, *SIZE), query
+
+
+def peers_logits(features: Tensor, query: MaskQuery) -> Tensor:
+    """(K, h, w) by grouped convolutions over what is concatenated for every instance."""
+    count = len(query.params)
+    pixels = cell_locations(*SIZE, SPEC.feature_stride)
+    sizes = torch.tensor(SPEC.sizes_of_interest)[query.levels]
+    coords = (query.locations[:, None] - pixels).transpose(1, 2) / sizes[:, None, None]
+    x = torch.cat((coords.unflatten(2, SIZE), features[query.images]), dim=1).reshape(1, -1, *SIZE)
+    weights, biases = SPEC.layout.split(query.params)
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = F.conv2d(x, weight.flatten(0, 1)[:, :, None, None], bias.flatten(), groups=count)
+        x = x.relu() if layer < 2 else x
+    return x[0]
+
+
+def forward(repeats: int) -> None:
+    """Probabilities of 100 instances at the features' stride, and at half of it."""
+
+    def peers() -> Work:
+        given = inputs(100, 1)
+        return lambda: peers_logits(*given).sigmoid()
+
+    def peers_doubled() -> Work:
+        given = inputs(100, 1)
+        return lambda: aligned_bilinear(peers_logits(*given)[:, None], 2).sigmoid()
+
+    def reference() -> Work:
+        given = inputs(100, 1)
+        return lambda: mask_logits(SPEC, *given).sigmoid()
+
+    def fast(stride: int) -> Callable[[], Work]:
+        def make() -> Work:
+            spec = dataclasses.replace(SPEC, inference_stride=stride)
+            sizes = ((800, 1344), (800, 1344))
+            features, query = inputs(100, 1)
+
+            def call() -> object:
+                return for_chunks(spec, features, query, sizes, lambda *x: x[1])
+
+            call()
+            return call
+
+        return make
+
+    with torch.no_grad():
+        ways = [measure(x, repeats) for x in (peers, reference, fast(8), peers_doubled, fast(4))]
+    show(
+        "Mask heads forward with sigmoid, 100 instances, map of 100 x 168",
+        [
+            Row("peers", ways[0]),
+            Row("reference", ways[1], ways[0]),
+            Row("numba", ways[2], ways[0], ">= 30 times"),
+            Row("peers, enlarged twice", ways[3]),
+            Row("numba, enlarged twice", ways[4], ways[3]),
+        ],
+    )
+
+
+def _loss(backend: MaskBackend, stride: int, count: int) -> Callable[[], Work]:
+    def make() -> Work:
+        spec = dataclasses.replace(SPEC, out_stride=stride)
+        features, query = inputs(count, 2)
+        features.requires_grad_()
+        params = query.params.requires_grad_()
+        masks = torch.rand(20, 800 // stride, 1344 // stride) > 0.9
+        targets = torch.arange(count) % 20
+
+        def call(pick: slice = slice(None)) -> object:
+            some = MaskQuery(*(x[pick] for x in query))
+            loss = backend.loss(spec, features, some, masks, targets[pick])
+            return torch.autograd.grad(loss, (features, params))
+
+        if backend.name != "reference":
+            call(slice(0, 2))  # compiles, or loads what was compiled
+        return call
+
+    return make
+
+
+def _peers_loss(count: int) -> Callable[[], Work]:
+    def make() -> Work:
+        features, query = inputs(count, 2)
+        features.requires_grad_()
+        params = query.params.requires_grad_()
+        masks = torch.rand(20, 200, 336) > 0.9
+        targets = torch.arange(count) % 20
+
+        def call() -> object:
+            logits = aligned_bilinear(peers_logits(features, query)[:, None], 2)[:, 0]
+            loss = SPEC.dice(logits.sigmoid(), masks[targets]).mean()
+            return torch.autograd.grad(loss, (features, params))
+
+        return call
+
+    return make
+
+
+def losses(repeats: int, count: int) -> None:
+    """Forward and backward of the mask loss at strides 4 and 1."""
+    peers = measure(_peers_loss(count), repeats)
+    reference = measure(_loss(ReferenceBackend(), 4, count), repeats)
+    rows = [Row("stride 4: peers", peers), Row("stride 4: reference", reference, peers)]
+    goals = {4: ">= 8 times, <= 0.1 of peak", 1: ">= 1 times, <= 300 MB"}
+    for stride in (4, 1):
+        for backend in (TilesBackend(), NumbaBackend()):
+            way = measure(_loss(backend, stride, count), repeats)
+            goal = goals[stride] if backend.name == "numba" else ""
+            rows.append(Row(f"stride {stride}: {backend.name}", way, peers, goal))
+    show(f"Mask loss forward + backward, {count} instances; against the peers at stride 4", rows)
+
+
+def objects(noise: bool) -> Tensor:
+    """Probabilities (100, 200, 304) at stride 4: ellipses of all sizes, or noise all over."""
+    generator = torch.Generator().manual_seed(0)
+    if noise:
+        return torch.rand(100, 200, 304, generator=generator)
+    y, x = torch.arange(200.0)[:, None], torch.arange(304.0)
+    draw = torch.rand(4, 100, 1, 1, generator=generator)
+    reach = 4 + draw[2] ** 2 * 70, 4 + draw[3] ** 2 * 70
+    inside = ((x - draw[0] * 304) / reach[0]) ** 2 + ((y - draw[1] * 200) / reach[1]) ** 2
+    return (4 * (1 - inside)).sigmoid()
+
+
+def plain_masks(probs: Tensor) -> Tensor:
+    """Final masks by two full-size steps."""
+    full = aligned_bilinear(probs[:, None], 4)[:, :, :800, :1216]
+    return F.interpolate(full, size=(480, 730), mode="bilinear", align_corners=False)[:, 0] > 0.5
+
+
+def final(repeats: int) -> None:
+    """From probabilities at stride 4 to masks of the original image."""
+    down, across = (
+        mask_lines.Window(*window(final_matrix(n, 4, 4 * n, size), np.dtype(np.float32)))
+        for n, size in ((200, 480), (304, 730))
+    )
+
+    def plain(noise: bool, runs: bool) -> Callable[[], Work]:
+        def make() -> Work:
+            probs = objects(noise)
+            return lambda: encode_masks(plain_masks(probs)) if runs else plain_masks(probs)
+
+        return make
+
+    def drawn(noise: bool) -> Callable[[], Work]:
+        def make() -> Work:
+            probs = objects(noise).numpy()
+
+            def call(count: int = 100) -> object:
+                out = np.zeros((count, 480, 730), np.bool_)
+
+                def work(span: tuple[int, int]) -> None:
+                    part = slice(*span)
+                    mask_lines.draw(probs[part], down, across, out[part])
+
+                return in_threads(work, spans(count, 4)), out
+
+            call(1)
+            return call
+
+        return make
+
+    def encoded(noise: bool) -> Callable[[], Work]:
+        def make() -> Work:
+            probs = objects(noise).transpose(1, 2).contiguous().numpy()
+
+            def call(count: int = 100) -> object:
+                def work(span: tuple[int, int]) -> object:
+                    return mask_lines.encode(probs[slice(*span)], across, down)
+
+                return in_threads(work, spans(count, 4))
+
+            call(1)
+            return call
+
+        return make
+
+    for noise, name in ((False, "ellipses"), (True, "noise all over")):
+        found: list[Measured] = [
+            measure(way, repeats)
+            for way in (plain(noise, False), drawn(noise), plain(noise, True), encoded(noise))
+        ]
+        show(
+            f"Probabilities to masks, 100 instances ({name}), 800 x 1216 to 480 x 730",
+            [
+                Row("reference", found[0]),
+                Row("numba", found[1], found[0], "" if noise else ">= 5 times, <= 0.2 of peak"),
+                Row("reference to runs", found[2]),
+                Row("numba to runs", found[3], found[2]),
+                Row("numba to runs, against numba", found[3], found[1], "" if noise else ">= 1"),
+            ],
+        )
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--instances", type=int, default=500, help="of the mask loss")
+    given = parser.parse_args()
+    forward(given.repeats)
+    losses(min(given.repeats, 3), given.instances)
+    final(given.repeats)
+
+
+if __name__ == "__main__":
+    main()
