@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
@@ -169,14 +170,14 @@ class MaskBackend(Protocol):
         ...
 
 
-BACKENDS = ("auto", "reference", "tiles", "numba")
+BACKENDS = ("auto", "reference", "tiles", "numba", "triton")
 
 
 def get_backend(name: str) -> MaskBackend:
     """The backend of MODEL.CONDINST.BACKEND.
 
-    ``auto`` is ``numba`` on a CPU and the reference elsewhere. A named backend that cannot compute
-    what is asked leaves it to the reference and says so.
+    ``auto`` is ``numba`` on a CPU and ``triton`` on a GPU that has it. A named backend that cannot
+    compute what is asked leaves it to the reference and says so.
 
     Raises:
         UserError: there is none of that name.
@@ -191,7 +192,13 @@ def get_backend(name: str) -> MaskBackend:
         from condinst.modeling.mask_head.tiles import TilesBackend
 
         return ChosenBackend([TilesBackend()])
+    from condinst.modeling.mask_head.triton_backend import TritonBackend, is_installed
+
+    if name == "triton":
+        return ChosenBackend([TritonBackend()])
     # A second to import: only where it is used.
     from condinst.modeling.mask_head.numba_backend import NumbaBackend
 
+    if name == "auto" and torch.cuda.is_available() and is_installed():
+        return ChosenBackend([TritonBackend(), NumbaBackend()])
     return ChosenBackend([NumbaBackend()])
