@@ -68,6 +68,12 @@ data_app = typer.Typer(
 app.add_typer(
     profile_app, name="profile", epilog=_examples("profile list", "profile use coco-r101-3x")
 )
+runs_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Recorded runs between stores."
+)
+app.add_typer(
+    runs_app, name="runs", epilog=_examples("runs export runs.zip", "runs import runs.zip")
+)
 app.add_typer(weights_app, name="weights", epilog=_examples("weights list"))
 app.add_typer(data_app, name="data", epilog=_examples("data show"))
 
@@ -209,7 +215,13 @@ def train(
 _add_stage("evaluate", "Measure box and mask AP of the trained model.")
 
 
-@app.command(epilog=_examples("ablate mask_loss", "ablate coords --jobs 2"))
+@app.command(
+    epilog=_examples(
+        "ablate mask_loss",
+        "ablate coords --seeds 3 --jobs 2",
+        "ablate stride --params profiles/sample-studies.yaml --dry-run",
+    )
+)
 def ablate(
     study: Annotated[
         str,
@@ -218,9 +230,21 @@ def ablate(
         ),
     ],
     params: ParamsFile = PARAMS,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="Run this one alone; may be repeated.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="So many.", show_default="the study's")
+    ] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Trainings at a time, through Ray.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, help="Trainings at a time, through Ray.", show_default="that fit"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, how long, how much disk.")
+    ] = False,
 ) -> None:
     """Train and evaluate every variant of one study."""
     from pipeline import schema
@@ -231,7 +255,14 @@ def ablate(
         known = ", ".join(loaded.ablations) or "none"
         near = schema.nearest(study, loaded.ablations)
         raise UserError(f"{params} has no ablations.{study}{near}. Studies there: {known}.")
-    importlib.import_module("pipeline.ablate").run(loaded, study, jobs)
+    chosen = variant or []
+    if dry_run:
+        from pipeline import estimate
+
+        typer.echo(estimate.describe(estimate.costs(loaded, study, chosen, seeds), loaded, jobs))
+        return
+    run = importlib.import_module("pipeline.ablate").run
+    run(loaded, study, jobs, variants=chosen, seeds=seeds)
 
 
 _add_stage(
@@ -273,6 +304,22 @@ def compare(
 
     how = load_params(params).compare
     compare_runs(runs, draws=how.draws, confidence=how.confidence, seed=how.seed, output=output)
+
+
+@app.command(epilog=_examples("verify outputs/report", "verify outputs/evaluate"))
+def verify(
+    report: Annotated[
+        Path, typer.Argument(help="A report, an evaluation, a study, or outputs/compare.")
+    ] = Path("outputs/report"),
+) -> None:
+    """Compute tables anew from the stored detections and say whether they hold."""
+    from pipeline import verify as checks
+
+    found = checks.verify(report)
+    typer.echo(checks.describe(found))
+    wrong = sum(bool(check.wrong) for check in found)
+    if wrong:
+        raise UserError(f"{wrong} of {len(found)} tables do not hold.")
 
 
 @app.command(epilog=_examples("report", "report --open"))
@@ -482,6 +529,35 @@ def profile_use(
     if backup:
         typer.echo(f"Your edits are kept in {backup}.")
     typer.echo(f"{params} is now profile {name}. Run it: make repro")
+
+
+@runs_app.command("export", epilog=_examples("runs export runs.zip", "runs export one.zip 1f2e..."))
+def runs_export(
+    archive: Annotated[Path, typer.Argument(help="Zip file to write.")],
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN_ID", help="None: all; with nested ones.")
+    ] = None,
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Write runs with params, series and files into one archive."""
+    from pipeline import run_archive
+    from pipeline.params import load_params
+
+    number = run_archive.export_runs(load_params(params).tracking, archive, run_ids or [])
+    typer.echo(f"{number} runs in {archive}")
+
+
+@runs_app.command("import", epilog=_examples("runs import runs.zip"))
+def runs_import(
+    archive: Annotated[Path, typer.Argument(help="What `runs export` wrote.")],
+    params: ParamsFile = PARAMS,
+) -> None:
+    """Add an archive's runs to the store; twice adds nothing twice."""
+    from pipeline import run_archive
+    from pipeline.params import load_params
+
+    added, there = run_archive.import_runs(load_params(params).tracking, archive)
+    typer.echo(f"{added} runs added, {there} were there already")
 
 
 @data_app.command("show", epilog=_examples("data show", "data show --images 60 --seed 3"))

@@ -15,11 +15,29 @@ from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved
-from pipeline.study import OUTPUT, Outcome, Trial, means, plan, shared_trainings, write_results
+from pipeline.study import (
+    OUTPUT,
+    Outcome,
+    Trial,
+    former_outcome,
+    means,
+    plan,
+    select,
+    shared_trainings,
+    with_seeds,
+    write_results,
+)
 from pipeline.train import Place, train_into
 
 
-def run(params: Params, study: str, concurrency: int = 1) -> None:
+def run(
+    params: Params,
+    study: str,
+    jobs: int | None = None,
+    *,
+    variants: Sequence[str] = (),
+    seeds: int | None = None,
+) -> None:
     """Run a study and leave its table in ``outputs/ablate/<study>``.
 
     Trainings that are finished, here or in another study, are used again; a trial that fails does
@@ -28,17 +46,26 @@ def run(params: Params, study: str, concurrency: int = 1) -> None:
     Args:
         params: with the study.
         study: its name.
-        concurrency: trials at a time; more than one, or ``ray.address``, runs them through Ray.
+        jobs: trials at a time, None for as many as fit; more than one, or ``ray.address``, runs
+            them through Ray.
+        variants: run these alone; what was left of the others stays.
+        seeds: so many instead of the study's own.
 
     Raises:
         UserError: the study cannot be planned, or, after all trials, some have failed.
     """
     data = PreparedData.load()
-    trials = plan(params, study, data)
-    same = shared_trainings(trials, params, data)
-    _clear_strangers(OUTPUT / study, trials)
-    began, outcomes = time.monotonic(), []
-    with _parent_run(params, study, trials, data) as parent:
+    params = with_seeds(params, study, seeds)
+    every = plan(params, study, data)
+    trials = select(every, variants)
+    same = shared_trainings(every, params, data)
+    _clear_strangers(OUTPUT / study, every)
+    concurrency = jobs or fitting_jobs(params, len(trials))
+    began = time.monotonic()
+    others = (former_outcome(trial) for trial in every if trial not in trials)
+    outcomes = [outcome for outcome in others if outcome is not None]
+    kept, folder = len(outcomes), OUTPUT / study
+    with _parent_run(params, study, every, data) as parent:
         address: dict[str, Any] = {}
         if parent.address is not None:
             address = {
@@ -48,9 +75,10 @@ def run(params: Params, study: str, concurrency: int = 1) -> None:
         runner = _one_by_one if concurrency == 1 and params.ray.address is None else _through_ray
         for outcome in runner(trials, data, address.get("run_id"), concurrency):
             outcomes.append(outcome)
-            outcomes.sort(key=lambda one: trials.index(one.trial))
+            outcomes.sort(key=lambda one: every.index(one.trial))
             folder = write_results(params, study, outcomes, same, address)
-            _say(f"[{len(outcomes)}/{len(trials)}] {_line(outcome, same[outcome.trial.name])}")
+            line = _line(outcome, same[outcome.trial.name])
+            _say(f"[{len(outcomes) - kept}/{len(trials)}] {line}")
         parent.log_metrics(
             {
                 f"{variant}/{metric}": value
@@ -67,15 +95,15 @@ def run(params: Params, study: str, concurrency: int = 1) -> None:
 
 def run_trial(trial: Trial, data: PreparedData, parent: str | None) -> Outcome:
     """Train and evaluate one variant; any failure becomes its outcome."""
-    from pipeline.evaluate import evaluate_run
+    from pipeline.evaluate import evaluate_once
 
     try:
         tags = {"study": trial.study, "variant": trial.variant}
-        place = Place(trial.folder / "train", trial.name, parent, tags)
+        place = Place(trial.folder / "train", trial.name, parent, tags, of_study=True)
         record = train_into(trial.params, data, place)
         weights, output = trial.folder / "train" / "model.pth", trial.folder / "evaluate"
         cfg = load_resolved(trial.folder / "train" / "config.yaml")
-        metrics = evaluate_run(cfg, weights, data.root, output, trial.params, progress=False)
+        metrics = evaluate_once(cfg, weights, data, output, trial.params, trial.key)
         about = runs.read_json(output / "evaluation.json", "ablate")
         names = ("metrics.json", "evaluation.json", "pr_curves.csv", "detections.json")
         tracking.log_evaluation(
@@ -122,8 +150,23 @@ def _through_ray(
         jobs = [(str(Path.cwd()), group, data, parent) for group in by_key.values()]
         processes = params.train.num_gpus or params.train.num_processes
         cpus = max(processes, (os.cpu_count() or 1) // concurrency if not params.ray.address else 1)
-        for found in tasks(run_group, jobs, cpus=cpus, gpus=params.train.num_gpus):
+        for number, found in tasks(run_group, jobs, cpus=cpus, gpus=params.train.num_gpus):
+            if isinstance(found, Exception):  # its worker died again and again
+                error = f"{type(found).__name__}: {found}".strip().splitlines()[0]
+                found = [Outcome(trial, "failed", error) for trial in jobs[number][1]]
             yield from found
+
+
+def fitting_jobs(params: Params, trials: int) -> int:
+    """Trials that this machine can train at a time: by GPUs, or by two cores a process."""
+    if params.ray.address is not None:
+        return trials
+    if params.train.num_gpus:
+        import torch
+
+        return max(1, min(trials, torch.cuda.device_count() // params.train.num_gpus))
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(trials, cores // (2 * params.train.num_processes)))
 
 
 def run_group(

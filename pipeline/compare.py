@@ -12,7 +12,7 @@ from typing import Any
 from condinst import evaluation
 from condinst.errors import UserError
 from condinst.evaluation import EVERY, NUMBERS, Difference
-from pipeline import comparison_tables, runs
+from pipeline import comparison_plot, comparison_tables, runs, tracking
 from pipeline.evaluated import TASKS, EvaluatedRun, Sampler, check_comparable, locate
 from pipeline.params import Ablation, Params
 
@@ -47,9 +47,10 @@ def run(params: Params) -> None:
             )
         _say(f"comparing {name}")
         found["studies"][name] = compare_study(
-            ABLATIONS / name, study, sampler, settings.confidence
+            ABLATIONS / name, _as_run(ABLATIONS / name, study), sampler, settings.confidence
         )
     _publish(found, OUTPUT)
+    _log_to_parents(found, params)
     sys.stdout.write(comparison_tables.summary(found) + f"Written to {OUTPUT}\n")
 
 
@@ -85,6 +86,7 @@ def compare_study(
     about = next(iter(base.values())).about
     result = {
         "question": study.question,
+        **_published(study, about),
         "baseline": study.baseline,
         "steps": study.steps,
         "images": about["images"],
@@ -155,6 +157,46 @@ def compare_runs(
     if output is not None:
         _publish(content, output)
     return content
+
+
+def _as_run(folder: Path, study: Ablation) -> Ablation:
+    """The study with the seeds that were really run, of which `ablate --seeds` may ask for more."""
+    path = folder / "results.json"
+    seeds = runs.read_json(path, "ablate").get("seeds") if path.exists() else None
+    return dataclasses.replace(study, seeds=tuple(seeds)) if seeds else study
+
+
+def _published(study: Ablation, about: dict[str, Any]) -> dict[str, Any]:
+    """What others published for the variants, and whether it is on other data."""
+    if not study.published:
+        return {}
+    values = {
+        "values": dict(study.published),
+        "from": study.published_from,
+        "data": study.published_data,
+        "other_data": about.get("dataset") != study.published_data,
+    }
+    return {"published": values}
+
+
+def _log_to_parents(found: dict[str, Any], params: Params) -> None:
+    """Add tables and picture to the MLflow run of each study."""
+    parents = {
+        name: runs.read_json(path, "ablate").get("run_id")
+        for name in found["studies"]
+        if (path := ABLATIONS / name / "results.json").exists()
+    }
+    known = {name: run_id for name, run_id in parents.items() if run_id}
+    store = tracking.connect(params.tracking, optional=True) if known else None
+    for name, run_id in known.items():
+        if store is not None and store.has(run_id):
+            own = {**found, "studies": {name: found["studies"][name]}}
+            with tempfile.TemporaryDirectory() as folder, store.reopen(run_id) as run:
+                files = [Path(folder) / file for file in ("comparison.md", "comparison.svg")]
+                files[0].write_text(comparison_tables.markdown(own))
+                comparison_plot.draw(own, files[1])
+                run.log_artifacts(files, "compare")
+                run.set_tags({"mlflow.note.content": comparison_tables.markdown(own)[:5000]})
 
 
 def _variant(
@@ -233,6 +275,7 @@ def _publish(content: dict[str, Any], output: Path) -> None:
         runs.write_json(folder / "metrics.json", comparison_tables.flat_metrics(content))
         (folder / "comparison.md").write_text(comparison_tables.markdown(content))
         (folder / "comparison.tex").write_text(comparison_tables.latex(content))
+        comparison_plot.draw(content, folder / "comparison.svg")
         (folder / "table.csv").write_text(comparison_tables.csv_table(content))
         runs.publish({path.name: path for path in folder.iterdir()}, output)
 

@@ -83,6 +83,8 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
             table.add_column(f"{WORDS[task]} {number}", justify="right")
         table.add_column("mask AP against the first", justify="right")
         table.add_column("verdict")
+        for column in _more_columns(study):
+            table.add_column(column, justify="right")
         for label, variant in study["variants"].items():
             one = variant.get("segm", {}).get("AP")
             word = one["verdict"]["word"] if one else ""
@@ -92,6 +94,7 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
                 *[_number(variant["metrics"][task][number]) for task, number in COLUMNS],
                 _difference(one) if one else _no_difference(label, study),
                 f"[{colour}]{word}[/]",
+                *_more_cells(label, study),
             )
         console.print(table)
         console.print(study["verdict"])
@@ -103,6 +106,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     for name, study in content["studies"].items():
         parts += [f"## {_title(name, study)}", "", study["verdict"], ""]
         head = ["run", *[f"{WORDS[t]} {n}" for t, n in COLUMNS], "mask AP difference", "verdict"]
+        head += _more_columns(study)
         parts += _markdown_table(head, _rows(study))
         parts += ["", f"*{_caption(content, study)}*", ""]
         parts += ["### All numbers", ""]
@@ -118,14 +122,15 @@ def latex(content: Mapping[str, Any]) -> str:
     """One `booktabs` table a study."""
     parts = []
     for name, study in content["studies"].items():
+        more = _more_columns(study)
+        head = ["run", *[f"{WORDS[t]} {n}" for t, n in COLUMNS], "difference", "verdict", *more]
         parts += [
             r"\begin{table}",
             rf"\caption{{{_escape(_title(name, study))} {_escape(_caption(content, study))}}}",
             rf"\label{{tab:{''.join(c for c in name if c.isalnum())}}}",
-            r"\begin{tabular}{l" + "r" * len(COLUMNS) + "rl}",
+            r"\begin{tabular}{l" + "r" * len(COLUMNS) + "rl" + "r" * len(more) + "}",
             r"\toprule",
-            " & ".join(["run", *[f"{WORDS[t]} {n}" for t, n in COLUMNS], "difference", "verdict"])
-            + r" \\",
+            " & ".join(map(_escape, head)) + r" \\",
             r"\midrule",
         ]
         parts += [" & ".join(map(_escape, row)) + r" \\" for row in _rows(study)]
@@ -163,7 +168,29 @@ def _caption(content: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     return (
         f"{content['confidence']:.0%} intervals by paired bootstrap over {study['images']:,} "
         f"images, {content['draws']:,} draws; {trained}; differences from {study['baseline']}"
+        f"{_about_published(study)}"
     )
+
+
+def _about_published(study: Mapping[str, Any]) -> str:
+    published = study.get("published")
+    if not published:
+        return ""
+    data = f"on {published['data']}" + (", other data than here" if published["other_data"] else "")
+    return f"; published: mask AP {data}, by {published['from']}"
+
+
+def _more_columns(study: Mapping[str, Any]) -> list[str]:
+    """Column heads that only some studies have."""
+    published = study.get("published")
+    if not published:
+        return []
+    return ["published (other data)" if published["other_data"] else "published"]
+
+
+def _more_cells(name: str, study: Mapping[str, Any]) -> list[str]:
+    published = study.get("published")
+    return [_number(published["values"].get(name))] if published else []
 
 
 def _seeds(study: Mapping[str, Any]) -> int:
@@ -180,6 +207,7 @@ def _rows(study: Mapping[str, Any]) -> Iterator[list[str]]:
             *[_number(variant["metrics"][task][number]) for task, number in COLUMNS],
             _difference(one) if one else _no_difference(name, study),
             one["verdict"]["word"] if one else "",
+            *_more_cells(name, study),
         ]
 
 

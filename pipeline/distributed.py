@@ -74,19 +74,29 @@ def _unreachable(settings: Ray, error: Exception) -> str:
 
 def tasks(
     work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], *, cpus: float, gpus: float
-) -> Iterator[Any]:
-    """Run ``work(*job)`` for every job, as many at a time as fit; results as they come.
+) -> Iterator[tuple[int, Any]]:
+    """Run ``work(*job)`` for every job, as many at a time as fit.
+
+    A job whose worker dies is tried again; one that fails for good does not stop the others.
 
     Args:
         work: importable by name.
         jobs: picklable arguments.
         cpus: that one job takes.
         gpus: likewise.
+
+    Yields:
+        Number of the job, and its result or the exception that ended it, as they come.
     """
     import ray
 
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_TRIES)(work)
-    waiting = [remote.remote(*job) for job in jobs]
+    numbers = {remote.remote(*job): number for number, job in enumerate(jobs)}
+    waiting = list(numbers)
     while waiting:
         (done,), waiting = ray.wait(waiting, num_returns=1)
-        yield ray.get(done)
+        try:
+            found = ray.get(done)
+        except ray.exceptions.RayError as error:
+            found = error
+        yield numbers[done], found

@@ -11,7 +11,7 @@ from torch import nn
 from condinst import checkpoint, evaluation
 from condinst.errors import UserError
 from pipeline import runs, scoring, tracking
-from pipeline.params import Params
+from pipeline.params import Params, as_dict
 from pipeline.recipe import PREPARED, VAL_NAME, PreparedData, load_resolved
 from pipeline.scoring import Metrics
 
@@ -102,12 +102,46 @@ def evaluate_run(
         "data_hash": data.hash,
         "score_threshold": params.evaluate.score_threshold,
         "precision": params.evaluate.precision,
-        **_about_weights(weights),
+        **about_weights(weights),
     }
     scoring.publish(card, Path(out_dir), about)
     if progress:
         scoring.show(card, Path(out_dir))
     return card.scores.metrics
+
+
+def evaluate_once(
+    cfg: CfgNode, weights: Path, data: PreparedData, out_dir: Path, params: Params, key: str
+) -> Metrics:
+    """Evaluate a training's weights, or take what the same evaluation of them left before.
+
+    Args:
+        cfg: that the weights were trained by.
+        weights: of the training, beside its ``run.json``.
+        data: prepared.
+        out_dir: replaced as a whole.
+        params: its section ``evaluate`` counts.
+        key: of the training.
+
+    Returns:
+        As `evaluate_run`.
+    """
+    settings = [as_dict(params)["evaluate"], data.hash, _code_hash()]
+    kept = (runs.RUNS / key / "evaluations" / runs.digest(settings)).resolve()
+    if not (kept / "metrics.json").is_file():
+        evaluate_run(cfg, weights, data.root, kept, params, progress=False)
+    runs.publish({path.name: path for path in kept.iterdir()}, out_dir)
+    about = runs.read_json(out_dir / "evaluation.json", "evaluate")
+    runs.write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
+    return runs.read_json(out_dir / "metrics.json", "evaluate")
+
+
+def _code_hash() -> str:
+    """Identifies the code that measures; that of the model is part of a training's key."""
+    root = Path(__file__).resolve().parent.parent
+    folder = sorted((root / "condinst/evaluation").glob("*.py"))
+    files = [*folder, *(root / "pipeline" / name for name in ("evaluate.py", "scoring.py"))]
+    return runs.digest([runs.file_hash(path) for path in files])
 
 
 def _with_limits(cfg: CfgNode, params: Params) -> CfgNode:
@@ -129,7 +163,8 @@ def _load(cfg: CfgNode, weights: str | Path, precision: str) -> nn.Module:
     return inference_copy(model, precision)
 
 
-def _about_weights(weights: str | Path) -> dict[str, Any]:
+def about_weights(weights: str | Path) -> dict[str, Any]:
+    """What is known of the weights, for ``evaluation.json``."""
     path = Path(weights)
     if not path.is_file():
         return {"weights": str(weights)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condinst.errors import UserError
-from pipeline import rules, schema, yamlfile
+from pipeline import grid, rules, schema, yamlfile
 from pipeline.schema import Fault, setting
 
 NUMBERS = (
@@ -119,14 +119,22 @@ class Ablation:
     """A study: every variant is a full training and evaluation for each seed.
 
     `variants` maps a name to what it changes: detectron2 keys, or `train.*` and `model.*` of this
-    file. All are compared with `baseline`.
+    file. `grid` adds every combination of its axes; it is written out when the file is read. All
+    are compared with `baseline`. `published` holds mask AP that others published for a variant,
+    and `published_from` says where and on which data (`published_data`, a dataset's name).
     """
 
     question: str = setting()
     baseline: str = setting()
     seeds: tuple[int, ...] = setting(minimum=0, maximum=2**31 - 1)
     steps: int | None = setting(minimum=1)
-    variants: Mapping[str, Mapping[str, Any]] = setting()
+    variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+        default_factory=dict, metadata={"rule": schema.Rule(filled=False)}
+    )
+    grid: Mapping[str, Any] | None = setting(None, filled=False)
+    published: Mapping[str, float] | None = setting(None)
+    published_from: str | None = setting(None)
+    published_data: str | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,10 +235,22 @@ def parse_params(
     faults: list[Fault] = []
     params = schema.read(Params, value, "", faults)
     if params is not None:
+        params = _with_grids(params, faults)
         faults += rules.check(params, {fault.key for fault in faults})
-    if faults:
+    if params is None or faults:
         raise UserError(_describe(faults, source, lines or {}))
     return params
+
+
+def _with_grids(params: Params, faults: list[Fault]) -> Params:
+    """Every study's grid written out, where the study could be read."""
+    faulty = [fault.key for fault in faults]
+    studies = dict(params.ablations)
+    for name, study in params.ablations.items():
+        key = f"ablations.{name}"
+        if not any(f"{fault}.".startswith((f"{key}.", "ablations..")) for fault in faulty):
+            studies[name] = grid.expand(study, key, faults)
+    return dataclasses.replace(params, ablations=studies)
 
 
 def as_dict(params: Params) -> dict[str, Any]:

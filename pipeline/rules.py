@@ -171,7 +171,9 @@ def _check_ablation(study: Ablation, key: str) -> Iterator[Fault]:
     names = list(study.variants)
     if not _NAME.match(key.split(".", 1)[1]):
         yield Fault(key, "is used as a folder; use letters, digits, _ and -")
-    if study.baseline not in names:
+    if not names:
+        yield Fault(f"{key}.variants", "is {}, must be a mapping (name: changes), or give a grid")
+    elif study.baseline not in names:
         near = schema.nearest(study.baseline, names)
         yield Fault(
             f"{key}.baseline", f"is {study.baseline}, must be one of {', '.join(names)}{near}"
@@ -189,6 +191,19 @@ def _check_ablation(study: Ablation, key: str) -> Iterator[Fault]:
         if content in seen:
             yield Fault(dotted, f"equals variant {seen[content]}; every variant must differ")
         seen.setdefault(content, name)
+    yield from _check_published(study, key)
+
+
+def _check_published(study: Ablation, key: str) -> Iterator[Fault]:
+    for name in study.published or {}:
+        if name not in study.variants:
+            near = schema.nearest(name, study.variants)
+            yield Fault(f"{key}.published.{name}", f"is no variant of the study{near}")
+    if study.published and not (study.published_from and study.published_data):
+        yield Fault(
+            f"{key}.published_from",
+            "and published_data must say where published figures come from and on which dataset",
+        )
 
 
 def _check_sweep(sweep: Sweep) -> Iterator[Fault]:

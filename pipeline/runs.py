@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -93,21 +94,28 @@ def file_hash(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes of this machine out of a run's folder.
 
+    Args:
+        folder: made if missing.
+        wait: for the other process to end, however long that takes; it is said.
+
     Raises:
-        UserError: another process trains there.
+        UserError: another process trains there, and nobody wants to wait for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
-                f"{folder} is in use by another process that trains the same thing; wait for it or "
-                "stop it"
-            ) from error
+            if not wait:
+                raise UserError(
+                    f"{folder} is in use by another process that trains the same thing; wait for "
+                    "it or stop it"
+                ) from error
+            sys.stderr.write(f"waiting for the process that trains in {folder}\n")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

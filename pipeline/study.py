@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from condinst.errors import UserError
 from pipeline import runs
 from pipeline.params import METRICS, Ablation, Params, override
 from pipeline.recipe import PreparedData
+from pipeline.schema import nearest
 from pipeline.train import run_key
 
 OUTPUT = Path("outputs/ablate")
@@ -76,11 +78,59 @@ def plan(params: Params, name: str, data: PreparedData) -> list[Trial]:
         known = ", ".join(params.ablations) or "none"
         raise UserError(f"ablations.{name} is not in params.yaml; studies there: {known}")
     study = params.ablations[name]
-    return [
+    trials = [
         _trial(params, name, study, variant, seed, data)
         for seed in study.seeds
         for variant in study.variants
     ]
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        twin = first.setdefault(trial.key, trial)
+        if twin is not trial:
+            raise UserError(
+                f"ablations.{name}.variants.{trial.variant} is the very same training as variant "
+                f"{twin.variant}: its changes are what the recipe says anyway; every variant must "
+                "differ"
+            )
+    return trials
+
+
+def with_seeds(params: Params, name: str, number: int | None) -> Params:
+    """The study with so many seeds: its own first, then the next unused numbers."""
+    if number is None or name not in params.ablations:
+        return params
+    study = params.ablations[name]
+    more = (seed for seed in itertools.count() if seed not in study.seeds)
+    seeds = (*study.seeds, *itertools.islice(more, number))[:number]
+    studies = {**params.ablations, name: dataclasses.replace(study, seeds=seeds)}
+    return dataclasses.replace(params, ablations=studies)
+
+
+def select(trials: Sequence[Trial], variants: Sequence[str]) -> list[Trial]:
+    """The trials of some variants; of all if none is named.
+
+    Raises:
+        UserError: the study has no such variant.
+    """
+    known = dict.fromkeys(trial.variant for trial in trials)
+    for variant in variants:
+        if variant not in known:
+            near = nearest(variant, known)
+            raise UserError(
+                f"{trials[0].study} has no variant {variant}{near}; it has {', '.join(known)}"
+            )
+    return [trial for trial in trials if not variants or trial.variant in variants]
+
+
+def former_outcome(trial: Trial) -> Outcome | None:
+    """What an earlier call left of the very same trial, if it finished."""
+    record, metrics = trial.folder / "train/run.json", trial.folder / "evaluate/metrics.json"
+    if not (record.is_file() and metrics.is_file()):
+        return None
+    found = runs.read_json(record, "ablate")
+    if found.get("hash") != trial.key:
+        return None
+    return Outcome(trial, "finished", record=found, metrics=runs.read_json(metrics, "ablate"))
 
 
 def _trial(

@@ -1,4 +1,4 @@
-"""MLflow: one run a training, nested under a study's or a sweep's. Nothing else imports mlflow.
+"""MLflow: one run a training, nested under a study's or a sweep's.
 
 The store is ``MLFLOW_TRACKING_URI`` or the project's own ``mlflow.db``. A run is always ended: by
 its context, or, when the process was killed, by the next one that opens the store.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
-import os
 import socket
-import time
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +19,14 @@ from pipeline.provenance import (
     PROCESS,
     common_tags,
     figures_by_name,
-    flatten,
     git_commit,
     is_alive,
     process_tags,
 )
 from pipeline.tracking_address import Address, check_answers, compare_url, default_uri
+from pipeline.tracking_run import NoRun, Run, explained, make_client, send_waiting
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from pipeline.params import Params, Tracking
 
 __all__ = [
@@ -48,14 +44,6 @@ __all__ = [
     "log_evaluation",
     "open_run",
 ]
-logger = logging.getLogger(__name__)
-_BATCH = 1000  # metrics that one request may carry
-_SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 
 
 class Store:
@@ -72,9 +60,10 @@ class Store:
 
     def __init__(self, uri: str, experiment: str, artifacts: Path | None = None) -> None:
         self.uri = uri
-        self.client = _client(uri)
-        with _explained(uri):
+        self.client = make_client(uri)
+        with explained(uri):
             self.experiment_id = self._experiment(experiment, artifacts)
+            send_waiting(uri, self.client)
             self._end_dead_runs()
 
     def _experiment(self, name: str, artifacts: Path | None) -> str:
@@ -111,7 +100,7 @@ class Store:
             parent: id of the run that it is nested under.
         """
         tags = {**tags, **process_tags(), **({"mlflow.parentRunId": parent} if parent else {})}
-        with _explained(self.uri):
+        with explained(self.uri):
             made = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
             run = Run(Address(self.uri, made.info.run_id, self.experiment_id), self.client)
             run.log_params(params)
@@ -123,7 +112,7 @@ class Store:
         Raises:
             UserError: the store has no such run.
         """
-        with _explained(self.uri):
+        with explained(self.uri):
             self.client.get_run(run_id)
             self.client.update_run(run_id, status="RUNNING")
             self.client.set_tag(run_id, PROCESS, process_tags()[PROCESS])
@@ -147,113 +136,15 @@ class Store:
             return False
 
 
-class Run:
-    """An open run. As a context it ends FINISHED, FAILED on an error, KILLED on an interrupt.
-
-    Args:
-        address: where it is.
-        client: of its store.
-    """
-
-    def __init__(self, address: Address, client: MlflowClient | None = None) -> None:
-        self.address: Address | None = address
-        self._id = address.run_id
-        self._client = client or _client(address.uri)
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        status = "FINISHED"
-        if kind is not None:
-            status = "FAILED" if issubclass(kind, Exception) else "KILLED"
-        self._try(lambda: self._client.set_terminated(self._id, status))
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log values under dotted names; MLflow takes 100 a request and texts up to 6000 long."""
-        from mlflow.entities import Param
-
-        flat = [Param(key, str(value)[:6000]) for key, value in flatten(params).items()]
-        for start in range(0, len(flat), 100):
-            self._client.log_batch(self._id, params=flat[start : start + 100])
-
-    def log_rows(self, rows: Sequence[Mapping[str, float]]) -> bool:
-        """Log figures as series; whether the store took them.
-
-        Args:
-            rows: figures by name; ``iteration`` is the step.
-        """
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(_metric_name(key), float(value), now, int(row.get("iteration", 0)))
-            for row in rows
-            for key, value in row.items()
-            if key != "iteration" and value is not None
-        ]
-        batches = [metrics[i : i + _BATCH] for i in range(0, len(metrics), _BATCH)]
-        return self._try(
-            lambda: [self._client.log_batch(self._id, metrics=batch) for batch in batches]
-        )
-
-    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Log single figures; None, an undefined one, is left out."""
-        known = {key: value for key, value in metrics.items() if value is not None}
-        self.log_rows([{"iteration": step, **known}])
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._try(lambda: [self._client.set_tag(self._id, k, str(v)) for k, v in tags.items()])
-
-    def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
-        """Store files and folders, those that exist."""
-        for path in paths:
-            if path.is_dir():
-                inside = "/".join(part for part in (folder, path.name) if part)
-                self._try(lambda p=path, f=inside: self._client.log_artifacts(self._id, str(p), f))
-            elif path.exists():
-                self._try(lambda p=path: self._client.log_artifact(self._id, str(p), folder))
-
-    def _try(self, action: Any) -> bool:
-        """A store that goes away must not take a training with it."""
-        try:
-            action()
-        except Exception as error:  # mlflow raises whatever its store raises
-            logger.warning("MLflow did not take a record of run %s: %s", self._id, error)
-            return False
-        return True
-
-
-class NoRun(Run):
-    """Stands where a run would, when tracking is off."""
-
-    def __init__(self) -> None:
-        self.address = None
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        return None
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def log_rows(self, rows: Sequence[Mapping[str, float]]) -> bool:
-        """Do nothing."""
-        return True
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Do nothing."""
-
-    def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
-        """Do nothing."""
-
-
-def connect(tracking: Tracking, root: Path | None = None) -> Store | None:
+def connect(
+    tracking: Tracking, root: Path | None = None, *, optional: bool = False
+) -> Store | None:
     """Open the store, or None when tracking is off.
 
     Args:
         tracking: section of params.yaml.
         root: the project's folder; the working one by default.
+        optional: None, and a word of it, where a server does not answer.
 
     Raises:
         UserError: the server does not answer within seconds, or the store cannot be used.
@@ -262,7 +153,13 @@ def connect(tracking: Tracking, root: Path | None = None) -> Store | None:
         return None
     root = (root or Path.cwd()).resolve()
     uri = default_uri(root)
-    check_answers(uri)
+    try:
+        check_answers(uri)
+    except UserError as error:
+        if not optional:
+            raise
+        sys.stderr.write(f"going on without tracking; the next start sends the rest: {error}\n")
+        return None
     with _one_at_a_time(root) if uri.startswith("sqlite:") else contextlib.nullcontext():
         return Store(uri, tracking.experiment, root / "mlartifacts")
 
@@ -303,13 +200,27 @@ def log_evaluation(
         tags: such as evaluator and version.
         artifacts: files and folders to keep with the run, under ``evaluate``.
     """
-    store = connect(params.tracking) if run_id else None
-    if store is None or run_id is None or not store.has(run_id):
+    if not run_id or not params.tracking.enabled:
         return
-    with store.reopen(run_id) as run:
-        run.log_metrics(figures_by_name(metrics), step)
-        run.set_tags(tags or {})
-        run.log_artifacts(artifacts, "evaluate")
+    store = connect(params.tracking, optional=True)
+    if store is None:  # away: kept for later, with the end that the training gave the run
+        run = Run(Address(default_uri(), run_id, ""))
+        _log_evaluation(run, metrics, step, tags or {}, artifacts)
+    elif store.has(run_id):
+        with store.reopen(run_id) as run:
+            _log_evaluation(run, metrics, step, tags or {}, artifacts)
+
+
+def _log_evaluation(
+    run: Run,
+    metrics: Mapping[str, Mapping[str, float | None]],
+    step: int,
+    tags: Mapping[str, str],
+    artifacts: Sequence[Path],
+) -> None:
+    run.log_metrics(figures_by_name(metrics), step)
+    run.set_tags(tags)
+    run.log_artifacts(artifacts, "evaluate")
 
 
 def download_evaluation(run_id: str, target: Path) -> Path:
@@ -329,8 +240,8 @@ def download_evaluation(run_id: str, target: Path) -> Path:
     check_answers(uri)
     target.mkdir(parents=True, exist_ok=True)
     try:
-        with _explained(uri):
-            return Path(_client(uri).download_artifacts(run_id, "evaluate", str(target)))
+        with explained(uri):
+            return Path(make_client(uri).download_artifacts(run_id, "evaluate", str(target)))
     except OSError as error:
         raise UserError(f"MLflow run {run_id} at {uri} keeps no evaluation: {error}") from error
 
@@ -341,30 +252,3 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
     with (root / ".mlflow.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        raise UserError(f"MLflow at {uri}: {error}") from error
-
-
-def _client(uri: str) -> MlflowClient:
-    for key, value in _SETTINGS.items():
-        os.environ.setdefault(key, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    with _explained(uri):
-        return MlflowClient(tracking_uri=uri)
-
-
-def _metric_name(key: str) -> str:
-    """MLflow allows letters, digits and ``_ - . / :`` and space in a metric's name."""
-    return "".join(char if char.isalnum() or char in "_-./ :" else "_" for char in key)

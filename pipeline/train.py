@@ -44,12 +44,15 @@ class Place:
         name: of the MLflow run.
         parent: MLflow run that it is nested under.
         tags: further ones for MLflow.
+        of_study: it is one of many: wait for another process that trains the same, and go on
+            without a tracking server that is away.
     """
 
     output: Path
     name: str
     parent: str | None = None
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    of_study: bool = False
 
 
 def run(params: Params) -> None:
@@ -92,8 +95,8 @@ def train_into(
     recipe = resolve(params, data)
     key = run_key(params, data, recipe)
     folder = (runs.RUNS / key).resolve()
-    store = tracking.connect(params.tracking)
-    with runs.locked(folder):
+    store = tracking.connect(params.tracking, optional=place.of_study)
+    with runs.locked(folder, wait=place.of_study):
         recipe.cfg.OUTPUT_DIR = str(folder)
         result = engine.TrainResult.load(folder)
         ledger = _Ledger(folder, place.parent)

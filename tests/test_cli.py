@@ -17,7 +17,8 @@ from condinst.errors import UserError
 VERBS = [
     "acquire", "prepare", "train", "evaluate", "ablate", "sweep", "compare", "report", "predict",
     "analyze", "convert", "weights", "weights list", "data", "data show", "dashboard", "doctor",
-    "profile", "profile list", "profile show", "profile use",
+    "profile", "profile list", "profile show", "profile use", "verify", "runs", "runs export",
+    "runs import",
 ]  # fmt: skip
 STAGES = ["acquire", "prepare", "train", "evaluate", "sweep", "compare", "report"]
 HEAVY = ["torch", "detectron2", "mlflow", "ray", "numpy", "pandas", "dvc", "rich"]
@@ -99,10 +100,18 @@ def test_verb_runs_its_stage_with_the_parameters(
 
 def test_ablate_runs_one_study(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    put_stage(monkeypatch, "ablate", run=lambda params, study, jobs: seen.append((study, jobs)))
+
+    def study(params: object, name: str, jobs: int | None, **chosen: object) -> None:
+        seen.append((name, jobs, chosen))
+
+    put_stage(monkeypatch, "ablate", run=study)
     assert run("ablate", "coords").exit_code == 0
-    assert run("ablate", "coords", "--jobs", "2").exit_code == 0
-    assert seen == [("coords", 1), ("coords", 2)]
+    wanted = ["--jobs", "2", "--variant", "none", "--variant", "absolute", "--seeds", "3"]
+    assert run("ablate", "coords", *wanted).exit_code == 0
+    assert seen == [
+        ("coords", None, {"variants": [], "seeds": None}),
+        ("coords", 2, {"variants": ["none", "absolute"], "seeds": 3}),
+    ]
 
 
 def test_unknown_study_names_the_nearest(project: Path) -> None:

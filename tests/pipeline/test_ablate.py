@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from condinst.errors import UserError
-from pipeline import ablate, runs, study, tracking
+from pipeline import ablate, estimate, runs, study, tracking
 from pipeline.params import Ablation, Params, Tracking
 from pipeline.recipe import PreparedData
 from tests.conftest import TinyDataset
@@ -63,11 +64,18 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         place.output.mkdir(parents=True, exist_ok=True)
         (place.output / "config.yaml").write_text("VERSION: 2\n")
         (place.output / "curve.csv").write_text("iteration,loss_mask\n2,0.5\n")
-        return {"run_id": None, "steps": 2, "seconds": 1.5, "hash": key}
+        record = {"run_id": None, "steps": 2, "seconds": 1.5, "hash": key}
+        runs.write_json(place.output / "run.json", record)
+        return record
 
-    def evaluate_run(cfg: Any, weights: Path, data: Path, out: Path, *_: Any, **__: Any) -> dict:
+    def evaluate_run(
+        cfg: Any, weights: Path, data: Path, out: Path, params: Params, **_: Any
+    ) -> Any:
+        done.append(f"evaluation of {params.train.seed}")
+        metrics = {"segm": {"AP": 40.0, "APs": None}, "bbox": {"AP": 50.0}}
         runs.write_json(out / "evaluation.json", {"evaluator": "pretended"})
-        return {"segm": {"AP": 40.0, "APs": None}, "bbox": {"AP": 50.0}}
+        runs.write_json(out / "metrics.json", metrics)
+        return metrics
 
     monkeypatch.setattr(ablate, "train_into", train_into)
     monkeypatch.setattr("pipeline.evaluate.evaluate_run", evaluate_run)
@@ -103,7 +111,8 @@ def test_equal_trainings_are_done_once_and_said(
     params = with_studies(tiny_params, mask_loss=STRIDES, coords=COORDS)
     ablate.run(params, "mask_loss")
     ablate.run(params, "coords")
-    assert len(trained) == 3  # stride 4 with relative coordinates is the recipe itself
+    # stride 4 with relative coordinates is the recipe itself
+    assert len([name for name in trained if "evaluation" not in name]) == 3
     rows = {run["variant"]: run for run in results("coords")["runs"]}
     assert rows["relative"]["same_training_as"] == ["mask_loss/stride4 seed 0"]
     assert rows["none"]["same_training_as"] == []
@@ -133,6 +142,68 @@ def test_seeds_and_what_an_earlier_form_left(
     ablate.run(dataclasses.replace(params, ablations={"mask_loss": section}), "mask_loss")
     assert [run["seed"] for run in results("mask_loss")["runs"]] == [3, 3, 5, 5]
     assert not stale.exists()
+
+
+def test_one_variant_alone_and_more_seeds(
+    project: Path, tiny_params: Params, trained: list[str]
+) -> None:
+    params = with_studies(tiny_params, mask_loss=STRIDES)
+    ablate.run(params, "mask_loss")
+    ablate.run(params, "mask_loss", variants=["stride4"], seeds=2)
+    found = [(run["variant"], run["seed"]) for run in results("mask_loss")["runs"]]
+    assert found == [("stride8", 0), ("stride4", 0), ("stride4", 1)]
+    assert results("mask_loss")["seeds"] == [0, 1]
+    assert "mask_loss/stride8 seed 1" not in trained
+    with pytest.raises(UserError, match=r"no variant stride5 \(did you mean stride"):
+        ablate.run(params, "mask_loss", variants=["stride5"])
+
+
+def test_what_is_finished_is_not_done_again(
+    project: Path, tiny_params: Params, trained: list[str]
+) -> None:
+    params = with_studies(tiny_params, mask_loss=STRIDES)
+    ablate.run(params, "mask_loss")
+    before = list(trained)
+    shutil.rmtree("outputs")  # as DVC does before it starts a stage again
+    ablate.run(params, "mask_loss")
+    assert trained == before
+    assert len(results("mask_loss")["runs"]) == 2
+
+
+def test_variants_that_are_the_same_training(project: Path, tiny_params: Params) -> None:
+    variants = {"usual": {}, "stride4": STRIDES["stride4"]}
+    with pytest.raises(UserError, match="stride4 is the very same training as variant usual"):
+        ablate.run(with_studies(tiny_params, mask_loss=variants), "mask_loss")
+
+
+def test_estimate_of_a_study(project: Path, tiny_params: Params, trained: list[str]) -> None:
+    params = with_studies(tiny_params, mask_loss=STRIDES)
+    unknown = estimate.describe(estimate.costs(params, "mask_loss", seeds=3), params)
+    assert "6 runs, 0 of them trained already; 12 steps to do, 1 at a time" in unknown
+    assert "time: unknown" in unknown
+    assert "disk: unknown" in unknown
+    assert not Path(".runs").exists()
+
+    data = PreparedData.load()
+    trial = study.plan(params, "mask_loss", data)[0]
+    folder = runs.RUNS / trial.key
+    cfg = study_cfg(trial.params, data)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(cfg)
+    result = {"steps": 2, "start_step": 0, "seed": 0, "seconds": 60.0, "last": {}, "best": {}}
+    (folder / "result.json").write_text(json.dumps(result))
+    first, second = estimate.costs(params, "mask_loss")
+    assert (first.done, first.steps, second.done, second.seconds) == (True, 0, False, 60.0)
+    known = estimate.describe([first, second], params)
+    assert "2 runs, 1 of them trained already; 2 steps to do" in known
+    assert "time: 1 min 00 s" in known
+    assert "disk: about 1 MB" in known
+
+
+def study_cfg(params: Params, data: PreparedData) -> str:
+    from pipeline.recipe import resolve
+
+    return resolve(params, data).cfg.dump()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from condinst.errors import UserError
-from pipeline import compare, comparison_tables, scoring
+from pipeline import compare, comparison_tables, scoring, verify
 from pipeline.evaluated import Sampler
 from pipeline.params import Ablation
 from pipeline.report.collect import collect
@@ -211,3 +211,59 @@ def test_table_says_near_zero_and_undefined() -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
     assert "not evaluated" in shown
     assert "baseline" in shown
+
+
+def test_published_figures_stand_beside_ours(params: Any) -> None:
+    study_runs()
+    published = {"published": {"new": 35.7}, "published_from": "a paper"}
+    for data, word in (("coco2017", "published (other data)"), ("d", "published |")):
+        asked = dataclasses.replace(STUDY, published_data=data, **published)
+        for one in compare.ABLATIONS.glob("study/*/seed0/evaluate/evaluation.json"):
+            one.write_text(json.dumps({**json.loads(one.read_text()), "dataset": "d"}))
+        compare.run(dataclasses.replace(params, ablations={"study": asked}))
+        text = (compare.OUTPUT / "comparison.md").read_text()
+        assert word in text
+        assert "| 35.7 |" in text
+        assert ("other data than here, by a paper" in text) == (data == "coco2017")
+        assert "35.7" in (compare.OUTPUT / "comparison.tex").read_text()
+    assert "<svg" in (compare.OUTPUT / "comparison.svg").read_text()
+
+
+def test_tables_are_verified_from_detections(params: Any) -> None:
+    study_runs()
+    evaluated(compare.MAIN, 2.0)
+    compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
+    page = Path("outputs/report")
+    page.mkdir()
+    checks = verify.verify(page)
+    assert [len(check.wrong) for check in checks] == [0] * 5  # main, three variants, the study
+    assert "outputs/compare: study: " in verify.describe(checks)
+
+    path = compare.MAIN / "metrics.json"
+    content = json.loads(path.read_text())
+    content["segm"]["AP"] += 0.01
+    path.write_text(json.dumps(content))
+    found = {check.name: check for check in verify.verify(page)}
+    assert len(found["outputs/evaluate"].wrong) == 1
+    assert "segm AP is " in verify.describe(list(found.values()))
+
+    path = compare.OUTPUT / "comparison.json"
+    content = json.loads(path.read_text())
+    content["studies"]["study"]["variants"]["new"]["segm"]["AP"]["low"] = -50.0
+    path.write_text(json.dumps(content))
+    (check,) = verify.verify(compare.OUTPUT)
+    assert check.wrong[0].startswith("new segm AP low is -50.0, computed anew ")
+    with pytest.raises(UserError, match="holds no table"):
+        verify.verify(Path("data"))
+    with pytest.raises(UserError, match="is not there"):
+        verify.verify(Path("nowhere"))
+
+
+def test_seeds_that_were_asked_for_later_count(params: Any) -> None:
+    root = study_runs()
+    for name, error in (("old", 8.0), ("new", 2.0), ("same", 8.0)):
+        evaluated(root / name / "seed1" / "evaluate", error, seed=9 + len(name))
+    (root / "results.json").write_text(json.dumps({"seeds": [0, 1]}))
+    compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
+    found = json.loads((compare.OUTPUT / "comparison.json").read_text())
+    assert found["studies"]["study"]["variants"]["new"]["seeds"] == [0, 1]

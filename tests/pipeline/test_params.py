@@ -267,3 +267,49 @@ def test_numbers_and_words_are_read_as_dvc_reads_them(
     params = load_params(path)
     assert params.train.lr == 0.001
     assert params.tracking.experiment == "off"
+
+
+STRIDE, UPSAMPLING = "MODEL.CONDINST.MASK_OUT_STRIDE", "MODEL.CONDINST.UPSAMPLING"
+
+
+def with_grid(plain: dict[str, Any], grid: object, **section: Any) -> dict[str, Any]:
+    study = {"question": "?", "baseline": "a-x", "seeds": [0], "steps": 1, "grid": grid, **section}
+    plain["ablations"] = {"grid": study}
+    return plain
+
+
+def test_grid_is_all_combinations(plain: dict[str, Any]) -> None:
+    grid = {"one": {"a": {STRIDE: 8}, "b": {STRIDE: 4}}, UPSAMPLING: ["x", "y"]}
+    params = parse_params(with_grid(plain, grid))
+    assert params.ablations["grid"].variants == {
+        "a-x": {STRIDE: 8, UPSAMPLING: "x"},
+        "a-y": {STRIDE: 8, UPSAMPLING: "y"},
+        "b-x": {STRIDE: 4, UPSAMPLING: "x"},
+        "b-y": {STRIDE: 4, UPSAMPLING: "y"},
+    }
+    assert parse_params(as_dict(params)) == params
+    named = parse_params(with_grid(plain, {STRIDE: [8, 4]}, baseline="mask_out_stride-8"))
+    assert list(named.ablations["grid"].variants) == ["mask_out_stride-8", "mask_out_stride-4"]
+
+
+@pytest.mark.parametrize(
+    ("grid", "section", "words"),
+    [
+        ({STRIDE: list(range(100)), UPSAMPLING: list(range(100))}, {},
+         ["10,000 variants x 1 seeds = 10,000 trainings", "at most 500"]),
+        ({STRIDE: 8}, {}, [f"grid.{STRIDE}", "must be a list of values"]),
+        ({}, {}, ["is empty"]),
+        ({"one": {"a": {STRIDE: 8}}, "two": {"x": {STRIDE: 4}}}, {}, ["on two axes"]),
+        ({"one": {"a": {STRIDE: 8}}, "two": {"x": {UPSAMPLING: "y"}}},
+         {"variants": {"a-x": {STRIDE: 1}}}, ["a-x, which is there already"]),
+        ({"one": {"a": {STRIDE: 8}}, "two": {"x": {"MODLE.X": "y"}}}, {}, ["MODLE.X", "must be"]),
+        ({"one": {"a": {STRIDE: 8}}, "two": {"x": {UPSAMPLING: "y"}}},
+         {"published": {"a-y": 3.0}}, ["published.a-y: is no variant", "published_from"]),
+    ],
+)  # fmt: skip
+def test_grids_that_cannot_be(
+    plain: dict[str, Any], grid: object, section: dict[str, Any], words: list[str]
+) -> None:
+    text = message(with_grid(plain, grid, **section))
+    for word in words:
+        assert word in text

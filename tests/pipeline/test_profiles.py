@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from condinst.errors import UserError
 from pipeline import profiles
 from pipeline.params import load_params
 
-NAMES = ["sample", "coco-mini", "coco-r101-3x", "coco-r50-1x", "custom"]
+NAMES = [
+    "sample",
+    "coco-mini",
+    "coco-r101-3x",
+    "coco-r50-1x",
+    "coco-r50-1x-studies",
+    "custom",
+    "sample-studies",
+]
 
 
 def test_default_comes_first() -> None:
@@ -27,6 +36,40 @@ def test_profile_is_valid_bears_its_name_and_finds_its_recipe(repository: Path, 
 
 def test_default_params_are_the_sample_profile(repository: Path) -> None:
     assert (repository / "params.yaml").read_text() == profiles.text("sample")
+
+
+@pytest.mark.parametrize("base", ["sample", "coco-r50-1x"])
+def test_studies_differ_from_their_base_in_the_studies_alone(base: str) -> None:
+    usual = load_params(profiles.FOLDER / f"{base}.yaml")
+    studies = load_params(profiles.FOLDER / f"{base}-studies.yaml")
+    kept = {"profile": usual.profile, "ablations": usual.ablations}
+    assert dataclasses.replace(studies, **kept) == usual
+    assert len(studies.ablations) == 12
+    assert all(study.seeds == (0, 1, 2) for study in studies.ablations.values())
+
+
+@pytest.mark.parametrize("base", ["sample", "coco-r50-1x"])
+def test_every_variant_of_the_ready_studies_is_a_model(
+    base: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detectron2.modeling import build_model
+
+    import condinst  # noqa: F401 - registers the models
+    from pipeline.recipe import PreparedData, resolve
+    from pipeline.study import plan
+
+    monkeypatch.chdir(repository)
+    params = load_params(profiles.FOLDER / f"{base}-studies.yaml")
+    data = PreparedData(Path(), "six", "0", tuple("abcdef"))
+    for name, section in params.ablations.items():
+        single = dataclasses.replace(section, seeds=(0,))
+        studies = {**params.ablations, name: single}
+        trials = plan(dataclasses.replace(params, ablations=studies), name, data)
+        assert len({trial.key for trial in trials}) == len(section.variants)  # none equal
+        for trial in trials if base == "sample" else ():
+            cfg = resolve(trial.params, data).cfg
+            cfg.MODEL.DEVICE = "cpu"
+            build_model(cfg)
 
 
 def test_use_copies_comments_and_all(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from condinst.errors import UserError
-from pipeline import tracking
+from pipeline import outbox, tracking
 from pipeline.job import MlflowHook
 from pipeline.params import Params, Tracking
 
@@ -120,7 +122,7 @@ def test_evaluation_goes_to_the_training_run(
     with tracking.open_run(store, "train", {}, {}) as run:
         pass
     assert run.address is not None
-    monkeypatch.setattr(tracking, "connect", lambda *_: store)
+    monkeypatch.setattr(tracking, "connect", lambda *_, **__: store)
     metrics = {"segm": {"AP": 50.0, "APs": None}, "bbox": {"AP": 55.0}}
     tracking.log_evaluation(params, run.address.run_id, metrics, tags={"evaluator": "x"})
     found = store.client.get_run(run.address.run_id)
@@ -160,3 +162,49 @@ def test_tags_of_dvc(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tags["data_hash"] == "datahash"
     assert tags["mask_out_stride"] == "4"
     assert len(tags["mlflow.source.git.commit"].removesuffix("-dirty")) in (0, 40)
+
+
+def test_store_that_goes_away_loses_nothing(
+    store: tracking.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store fails in the middle of a run; what it missed is sent when it is opened again."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "curve.csv").write_text("1,2")
+    address = store.start("cut off", {}, {}).address
+    assert address is not None
+    client = SimpleNamespace()
+    run = tracking.Run(address, cast("Any", client))  # whatever it is asked for raises
+    with run:
+        assert run.log_rows([{"iteration": 20, "loss": 1.0}])
+        run.set_tags({"late": "yes"})
+        run.log_artifacts([tmp_path / "curve.csv"], "late")
+        (tmp_path / "curve.csv").unlink()  # what was logged is kept although the file goes
+    found = store.client.get_run(address.run_id)
+    assert (found.info.status, found.data.metrics) == ("RUNNING", {})
+    assert len(outbox.waiting(store.uri)) == 4
+
+    again = tracking.Store(store.uri, "test")
+    found = again.client.get_run(address.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"loss": 1.0})
+    assert found.data.tags["late"] == "yes"
+    kept = again.client.download_artifacts(address.run_id, "late/curve.csv", str(tmp_path))
+    assert Path(kept).read_text() == "1,2"
+    assert not outbox.waiting(store.uri)
+    assert not list(outbox.folder(store.uri).glob("*.files"))
+
+
+def test_what_the_store_refuses_for_good_is_not_sent_again(
+    store: tracking.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tracking.Run(tracking.Address(store.uri, "0" * 32, "0"), store.client)
+    assert run.log_rows([{"iteration": 1, "loss": 1.0}])
+    assert not outbox.waiting(store.uri)
+
+
+def test_study_goes_on_without_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert tracking.connect(ON, tmp_path, optional=True) is None
+    assert "the next start sends the rest" in capsys.readouterr().err
