@@ -40,11 +40,15 @@ def run(params: Params) -> None:
     }
     if (MAIN / "evaluation.json").exists():
         found["main"] = _main(EvaluatedRun.load(MAIN, params.profile))
+    absent = [name for name in params.ablations if not (ABLATIONS / name).is_dir()]
+    if absent and len(absent) == len(params.ablations):
+        raise UserError(
+            f"{ABLATIONS / absent[0]} is missing; run `python cli.py ablate {absent[0]}` first"
+        )
     for name, study in params.ablations.items():
-        if not (ABLATIONS / name).is_dir():
-            raise UserError(
-                f"{ABLATIONS / name} is missing; run `python cli.py ablate {name}` first"
-            )
+        if name in absent:
+            _say(f"{name} was not run and is left out: python cli.py ablate {name}")
+            continue
         _say(f"comparing {name}")
         found["studies"][name] = compare_study(
             ABLATIONS / name, _as_run(ABLATIONS / name, study), sampler, settings.confidence

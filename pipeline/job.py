@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -128,6 +129,12 @@ class MlflowHook(RowHook):
         self.rows_a_request = rows_a_request
         self._rows: list[dict[str, float]] = []
         self._run: tracking.Run | None = None
+        self._monitor: Any = None
+
+    def before_train(self) -> None:
+        """Start to record the machine's load."""
+        self._run = tracking.Run(self.address)
+        self._monitor = self._run.watch()
 
     def on_row(self, row: dict[str, float]) -> None:
         """Keep the row; send when there are enough."""
@@ -137,6 +144,8 @@ class MlflowHook(RowHook):
 
     def after_train(self) -> None:
         """Send the rest."""
+        if self._monitor is not None:
+            self._monitor.finish()
         self._send()
 
     def _send(self) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +32,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_SERVED_WITH = ("torch", "torchvision", "numpy", "pillow", "pycocotools")
 _away_until: dict[str, float] = {}  # store -> when to try it again
 
 
@@ -95,6 +100,36 @@ class Run:
             if path.exists():
                 self._record("files", {"path": str(path), "folder": folder})
 
+    def log_model(self, weights: Path, config: Path) -> None:
+        """Store a trained model such that ``mlflow.pyfunc.load_model`` predicts on pictures.
+
+        No pickle is written: `pipeline.served_model` loads weights and config.
+        """
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as name:
+            warnings.simplefilter("ignore")  # MLflow warns of types in its own modules
+            from mlflow import pyfunc
+
+            data, model = Path(name) / "data", Path(name) / "model"
+            data.mkdir()
+            for source, target in ((weights, "model.pth"), (config, "config.yaml")):
+                shutil.copyfile(source, data / target)
+            pyfunc.save_model(
+                path=str(model),
+                loader_module="pipeline.served_model",
+                data_path=str(data),
+                pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
+            )
+            self.log_artifacts([model])
+
+    def watch(self) -> Any:
+        """Start to record use of CPU, memory, disk, network and GPU; ``finish`` ends it."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+        monitor = SystemMetricsMonitor(self._id, resume_logging=True, tracking_uri=self._uri)
+        monitor.start()
+        return monitor
+
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Name the data that the run used; ``context`` is such as ``training``."""
         value = {"name": name, "digest": digest, "source": source, "context": context}
@@ -130,6 +165,9 @@ class NoRun(Run):
         """Do nothing."""
 
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        """Do nothing."""
+
+    def log_model(self, weights: Path, config: Path) -> None:
         """Do nothing."""
 
     def log_rows(self, rows: Sequence[Mapping[str, float]]) -> bool:

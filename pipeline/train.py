@@ -107,8 +107,9 @@ def train_into(
                 else:
                     run.log_rows(_curve(folder))
                     run.set_tags({"same_training_as": key})
-                names = ("model.pth", "config.yaml", "curve.csv", "environment.json")
+                names = ("config.yaml", "curve.csv", "environment.json")
                 run.log_artifacts([folder / item for item in names])
+                run.log_model(folder / "model.pth", folder / "config.yaml")
         else:
             _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
         record = _record(folder, result, data, key, ledger.address)
@@ -165,6 +166,7 @@ def _open_run(
         former=ledger.address.get("run_id"),
     )
     ledger.enter(run)
+    run.log_dataset(data.name, data.hash[:36], str(data.root), "training")
     return run
 
 

@@ -163,7 +163,8 @@ def test_runs_in_folders(project: Path) -> None:
     assert found["variants"]["b"]["segm"]["AP"]["verdict"]["word"] == "better"
     names = {path.name for path in (project / "out").iterdir()}
     assert names == {
-        "comparison.json", "comparison.md", "comparison.tex", "metrics.json", "table.csv"
+        "comparison.json", "comparison.md", "comparison.svg", "comparison.tex", "metrics.json",
+        "table.csv",
     }  # fmt: skip
     tex = (project / "out/comparison.tex").read_text()
     assert tex.count(r"\\") == 3

@@ -6,9 +6,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.engine import HookBase
+from PIL import Image
 
 from condinst.errors import UserError
 from pipeline import tracking, train
@@ -109,10 +111,32 @@ def test_silent_server_stops_before_training(
     assert not (project / "outputs").exists()
 
 
+def check_served(store: tracking.Store, run_id: str, project: Path) -> None:
+    """The model that the run keeps predicts on pictures, and holds no pickle of MLflow's."""
+    from mlflow import pyfunc
+
+    folder = Path(store.client.download_artifacts(run_id, "model", str(project)))
+    assert not list(folder.rglob("*.pkl"))
+    model = pyfunc.load_model(str(folder))
+    picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(project / "picture.png")
+    (found,) = model.predict(picture)
+    (again,) = model.predict([str(project / "picture.png")])
+    assert found == again
+    assert {one["class"] for one in found} <= {"square", "slab"}
+    assert all(one["segmentation"]["size"] == [64, 96] for one in found)
+    assert model.predict(picture, params={"score": 1.0}) == [[]]
+    with pytest.raises(UserError, match="is no readable picture"):
+        model.predict("nowhere.png")
+    with pytest.raises(UserError, match="uint8 RGB"):
+        model.predict(picture[:, :, :1])
+
+
 def test_records_in_mlflow(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     params = dataclasses.replace(tiny_params, tracking=Tracking(enabled=True, experiment="x"))
     train.run(shrink(params))
     store = tracking.connect(params.tracking)
@@ -123,7 +147,12 @@ def test_records_in_mlflow(
     assert run.data.params["train.steps"] == "3"
     assert run.data.tags["data_hash"] == "0123456789abcdef"
     files = {file.path for file in store.client.list_artifacts(run.info.run_id)}
-    assert files == {"model.pth", "config.yaml", "curve.csv", "environment.json"}
+    assert files == {"model", "config.yaml", "curve.csv", "environment.json"}
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("small", "0123456789abcdef")
+    assert [tag.value for tag in used.tags] == ["training"]
+    check_served(store, run.info.run_id, project)
     store.client.delete_run(run.info.run_id)  # as if the database had been lost
     train.run(shrink(params))
     again = store.client.get_run(record(project)["run_id"])
