@@ -10,7 +10,7 @@ import os
 import warnings
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 try:
     import typer
@@ -22,6 +22,9 @@ from pipeline import console  # first: it lets condinst.errors load without torc
 
 # isort: split
 from condinst.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.options import TrainOptions
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -161,6 +164,8 @@ _add_stage("prepare", "Check the raw data and index it into data/prepared.")
         "train --config-file configs/CondInst/MS_R_101_3x.yaml --num-gpus 8",
         "train --config-file configs/CondInst/MS_R_50_1x.yaml --num-gpus 1 SOLVER.IMS_PER_BATCH 2",
         "train --config-file configs/CondInst/MS_R_50_1x.yaml --eval-only MODEL.WEIGHTS model.pth",
+        "train --max-time 8h",
+        "train --fast-dev-run",
     ),
 )
 def train(
@@ -176,13 +181,40 @@ def train(
     ] = None,
     eval_only: Annotated[bool, typer.Option("--eval-only", help="Measure MODEL.WEIGHTS.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT_DIR.")] = False,
+    num_processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes on a CPU.", show_default="1")
+    ] = None,
+    max_time: Annotated[
+        str, typer.Option(help="Stop then, to go on by the same command: 30m, 8h, 1:30:00.")
+    ] = "",
+    insist: Annotated[bool, typer.Option("--insist", help="Overrule the preflight.")] = False,
+    overfit: Annotated[int, typer.Option(min=0, help="Debug: train on so many images.")] = 0,
+    fast_dev_run: Annotated[
+        bool, typer.Option("--fast-dev-run", help="Debug: everything once, in 3 steps.")
+    ] = False,
+    detect_anomaly: Annotated[
+        bool, typer.Option("--detect-anomaly", help="Debug: find what gave the first NaN.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Debug: a trace of 4 steps for the browser.")
+    ] = False,
     num_machines: Annotated[int, typer.Option(min=1, help="That run this command.")] = 1,
     machine_rank: Annotated[int, typer.Option(min=0, help="Number of this machine.")] = 0,
     dist_url: Annotated[str, typer.Option(help="Where machines meet: tcp://HOST:PORT.")] = "auto",
     params: ParamsFile = PARAMS,
 ) -> None:
     """Train by params.yaml, or one recipe by --config-file."""
+    from pipeline.options import TrainOptions, seconds_of
+
     keys = console.key_values(overrides)
+    options = TrainOptions(
+        max_seconds=seconds_of(max_time) if max_time else 0.0,
+        insist=insist,
+        overfit=overfit,
+        fast_dev_run=fast_dev_run,
+        detect_anomaly=detect_anomaly,
+        profile=profile,
+    )
     if config_file is None:
         given = {"--num-gpus": num_gpus, "--eval-only": eval_only, "--resume": resume, "KEY": keys}
         extra = [name for name, value in given.items() if value]
@@ -192,9 +224,9 @@ def train(
                 "Without it everything stands in params.yaml: train.num_gpus, model.overrides; "
                 "an interrupted training of the same parameters goes on by itself."
             )
-        _run("train", params)
+        _run_train(params, options, num_processes)
         return
-    from pipeline.train import train_from_config_file
+    from pipeline.config_file import train_from_config_file
 
     if num_gpus is None:
         import torch
@@ -209,7 +241,31 @@ def train(
         num_machines=num_machines,
         machine_rank=machine_rank,
         dist_url=dist_url,
+        num_processes=num_processes or 1,
+        options=options,
     )
+
+
+def _run_train(params: Path, options: TrainOptions, num_processes: int | None) -> None:
+    from pipeline.params import load_params, override
+
+    loaded = load_params(params)
+    if num_processes is not None:
+        loaded = override(loaded, {"train.num_processes": num_processes})
+    importlib.import_module("pipeline.train").run(loaded, options)
+
+
+@app.command(epilog=_examples("replay .runs/HASH/nonfinite/step_0000012_rank0.pth"))
+def replay(
+    dump: Annotated[Path, typer.Argument(help="What a training left at a non-finite loss.")],
+    detect_anomaly: Annotated[
+        bool, typer.Option("--detect-anomaly", help="Name the operation that gave the NaN.")
+    ] = False,
+) -> None:
+    """Repeat the step at which a training stopped: same batch, weights and random numbers."""
+    from pipeline.replay import run
+
+    run(dump, detect_anomaly)
 
 
 _add_stage("evaluate", "Measure box and mask AP of the trained model.")

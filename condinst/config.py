@@ -20,6 +20,18 @@ from condinst.peer_config import EPIPHQNY, add_other_models_config
 
 META_ARCHITECTURE = "CondInst"
 _PEER_META_ARCHITECTURE = "OneStageDetector"
+# Keys that say where and how fast a training runs, not what comes out; sections with all below.
+WITHOUT_EFFECT = (
+    "OUTPUT_DIR",
+    "VERSION",
+    "VIS_PERIOD",
+    "TEST",
+    "DATASETS.TEST",
+    "DATALOADER.NUM_WORKERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.KEEP_CHECKPOINTS",
+    "SOLVER.MAX_SECONDS",
+)
 
 
 def add_condinst_config(cfg: CfgNode) -> None:
@@ -29,6 +41,7 @@ def add_condinst_config(cfg: CfgNode) -> None:
     _add_bifpn(cfg)
     _add_timm(cfg)
     _add_solver(cfg)
+    _add_debug(cfg)
     add_other_models_config(cfg)
 
 
@@ -184,3 +197,20 @@ def _add_solver(cfg: CfgNode) -> None:
     """SOLVER: what training can do beyond detectron2's keys."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD, AdamW
     cfg.SOLVER.AMP.DTYPE = "auto"  # float16, bfloat16; auto: float16 on CUDA, bfloat16 on CPU
+    cfg.SOLVER.ACCUMULATE = 1  # parts in which a step's images pass, with the gradients of all
+    cfg.SOLVER.EMA = 0.0  # decay of the weights' moving average; 0: none
+    cfg.SOLVER.SYNC_BN = False  # batch norms take their statistics over all workers
+    cfg.SOLVER.RECOMPUTE_BACKBONE = False  # less memory: its activations are computed twice
+    cfg.SOLVER.DETERMINISTIC = False  # on a GPU too; a CPU always is
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 0  # steps with a non-finite loss that are left out
+    cfg.SOLVER.PATIENCE = 0  # evaluations without a better result after which to stop; 0: never
+    cfg.SOLVER.KEEP_CHECKPOINTS = 2  # the newest
+    cfg.SOLVER.MAX_SECONDS = 0.0  # then stop with a checkpoint to go on from; 0: no limit
+
+
+def _add_debug(cfg: CfgNode) -> None:
+    """DEBUG: for finding faults."""
+    cfg.DEBUG = CfgNode()
+    cfg.DEBUG.OVERFIT = 0  # train on so many images only
+    cfg.DEBUG.DETECT_ANOMALY = False  # name the operation that gave the first NaN
+    cfg.DEBUG.PROFILE = False  # leave trace.json of a few steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from detectron2.utils import comm
 from condinst import engine, evaluation
 from condinst.config import load_config
 from condinst.errors import UserError
-from pipeline import scoring
+from pipeline import preflight, scoring
 from pipeline.job import figures_of, load_cfg, load_weights
+from pipeline.options import TrainOptions
+from pipeline.recipe import set_schedule
 
 
 def train_from_config_file(
@@ -29,6 +32,7 @@ def train_from_config_file(
     machine_rank: int = 0,
     dist_url: str = "auto",
     num_processes: int = 1,
+    options: TrainOptions | None = None,
 ) -> None:
     """Train or evaluate as the public repositories' ``tools/train_net.py`` does.
 
@@ -45,17 +49,31 @@ def train_from_config_file(
         machine_rank: number of this machine.
         dist_url: where the processes meet.
         num_processes: on the CPU, with ``num_gpus`` 0.
+        options: of this call alone.
 
     Raises:
         UserError: what is asked for cannot be run.
     """
     engine.check_gpus(num_gpus)
+    reference = load_config(str(config_file))
     cfg = load_config(str(config_file), list(opts))
+    options = options or TrainOptions()
+    _apply(options, cfg)
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     if resume and eval_only:
         cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model.pth")
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR).resolve())
+    if not eval_only:
+        notes = _follow_linear_rule(cfg, reference, set(opts[::2]))
+        notes += preflight.check(
+            cfg,
+            reference,
+            classes=preflight.classes_of(cfg.DATASETS.TRAIN),
+            workers=engine.count_workers(num_gpus, num_processes, num_machines),
+            insist=options.insist,
+        )
+        sys.stderr.writelines(f"note: {note}\n" for note in notes)
     engine.launch(
         _evaluate_config if eval_only else _train_config,
         (cfg.dump(), resume),
@@ -65,6 +83,39 @@ def train_from_config_file(
         machine_rank=machine_rank,
         dist_url=dist_url,
     )
+
+
+def _apply(options: TrainOptions, cfg: CfgNode) -> None:
+    cfg.SOLVER.MAX_SECONDS = options.max_seconds
+    cfg.DEBUG.OVERFIT = options.overfit
+    cfg.DEBUG.DETECT_ANOMALY = options.detect_anomaly
+    cfg.DEBUG.PROFILE = options.profile
+    if options.fast_dev_run:
+        cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS = 3, (), 0
+        cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD = 1, 2
+
+
+def _follow_linear_rule(cfg: CfgNode, reference: CfgNode, given: set[str]) -> list[str]:
+    """Other images a step than the recipe's change what was not given; notes on what was done."""
+    ours, theirs, images = cfg.SOLVER, reference.SOLVER, cfg.SOLVER.IMS_PER_BATCH
+    if images == theirs.IMS_PER_BATCH or cfg.DEBUG.OVERFIT:
+        return []
+    asked = {
+        key: ours[key] if f"SOLVER.{key}" in given else None
+        for key in ("MAX_ITER", "BASE_LR", "WARMUP_ITERS", "STEPS")
+    }
+    for key in ("IMS_PER_BATCH", *asked):
+        ours[key] = theirs[key]
+    notes = set_schedule(
+        cfg,
+        images_per_step=images,
+        steps=asked["MAX_ITER"],
+        lr=asked["BASE_LR"],
+        warmup_steps=asked["WARMUP_ITERS"],
+    )
+    if asked["STEPS"] is not None:
+        ours.STEPS = asked["STEPS"]
+    return [*notes, "give SOLVER.BASE_LR, WARMUP_ITERS, MAX_ITER and STEPS to fix them"]
 
 
 def _train_config(text: str, resume: bool) -> None:
@@ -78,7 +129,9 @@ def _train_config(text: str, resume: bool) -> None:
         name, annotations = next(iter(_test_sets(cfg).items()))
         hooks.append(
             engine.EvaluationHook(
-                cfg.TEST.EVAL_PERIOD, lambda model: figures_of(model, cfg, name, annotations)
+                cfg.TEST.EVAL_PERIOD,
+                lambda model: figures_of(model, cfg, name, annotations),
+                patience=cfg.SOLVER.PATIENCE,
             )
         )
     engine.train(cfg, hooks=hooks, resume=resume, load_weights=load_weights)

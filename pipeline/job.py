@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from torch import nn
 from condinst import engine
 from condinst.config import get_cfg
 from condinst.engine.trainer import RowHook
-from pipeline import tracking
-from pipeline.params import Params
+from condinst.errors import UserError
+from pipeline import runs, tracking
+from pipeline.params import Params, Ray, Train
 from pipeline.recipe import VAL_NAME, PreparedData
 
 Figures = dict[str, float | None]  # `segm/AP` -> percent
@@ -33,6 +35,7 @@ class Job:
         eval_period: steps between evaluations on the way; 0: none.
         params: for those evaluations.
         address: the MLflow run to log to, if any.
+        data_hash: of the prepared data, which all machines must have alike; empty: unknown.
     """
 
     config: str
@@ -40,16 +43,24 @@ class Job:
     eval_period: int = 0
     params: Params | None = None
     address: tracking.Address | None = None
+    data_hash: str = ""
 
 
-def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
+def train_job(job: Job, hooks: Sequence[HookBase] = (), *, any_size: bool = False) -> None:
     """Run a training in this process, one of as many as were started.
 
     Args:
         job: the same in every process.
         hooks: further ones.
+        any_size: go on from a checkpoint of another number of processes too.
     """
     data = PreparedData.load(job.data)
+    engine.check_same("the data or the code", {"data": data.hash, "code": runs.code_hash()})
+    if job.data_hash not in ("", data.hash):
+        raise UserError(
+            f"{job.data} holds the data {data.hash}, but the training was asked for on "
+            f"{job.data_hash}: prepare the same data on all machines"
+        )
     data.register()
     cfg = load_cfg(job.config)
     own: list[HookBase] = [*hooks]
@@ -57,7 +68,43 @@ def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
         own.append(_evaluation_hook(cfg, job))
     if job.address is not None and comm.is_main_process():
         own.append(MlflowHook(job.address))
-    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights)
+    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights, any_size=any_size)
+
+
+def start_job(
+    job: Job, train: Train, hooks: Sequence[HookBase] = (), ray: Ray | None = None
+) -> None:
+    """Run a training in as many processes as params ask for, where they ask for it.
+
+    A lack of memory in one of several processes ends them all; they start again from the last
+    checkpoint with half the images at once.
+
+    Args:
+        job: the training.
+        train: section of params.yaml.
+        hooks: for a training in this very process alone.
+        ray: section of params.yaml, for ``launcher: ray``.
+    """
+    folder = Path(load_cfg(job.config).OUTPUT_DIR)
+    while True:
+        parts = engine.saved_parts(folder)
+        try:
+            if train.launcher == "ray" and ray is not None:
+                from pipeline.distributed import train_on_ray
+
+                train_on_ray(job, train, ray)
+            else:
+                engine.launch(
+                    train_job,
+                    (job, tuple(hooks)),
+                    num_gpus=train.num_gpus,
+                    num_processes=train.num_processes,
+                )
+            return
+        except UserError as error:
+            if engine.saved_parts(folder) <= parts or engine.torchrun_worker() is not None:
+                raise
+            sys.stderr.write(f"{error}\n")
 
 
 def load_cfg(text: str) -> CfgNode:
@@ -91,7 +138,7 @@ def _evaluation_hook(cfg: CfgNode, job: Job) -> HookBase:
             max_dets=wanted.max_detections,
         )
 
-    return engine.EvaluationHook(job.eval_period, figures)
+    return engine.EvaluationHook(job.eval_period, figures, patience=cfg.SOLVER.PATIENCE)
 
 
 def figures_of(

@@ -102,6 +102,16 @@ class Train:
     workers: int = setting(minimum=0, maximum=256)
     num_gpus: int = setting(minimum=0)
     num_processes: int = setting(minimum=1)
+    accumulate: int = setting(1, minimum=1)
+    ema: float = setting(0.0, minimum=0, below=1)
+    sync_bn: bool = setting(False)
+    activation_checkpoints: bool = setting(False)
+    deterministic: bool = setting(False)
+    early_stopping: int = setting(0, minimum=0)
+    keep_checkpoints: int = setting(2, minimum=2)
+    max_skipped_steps: int = setting(0, minimum=0)
+    launcher: str = setting("local", choices=("local", "ray"))
+    insist: bool = setting(False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +190,15 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Ray:
-    """The cluster for ablations, sweeps and training on several machines; null: this machine."""
+    """The cluster for ablations, sweeps and training on several machines; null: this machine.
+
+    `storage` and `failures` are for `train.launcher: ray`: where checkpoints go, and how many lost
+    workers to start again after.
+    """
 
     address: str | None = setting(None)
+    storage: str | None = setting(None)
+    failures: int = setting(3, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 
 from condinst.config import get_cfg, load_config
 from condinst.errors import UserError
-from pipeline.params import Params
+from pipeline.params import Params, Train
 
 PREPARED = Path("data/prepared")
 TRAIN_NAME = "condinst_train"
@@ -78,8 +78,14 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
     """
     overrides = [text for item in params.model.overrides.items() for text in map(str, item)]
     cfg = load_config(params.model.config, overrides)
-    notes = _set_schedule(cfg, params)
     train = params.train
+    notes = set_schedule(
+        cfg,
+        images_per_step=train.images_per_step,
+        steps=train.steps,
+        lr=train.lr,
+        warmup_steps=train.warmup_steps,
+    )
     cfg.MODEL.FCOS.NUM_CLASSES = len(data.classes)
     cfg.MODEL.DEVICE = "cuda" if train.num_gpus and torch.cuda.is_available() else "cpu"
     cfg.SEED = train.seed
@@ -90,39 +96,70 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
     _set_clipping(cfg, train.clip_gradients)
     cfg.SOLVER.AMP.ENABLED = train.amp != "none"
     cfg.SOLVER.AMP.DTYPE = {"bf16": "bfloat16", "fp16": "float16"}.get(train.amp, "auto")
+    _set_long_training(cfg.SOLVER, train)
     cfg.DATALOADER.NUM_WORKERS = train.workers
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN_NAME,), (VAL_NAME,)
     return Recipe(cfg, tuple(notes))
 
 
-def _set_schedule(cfg: CfgNode, params: Params) -> list[str]:
-    """Steps, learning rate, warm-up; drops keep their place relative to the steps."""
-    solver, train, notes = cfg.SOLVER, params.train, []
+def set_schedule(
+    cfg: CfgNode,
+    *,
+    images_per_step: int | None,
+    steps: int | None,
+    lr: float | None,
+    warmup_steps: int | None,
+) -> list[str]:
+    """Set images a step; what else is None follows by the linear rule. Notes on what was done.
+
+    Drops of the learning rate keep their place relative to the steps.
+
+    Args:
+        cfg: with the recipe's own schedule; changed.
+        images_per_step: None leaves the recipe's.
+        steps: in all.
+        lr: the base learning rate.
+        warmup_steps: likewise.
+    """
+    solver, notes = cfg.SOLVER, []
     factor = 1.0
-    if train.images_per_step is not None and train.images_per_step != solver.IMS_PER_BATCH:
-        factor = train.images_per_step / solver.IMS_PER_BATCH
+    if images_per_step is not None and images_per_step != solver.IMS_PER_BATCH:
+        factor = images_per_step / solver.IMS_PER_BATCH
         notes.append(
-            f"{train.images_per_step} images a step instead of {solver.IMS_PER_BATCH}: "
+            f"{images_per_step} images a step instead of {solver.IMS_PER_BATCH}: "
             "what train leaves null of learning rate, warm-up and steps follows by the linear rule"
         )
-        solver.IMS_PER_BATCH = train.images_per_step
+        solver.IMS_PER_BATCH = images_per_step
     before = solver.MAX_ITER
-    steps = train.steps if train.steps is not None else max(1, round(before / factor))
+    steps = steps if steps is not None else max(1, round(before / factor))
     drops = {round(step * steps / before) for step in solver.STEPS if step < before}
     solver.STEPS = tuple(sorted(step for step in drops if 0 < step < steps))
     solver.MAX_ITER = steps
-    lr = train.lr if train.lr is not None else solver.BASE_LR * factor
+    lr = lr if lr is not None else solver.BASE_LR * factor
     solver.BASE_LR_END *= lr / solver.BASE_LR
     solver.BASE_LR = lr
-    warmup = (
-        train.warmup_steps
-        if train.warmup_steps is not None
-        else round(solver.WARMUP_ITERS / factor)
-    )
+    warmup = warmup_steps if warmup_steps is not None else round(solver.WARMUP_ITERS / factor)
     solver.WARMUP_ITERS = min(warmup, steps)
+    if factor != 1:
+        notes[0] += (
+            f" (lr {lr:g}, warm-up {solver.WARMUP_ITERS}, steps {steps}, drops at "
+            f"{list(solver.STEPS)})"
+        )
     if warmup > steps:
         notes.append(f"warm-up of {warmup} steps cut to all {steps} steps")
     return notes
+
+
+def _set_long_training(solver: CfgNode, train: Train) -> None:
+    """Keys that both have under much the same names."""
+    solver.ACCUMULATE = train.accumulate
+    solver.EMA = train.ema
+    solver.SYNC_BN = train.sync_bn
+    solver.RECOMPUTE_BACKBONE = train.activation_checkpoints
+    solver.DETERMINISTIC = train.deterministic
+    solver.PATIENCE = train.early_stopping
+    solver.KEEP_CHECKPOINTS = train.keep_checkpoints
+    solver.MAX_SKIPPED_STEPS = train.max_skipped_steps
 
 
 def _set_clipping(cfg: CfgNode, limit: float | None) -> None:

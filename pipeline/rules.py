@@ -158,6 +158,11 @@ def _check_train(train: Train) -> Iterator[Fault]:
         )
     if train.amp == "fp16" and train.num_gpus == 0:
         yield Fault("train.amp", "is fp16, which needs a GPU; on CPU use bf16 or none")
+    if train.early_stopping and not train.eval_period:
+        yield Fault(
+            "train.early_stopping",
+            f"is {train.early_stopping}, which needs evaluations on the way: set train.eval_period",
+        )
     workers = max(train.num_gpus, train.num_processes)
     if train.images_per_step is not None and train.images_per_step % workers:
         yield Fault(

@@ -21,21 +21,12 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from condinst.config import WITHOUT_EFFECT
 from condinst.errors import UserError
 
 RUNS = Path(".runs")
 _CODE = ("errors.py", "config.py", "layers", "data", "modeling", "engine")
 _LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
-# These decide where and how fast, not what; evaluation has its own stage.
-_WITHOUT_EFFECT = (
-    "OUTPUT_DIR",
-    "VERSION",
-    "VIS_PERIOD",
-    "TEST",
-    "DATASETS.TEST",
-    "DATALOADER.NUM_WORKERS",
-    "SOLVER.CHECKPOINT_PERIOD",
-)
 
 
 def digest(value: object) -> str:
@@ -71,7 +62,7 @@ def run_hash(cfg: CfgNode, data_hash: str, *, processes: int = 1, eval_period: i
         eval_period: steps between evaluations on the way; they choose the best weights.
     """
     plain: dict[str, Any] = json.loads(json.dumps(_as_dict(cfg)))
-    for key in _WITHOUT_EFFECT:
+    for key in WITHOUT_EFFECT:
         *parents, name = key.split(".")
         node = plain
         for parent in parents:

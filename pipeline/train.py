@@ -17,9 +17,11 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from condinst import engine
-from pipeline import runs, tracking
+from condinst.config import load_config
+from pipeline import preflight, runs, tracking
 from pipeline.config_file import train_from_config_file
-from pipeline.job import Job, train_job
+from pipeline.job import Job, start_job
+from pipeline.options import TrainOptions
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 
@@ -55,15 +57,28 @@ class Place:
     of_study: bool = False
 
 
-def run(params: Params) -> None:
+def run(params: Params, options: TrainOptions | None = None) -> None:
     """Train as params.yaml says and leave the result in ``outputs/train``.
 
     A finished training of the same hash is used again, an interrupted one goes on.
 
+    Args:
+        params: of the experiment.
+        options: of this call alone.
+
     Raises:
         UserError: what is asked for cannot be run; nothing is half-written.
     """
-    train_into(params, PreparedData.load(), Place(OUTPUT, params.profile))
+    options = options or TrainOptions()
+    if options.insist:
+        params = dataclasses.replace(params, train=dataclasses.replace(params.train, insist=True))
+    if options.debugs:
+        from pipeline import debugging
+
+        debugging.run(params, options)
+        return
+    place = Place(OUTPUT, params.profile)
+    train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
 
 
 def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) -> str:
@@ -72,13 +87,18 @@ def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) ->
     return runs.run_hash(
         recipe.cfg,
         data.hash,
-        processes=params.train.num_gpus or params.train.num_processes,
+        processes=engine.count_workers(params.train.num_gpus, params.train.num_processes),
         eval_period=params.train.eval_period or 0,
     )
 
 
 def train_into(
-    params: Params, data: PreparedData, place: Place, hooks: Sequence[HookBase] = ()
+    params: Params,
+    data: PreparedData,
+    place: Place,
+    hooks: Sequence[HookBase] = (),
+    *,
+    max_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Train in ``.runs/<hash>`` and copy the result to an output folder.
 
@@ -87,18 +107,25 @@ def train_into(
         data: prepared.
         place: where the result goes and what it is called.
         hooks: for a training in this very process alone.
+        max_seconds: after which to stop, to go on by the same command; 0: no limit.
 
     Returns:
-        The content of ``run.json``.
+        The content of ``run.json``; nothing in a process that only helps the one of rank 0.
     """
     engine.check_gpus(params.train.num_gpus)
     recipe = resolve(params, data)
     key = run_key(params, data, recipe)
     folder = (runs.RUNS / key).resolve()
+    recipe.cfg.OUTPUT_DIR, recipe.cfg.SOLVER.MAX_SECONDS = str(folder), max_seconds
+    worker = engine.torchrun_worker()
+    if worker is not None and worker.rank > 0:
+        start_job(_job(params, data, recipe, None), params.train)
+        return {}
     store = tracking.connect(params.tracking, optional=place.of_study)
     with runs.locked(folder, wait=place.of_study):
-        recipe.cfg.OUTPUT_DIR = str(folder)
         result = engine.TrainResult.load(folder)
+        if result is not None and worker is not None:  # the others wait
+            start_job(_job(params, data, recipe, None), params.train)
         ledger = _Ledger(folder, place.parent)
         if result is None or not ledger.holds(store):
             with _open_run(store, params, data, recipe, place, ledger) as run:
@@ -114,7 +141,14 @@ def train_into(
             _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
         record = _record(folder, result, data, key, ledger.address)
         runs.write_json(folder / "run.json", record)
-        names = ("model.pth", "model_best.pth", "config.yaml", "curve.csv", "environment.json")
+        names = (
+            "model.pth",
+            "model_best.pth",
+            "model_raw.pth",
+            "config.yaml",
+            "curve.csv",
+            "environment.json",
+        )
         files = {item: folder / item for item in (*names, "run.json") if (folder / item).exists()}
         runs.publish(files, place.output)
     return record
@@ -178,20 +212,33 @@ def _train(
     hooks: Sequence[HookBase],
 ) -> engine.TrainResult:
     folder = Path(recipe.cfg.OUTPUT_DIR)
-    for note in recipe.notes:
+    for note in (*recipe.notes, *_preflight(params, data, recipe)):
         _say(f"note: {note}")
     (folder / "config.yaml").write_text(recipe.cfg.dump())
     runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
-    job = Job(recipe.cfg.dump(), data.root, params.train.eval_period or 0, params, address)
-    engine.launch(
-        train_job,
-        (job, tuple(hooks)),
-        num_gpus=params.train.num_gpus,
-        num_processes=params.train.num_processes,
-    )
+    start_job(_job(params, data, recipe, address), params.train, hooks, params.ray)
     result = engine.TrainResult.load(folder)
     assert result is not None, folder
     return result
+
+
+def _job(
+    params: Params, data: PreparedData, recipe: Recipe, address: tracking.Address | None
+) -> Job:
+    period = params.train.eval_period or 0
+    return Job(recipe.cfg.dump(), data.root, period, params, address, data.hash)
+
+
+def _preflight(params: Params, data: PreparedData, recipe: Recipe) -> list[str]:
+    overrides = params.model.overrides
+    return preflight.check(
+        recipe.cfg,
+        load_config(params.model.config, [str(x) for item in overrides.items() for x in item]),
+        classes=len(data.classes),
+        asked_classes=overrides.get("MODEL.FCOS.NUM_CLASSES"),
+        workers=engine.count_workers(params.train.num_gpus, params.train.num_processes),
+        insist=params.train.insist,
+    )
 
 
 def _curve(folder: Path) -> list[dict[str, float]]:
@@ -232,6 +279,8 @@ def _record(
         "steps": result.steps,
         "seconds": result.seconds,
         "best": result.best,
+        "parts": result.parts,
+        "stopped": result.stopped,
         "last": result.last,
     }
 

@@ -1,9 +1,14 @@
 """Training on detectron2's loop: one function for one process, one machine and a cluster."""
 
+from condinst.engine.agreement import check_same
 from condinst.engine.batches import build_train_loader
+from condinst.engine.evaluating import EvaluationHook
 from condinst.engine.failure import NonFiniteLossError
-from condinst.engine.hooks import ConsoleProgress, CurveWriter, EvaluationHook
-from condinst.engine.launch import check_gpus, launch, use_all_cores
+from condinst.engine.hooks import ConsoleProgress, CurveWriter
+from condinst.engine.launch import check_gpus, count_workers, launch, use_all_cores
+from condinst.engine.limits import TimeUpError
+from condinst.engine.parts import saved_parts
+from condinst.engine.rendezvous import torchrun_worker
 from condinst.engine.train import TrainResult, train
 from condinst.engine.trainer import RowHook, Trainer
 
@@ -13,11 +18,16 @@ __all__ = [
     "EvaluationHook",
     "NonFiniteLossError",
     "RowHook",
+    "TimeUpError",
     "TrainResult",
     "Trainer",
     "build_train_loader",
     "check_gpus",
+    "check_same",
+    "count_workers",
     "launch",
+    "saved_parts",
+    "torchrun_worker",
     "train",
     "use_all_cores",
 ]

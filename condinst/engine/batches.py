@@ -210,7 +210,7 @@ def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
 class _Subset(Sequence):
     """Chosen records of a lazy sequence."""
 
-    def __init__(self, records: Index, keep: np.ndarray) -> None:
+    def __init__(self, records: Sequence[dict[str, Any]], keep: np.ndarray) -> None:
         self.records = records
         self.keep = keep
 
@@ -272,6 +272,8 @@ def build_train_loader(
             "allowed: TrainingSampler"
         )
     records = training_records(cfg)
+    if cfg.DEBUG.OVERFIT:
+        records = _Subset(records, np.arange(min(cfg.DEBUG.OVERFIT, len(records))))
     sampler = StepSampler(
         len(records),
         batch,

@@ -1,25 +1,22 @@
-"""Hooks that every training has: progress, curve, checkpoints; and evaluation on the way."""
+"""Hooks that every training has: progress, curve, checkpoints."""
 
 from __future__ import annotations
 
 import csv
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from detectron2.engine import HookBase
-from detectron2.utils import comm
-from torch import nn
 
-from condinst.engine.state import Checkpoints, save_atomically, unwrap
+from condinst.engine.state import Checkpoints
 from condinst.engine.trainer import Row, RowHook, Trainer
 from condinst.errors import UserError
 
 
 class CheckpointHook(HookBase):
-    """Saves the whole state every ``period`` steps and after the last one.
+    """Saves the whole state every ``period`` steps, after the last one and before a stop.
 
     Args:
         checkpoints: the folder to save to.
@@ -35,7 +32,7 @@ class CheckpointHook(HookBase):
     def after_step(self) -> None:
         """Save when it is time."""
         done = self.trainer.iter + 1
-        if done % self.period == 0 or done == self.trainer.max_iter:
+        if done % self.period == 0 or done == self.trainer.max_iter or self.trainer.stopping:
             self.checkpoints.save(self.trainer.state(done), done)
 
 
@@ -208,65 +205,3 @@ class _Bar:
 
     def stop(self) -> None:
         self._progress.stop()
-
-
-class EvaluationHook(HookBase):
-    """Evaluates on the way and keeps the best weights in ``model_best.pth``.
-
-    Only the first process evaluates; the others wait. The last step is left to whoever evaluates
-    the finished run.
-
-    Args:
-        period: in steps.
-        evaluate: model in evaluation mode -> figures by name, such as ``segm/AP``; an undefined
-            figure is None.
-        metric: the figure that says which weights are best.
-    """
-
-    trainer: Trainer
-
-    def __init__(
-        self,
-        period: int,
-        evaluate: Callable[[nn.Module], Mapping[str, float | None]],
-        metric: str = "segm/AP",
-    ) -> None:
-        assert period > 0, period
-        self.period = period
-        self.evaluate = evaluate
-        self.metric = metric
-        self.best: Row = {}
-
-    def after_step(self) -> None:
-        """Evaluate when it is time."""
-        done = self.trainer.iter + 1
-        if done % self.period or done == self.trainer.max_iter:
-            return
-        if comm.is_main_process():
-            model = unwrap(self.trainer.model)
-            modes = {module: module.training for module in model.modules()}
-            model.eval()
-            try:
-                figures = self.evaluate(model)
-            finally:
-                for module, mode in modes.items():
-                    module.training = mode
-            self._keep(done, {key: float(x) for key, x in figures.items() if x is not None})
-        comm.synchronize()
-
-    def _keep(self, done: int, figures: Row) -> None:
-        self.trainer.emit({"iteration": done, **{f"eval/{k}": v for k, v in figures.items()}})
-        value = figures.get(self.metric)
-        if value is not None and value > self.best.get("value", float("-inf")):
-            self.best = {"iteration": done, "value": value}
-            meta = {"iteration": done, "metric": self.metric, "value": value}
-            state = {"model": unwrap(self.trainer.model).state_dict(), "meta": meta}
-            save_atomically(state, self.trainer.output_dir / "model_best.pth")
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
-        self.best = state["best"]

@@ -1,19 +1,27 @@
-"""One process or several, on one machine or more: detectron2's ``launch`` with plain errors."""
+"""One process or several, on one machine or more, started by us or by torchrun."""
 
 from __future__ import annotations
 
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import torch.multiprocessing as mp
-from detectron2.engine import launch as detectron2_launch
 
+from condinst.engine.rendezvous import Worker, join, leave, torchrun_worker
 from condinst.errors import UserError
+
+# What gloo and NCCL say when the other end of a connection is gone.
+_LOST = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|gloo|nccl|timed out waiting", re.IGNORECASE
+)
 
 
 def check_gpus(wanted: int) -> None:
@@ -31,6 +39,12 @@ def check_gpus(wanted: int) -> None:
         )
 
 
+def count_workers(num_gpus: int, num_processes: int = 1, num_machines: int = 1) -> int:
+    """How many processes :func:`launch` makes up; torchrun's number where it started us."""
+    given = torchrun_worker()
+    return given.world_size if given else (num_gpus or num_processes) * num_machines
+
+
 def launch(
     main: Callable[..., None],
     args: tuple[Any, ...] = (),
@@ -43,6 +57,9 @@ def launch(
 ) -> None:
     """Call ``main(*args)`` in as many processes as asked for.
 
+    A process that torchrun started (RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set) calls it
+    itself, as one of torchrun's workers.
+
     Args:
         main: importable by name; leaves its result on disk.
         args: picklable.
@@ -53,38 +70,40 @@ def launch(
         dist_url: where the processes meet, ``tcp://host:port``; "auto" on one machine.
 
     Raises:
-        UserError: not enough GPUs, no address for several machines, or what a process raised.
+        UserError: not enough GPUs, workers that do not come together, one that died, or what one
+            raised.
     """
+    worker = torchrun_worker()
+    if worker is not None and worker.world_size > 1:
+        check_gpus(worker.local_size if num_gpus else 0)
+        with _plain_errors():
+            _work(worker, num_gpus > 0, main, args)
+        return
     check_gpus(num_gpus)
-    if num_machines > 1 and dist_url == "auto":
-        raise UserError(
-            f"--num-machines {num_machines} needs --dist-url tcp://<address of machine 0>:<port>, "
-            "the same on all machines"
-        )
-    if not 0 <= machine_rank < num_machines:
-        raise UserError(
-            f"--machine-rank {machine_rank} must be from 0 to {num_machines - 1} "
-            f"(--num-machines {num_machines})"
-        )
+    _check_machines(num_machines, machine_rank, dist_url)
     processes = num_gpus or num_processes
     if processes * num_machines == 1:
         use_all_cores()
         main(*args)
         return
-    with tempfile.TemporaryDirectory() as folder, _environment(gpu=num_gpus > 0):
+    host, port = _meeting_point(dist_url)
+    workers = [
+        Worker(machine_rank * processes + i, num_machines * processes, i, processes, host, port)
+        for i in range(processes)
+    ]
+    with tempfile.TemporaryDirectory() as folder, _one_thread_each():
         report = Path(folder) / "error.txt"
         try:
-            detectron2_launch(
-                _guarded,
-                processes,
-                num_machines=num_machines,
-                machine_rank=machine_rank,
-                dist_url=dist_url,
-                args=(main, args, report),
+            mp.start_processes(
+                _child,
+                (workers, num_gpus > 0, main, args, report),
+                nprocs=processes,
+                start_method="spawn",
             )
         except mp.ProcessExitedException as error:
             raise UserError(
-                f"a training process died: {error}; was there enough memory?"
+                f"a training process died: {error}; was there enough memory? The others were "
+                "stopped; the same command goes on from the last checkpoint"
             ) from error
         except mp.ProcessRaisedException as error:
             if report.exists():
@@ -98,29 +117,82 @@ def use_all_cores() -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
-def _guarded(main: Callable[..., None], args: tuple[Any, ...], report: Path) -> None:
+def _check_machines(num_machines: int, machine_rank: int, dist_url: str) -> None:
+    if num_machines > 1 and dist_url == "auto":
+        raise UserError(
+            f"--num-machines {num_machines} needs --dist-url tcp://<address of machine 0>:<port>, "
+            "the same on all machines"
+        )
+    if not 0 <= machine_rank < num_machines:
+        raise UserError(
+            f"--machine-rank {machine_rank} must be from 0 to {num_machines - 1} "
+            f"(--num-machines {num_machines})"
+        )
+
+
+def _meeting_point(dist_url: str) -> tuple[str, int]:
+    if dist_url == "auto":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return "127.0.0.1", probe.getsockname()[1]
+    try:
+        parts = urlsplit(dist_url)
+        if parts.scheme == "tcp" and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    except ValueError:
+        pass  # a port that is no number
+    raise UserError(f"--dist-url {dist_url!r} must be tcp://HOST:PORT, or auto on one machine")
+
+
+def _child(
+    index: int,
+    workers: list[Worker],
+    gpu: bool,
+    main: Callable[..., None],
+    args: tuple[Any, ...],
+    report: Path,
+) -> None:
     """Run in a child process; a user's error is left where the parent finds its text."""
     try:
-        main(*args)
+        with _plain_errors():
+            _work(workers[index], gpu, main, args)
     except UserError as error:
         if not report.exists():
             report.write_text(str(error))
         raise
 
 
+def _work(worker: Worker, gpu: bool, main: Callable[..., None], args: tuple[Any, ...]) -> None:
+    join(worker, gpu=gpu)
+    main(*args)
+    leave()
+
+
 @contextmanager
-def _environment(gpu: bool) -> Iterator[None]:
-    """Settings that child processes inherit: one thread each; CPU processes see no GPU."""
-    wanted = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": "1"}
-    if not gpu and torch.cuda.is_available():
-        # detectron2's launch takes NCCL and counts devices wherever it sees one
+def _plain_errors() -> Iterator[None]:
+    """A connection that broke becomes a user's error."""
+    try:
+        yield
+    except UserError:
+        raise
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        first = str(error).partition("\n")[0][:200]
         raise UserError(
-            "several CPU processes on a machine with a GPU: set CUDA_VISIBLE_DEVICES= (empty) "
-            "for this command, or use --num-gpus"
-        )
-    os.environ.update(wanted)
+            f"the connection to another worker broke ({first}): it died or its machine is gone; "
+            "see what it said last. The same command goes on from the last checkpoint"
+        ) from error
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Child processes inherit it; they share the cores."""
+    if "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
     try:
         yield
     finally:
-        for key in wanted:
-            del os.environ[key]
+        del os.environ["OMP_NUM_THREADS"]

@@ -20,9 +20,14 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 
+from condinst.engine.agreement import check_origin, check_same, deciding_keys, from_first
 from condinst.engine.batches import build_train_loader, seed_everything
-from condinst.engine.hooks import CheckpointHook, ConsoleProgress, CurveWriter, EvaluationHook
+from condinst.engine.evaluating import EvaluationHook
+from condinst.engine.hooks import CheckpointHook, ConsoleProgress, CurveWriter
+from condinst.engine.limits import TIME_UP, TimeLimit, TimeUpError
+from condinst.engine.memory import recompute_backbone, synchronise_batch_norms
 from condinst.engine.optim import Precision, build_clipper, build_optimizer
+from condinst.engine.profiling import ProfileHook
 from condinst.engine.state import Checkpoints, save_atomically, unwrap
 from condinst.engine.trainer import Row, Trainer
 from condinst.errors import UserError
@@ -41,6 +46,8 @@ class TrainResult:
         seconds: of training steps, over all sessions.
         last: the last row of the curve.
         best: {"iteration", "value"} of the best evaluation on the way, or empty.
+        parts: in which a step's images passed at the end.
+        stopped: why before ``SOLVER.MAX_ITER``, or empty.
     """
 
     output_dir: Path
@@ -51,6 +58,8 @@ class TrainResult:
     seconds: float
     last: Row
     best: Row
+    parts: int = 1
+    stopped: str = ""
 
     @classmethod
     def load(cls, output_dir: Path) -> TrainResult | None:
@@ -78,12 +87,13 @@ def train(
     mapper: Callable[[dict], dict | None] | None = None,
     load_weights: Callable[[nn.Module, str], object] | None = None,
     log_period: int = 20,
+    any_size: bool = False,
 ) -> TrainResult:
     """Train as the config says and leave weights, curve and checkpoints in ``OUTPUT_DIR``.
 
     In several processes (see :func:`condinst.engine.launch`) every process calls this with the
     same config; the first one writes. On a CPU, the same config gives the same weights to the bit,
-    interrupted or not.
+    interrupted or not; on a GPU with ``SOLVER.DETERMINISTIC``.
 
     Args:
         cfg: the whole config; data sets in ``DATASETS.TRAIN`` are registered.
@@ -92,16 +102,19 @@ def train(
         mapper: data set dict -> model input; CondInst's own by default.
         load_weights: puts ``MODEL.WEIGHTS`` into the model; detectron2's loader by default.
         log_period: steps between rows of figures.
+        any_size: go on from a checkpoint of another number of workers too; then not to the bit.
 
     Raises:
+        TimeUpError: ``SOLVER.MAX_SECONDS`` are over; the state is saved.
         NonFiniteLossError: a loss or gradient became infinite or NaN.
         UserError: the config asks for what cannot be.
     """
     output = Path(cfg.OUTPUT_DIR)
-    checkpoints = Checkpoints(output / "checkpoints")
-    if resume and (finished := TrainResult.load(output)) and finished.steps >= cfg.SOLVER.MAX_ITER:
+    checkpoints = Checkpoints(output / "checkpoints", cfg.SOLVER.KEEP_CHECKPOINTS)
+    check_same("the config", deciding_keys(cfg))
+    finished, state = from_first(lambda: _former(cfg, checkpoints, resume, any_size))
+    if finished is not None:
         return dataclasses.replace(finished, start_step=finished.steps)
-    state = _last_state(checkpoints, resume)
     seed = _seed(cfg, state)
     start = state["iteration"] if state else 0
     with _deterministic(cfg):
@@ -111,45 +124,69 @@ def train(
         trainer.register_hooks([*hooks, *_own_hooks(cfg, checkpoints)])
         if state:
             trainer.restore(state)
+            del state
         comm.synchronize()
         trainer.train(start, cfg.SOLVER.MAX_ITER)
-    best = next((hook.best for hook in hooks if isinstance(hook, EvaluationHook)), {})
+    if trainer.stopping == TIME_UP:
+        raise TimeUpError(
+            f"the time of {cfg.SOLVER.MAX_SECONDS:g} s is up after step {trainer.iter} of "
+            f"{cfg.SOLVER.MAX_ITER}; the state is saved in {checkpoints.folder}, and the same "
+            "command goes on from there"
+        )
     result = TrainResult(
         output_dir=output,
         weights=output / "model.pth",
-        steps=cfg.SOLVER.MAX_ITER,
+        steps=trainer.iter,
         start_step=start,
         seed=seed,
         seconds=round(trainer.seconds, 3),
         last=trainer.last_row,
-        best=best,
+        best=next((hook.best for hook in hooks if isinstance(hook, EvaluationHook)), {}),
+        parts=trainer.parts.value,
+        stopped=trainer.stopping,
     )
     if comm.is_main_process():
-        meta = {
-            "iteration": result.steps,
-            "seed": seed,
-            "classes": _classes(cfg),
-            "config": cfg.dump(),
-        }
-        save_atomically({"model": unwrap(trainer.model).state_dict(), "meta": meta}, result.weights)
-        result.save()
+        _save_result(cfg, trainer, result)
     comm.synchronize()
     return result
 
 
-def _keep(model: nn.Module, path: str) -> None:
-    """Load nothing: a checkpoint's weights follow."""
+def _save_result(cfg: CfgNode, trainer: Trainer, result: TrainResult) -> None:
+    """Weights, then the mark that they are there; a moving average takes the weights' place."""
+    meta = {
+        "iteration": result.steps,
+        "seed": result.seed,
+        "classes": _classes(cfg),
+        "config": cfg.dump(),
+    }
+    model = unwrap(trainer.model).state_dict()
+    if trainer.ema is not None:
+        save_atomically({"model": model, "meta": meta}, result.output_dir / "model_raw.pth")
+        model, meta = trainer.ema.state, {**meta, "ema": cfg.SOLVER.EMA}
+    save_atomically({"model": model, "meta": meta}, result.weights)
+    result.save()
 
 
-def _last_state(checkpoints: Checkpoints, resume: bool) -> dict[str, Any] | None:
-    if resume:
-        return checkpoints.load_last()
-    if checkpoints.paths():
+def _former(
+    cfg: CfgNode, checkpoints: Checkpoints, resume: bool, any_size: bool
+) -> tuple[TrainResult | None, dict[str, Any] | None]:
+    """The result if the training is finished, else the state to go on from."""
+    output = Path(cfg.OUTPUT_DIR)
+    finished = TrainResult.load(output) if resume else None
+    begun = finished is not None or bool(checkpoints.paths())
+    if begun and not resume:
         raise UserError(
             f"{checkpoints.folder} holds checkpoints of an earlier training; add --resume to go "
             "on with it, or choose another OUTPUT_DIR"
         )
-    return None
+    check_origin(output, cfg, begun=begun, any_size=any_size)
+    if finished is not None:
+        return finished, None
+    return None, checkpoints.load_last()
+
+
+def _keep(model: nn.Module, path: str) -> None:
+    """Load nothing: a checkpoint's weights follow."""
 
 
 def _seed(cfg: CfgNode, state: dict[str, Any] | None) -> int:
@@ -163,17 +200,22 @@ def _seed(cfg: CfgNode, state: dict[str, Any] | None) -> int:
 
 @contextlib.contextmanager
 def _deterministic(cfg: CfgNode):  # noqa: ANN202  # a generator that gives nothing
-    """On a CPU, use only operations that give the same bits every time."""
+    """On a CPU, and where asked for, use only operations that give the same bits every time."""
     before = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
-    if torch.device(cfg.MODEL.DEVICE).type == "cpu":
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    if torch.device(cfg.MODEL.DEVICE).type == "cpu" or cfg.SOLVER.DETERMINISTIC:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
-        yield
+        with torch.autograd.set_detect_anomaly(cfg.DEBUG.DETECT_ANOMALY):
+            yield
     finally:
         torch.use_deterministic_algorithms(before)
         torch.utils.deterministic.fill_uninitialized_memory = fill
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
 def _build_trainer(
@@ -195,6 +237,10 @@ def _build_trainer(
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:
         (load_weights or _load_by_detectron2)(model, cfg.MODEL.WEIGHTS)
+    if cfg.SOLVER.SYNC_BN:
+        synchronise_batch_norms(model)
+    if cfg.SOLVER.RECOMPUTE_BACKBONE:
+        recompute_backbone(model)
     if torch.device(cfg.MODEL.DEVICE).type == "cpu":
         model.to(memory_format=torch.channels_last)  # a tenth of the time of a step
     optimizer = build_optimizer(cfg, model)
@@ -223,19 +269,23 @@ def distribute(model: nn.Module, cfg: CfgNode) -> nn.Module:
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=[comm.get_local_rank()] if on_gpu else None,
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
         gradient_as_bucket_view=True,
     )
 
 
 def _own_hooks(cfg: CfgNode, checkpoints: Checkpoints) -> list[HookBase]:
+    """In their order: what stops comes before what saves, which keeps the others' state too."""
+    shared = [TimeLimit(cfg.SOLVER.MAX_SECONDS)] if cfg.SOLVER.MAX_SECONDS else []
     if not comm.is_main_process():
-        return []
+        return [*shared]
     period = cfg.SOLVER.CHECKPOINT_PERIOD
     return [
+        *shared,
+        *([ProfileHook()] if cfg.DEBUG.PROFILE else []),
         ConsoleProgress(),
         CurveWriter(Path(cfg.OUTPUT_DIR) / "curve.csv", period),
-        CheckpointHook(checkpoints, period),  # last: it saves what the other hooks keep
+        CheckpointHook(checkpoints, period),
     ]
 
 

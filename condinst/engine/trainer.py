@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 import time
@@ -14,16 +15,26 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase, TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from condinst.engine.batches import next_batch, seed_everything
+from condinst.engine.ema import Ema
 from condinst.engine.failure import NonFiniteLossError, describe, dump_state
 from condinst.engine.optim import Clipper, Precision
+from condinst.engine.parts import (
+    Batch,
+    Part,
+    PartCount,
+    is_out_of_memory,
+    local_gradients,
+    split,
+)
 from condinst.engine.state import unwrap
 
 Row = dict[str, float]
-_MODEL_STREAM = 1 << 20  # apart from the places of a step, which seed the augmentations
+_LOGGER = logging.getLogger(__name__)
+MODEL_STREAM = 1 << 20  # apart from the places of a step, which seed the augmentations
 
 
 class RowHook(HookBase):
@@ -47,7 +58,8 @@ class Trainer(TrainerBase):
         scheduler: stepped after every step.
         precision: autocast and loss scaling.
         clipper: limits the gradients, or None.
-        cfg: kept for dumps; ``SOLVER.IMS_PER_BATCH`` and ``OUTPUT_DIR`` are read.
+        cfg: kept for dumps; ``OUTPUT_DIR`` and ``SOLVER``'s IMS_PER_BATCH, ACCUMULATE, EMA and
+            MAX_SKIPPED_STEPS are read.
         seed: of the model's own random numbers.
         log_period: steps over which a row's figures are averaged.
     """
@@ -78,12 +90,21 @@ class Trainer(TrainerBase):
         self.output_dir = Path(cfg.OUTPUT_DIR)
         self.seconds = 0.0
         self.last_row: Row = {}
+        self.stopping = ""
+        self.skipped = 0
+        self.ema = Ema(unwrap(model), cfg.SOLVER.EMA) if cfg.SOLVER.EMA else None
+        self.parts = PartCount(
+            self.output_dir,
+            cfg.SOLVER.ACCUMULATE,
+            cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+        )
         self._meter = Meter()
-        self._batches: Iterator[list[dict[str, Any]]] | None = None
+        self._buffers: dict[str, Tensor] = {}
+        self._batches: Iterator[Batch] | None = None
         self._parameters = [param for group in optimizer.param_groups for param in group["params"]]
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Run steps ``start_iter`` to ``max_iter - 1``."""
+        """Run steps ``start_iter`` to ``max_iter - 1``, or until a hook sets ``stopping``."""
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
         self.model.train()
@@ -97,42 +118,87 @@ class Trainer(TrainerBase):
                     self.run_step()
                     self.seconds += time.perf_counter() - began
                     self.after_step()
-                self.iter = max_iter
+                    if self.stopping:
+                        break
+                self.iter += start_iter < max_iter
             finally:
                 self.after_train()
                 self._batches = None
 
     def run_step(self) -> None:
-        """Forward, check, backward, clip, update."""
+        """Forward, check, backward, clip, update; again in smaller parts where memory is short."""
         began = time.perf_counter()
         if self._batches is None:
             self._batches = iter(self.data_loader)
         batch = next_batch(self._batches)
         waited = time.perf_counter() - began
-        seed_everything(self.seed, self.iter, _MODEL_STREAM + comm.get_rank())
-        with self.precision.autocast():
-            losses = self.model(batch)
-            total = sum(losses.values())
-        assert isinstance(total, torch.Tensor), "the model gave no loss"
-        terms = torch.stack([term.detach().float() for term in losses.values()]).tolist()
-        values = dict(zip(losses, terms, strict=True))
-        values = {"total_loss": sum(values.values()), **values}
-        if not _finite(values["total_loss"]):
-            raise self._failure("The loss", values, batch)
+        self._buffers = {k: x.clone() for k, x in _unsaved_buffers(unwrap(self.model)).items()}
+        while True:
+            try:
+                values = self._gradients(batch)
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.parts.double(error)
+        lr = float(self.scheduler.get_last_lr()[0])
+        if values is not None:
+            self.precision.step(self.optimizer)
+            if self.ema is not None:
+                self.ema.update(unwrap(self.model))
+            self._meter.add({**values, "data_time": waited})
+        self.scheduler.step()
+        if (self.iter + 1) % self.log_period == 0 or self.iter + 1 == self.max_iter:
+            self._report(lr)
+
+    def _gradients(self, batch: Batch) -> Row | None:
+        """The step's losses, its gradients in place; None if they are not finite and left out."""
+        seed_everything(self.seed, self.iter, MODEL_STREAM + comm.get_rank())
         self.optimizer.zero_grad(set_to_none=True)
-        self.precision.backward(total)
+        values: Row = {}
+        finite = True
+        for part in split(self.model, batch, self.parts.value):
+            with local_gradients(self.model, not part.last):
+                total, terms = self._forward(part)
+                for name, value in terms.items():
+                    values[name] = values.get(name, 0.0) + value
+                finite = finite and _finite(terms["total_loss"])
+                if part.last:  # the gradients of all workers meet: all go on, or none
+                    finite = _all(finite)
+                if finite:
+                    self.precision.backward(total)
+        if not finite:
+            return self._skip("The loss", values, batch)
         self.after_backward()
         norm = self._clip()
         if norm is not None:
             if not _finite(norm) and self.precision.scaler is None:
-                raise self._failure("The gradient", values, batch)
+                return self._skip("The gradient", values, batch)
             values["grad_norm"] = norm
-        lr = float(self.scheduler.get_last_lr()[0])
-        self.precision.step(self.optimizer)
-        self.scheduler.step()
-        self._meter.add({**values, "data_time": waited})
-        if (self.iter + 1) % self.log_period == 0 or self.iter + 1 == self.max_iter:
-            self._report(lr)
+        return values
+
+    def _forward(self, part: Part) -> tuple[Tensor, Row]:
+        """A part's loss for the backward pass, and its terms as numbers."""
+        with self.precision.autocast(), part.context():
+            losses = self.model(part.batch)
+            total = sum(losses.values())
+        assert isinstance(total, Tensor), "the model gave no loss"
+        terms = torch.stack([term.detach().float() for term in losses.values()]).tolist()
+        values = dict(zip(losses, terms, strict=True))
+        values = {"total_loss": sum(values.values()), **values}
+        if part.weight == 1:
+            return total, values
+        return total * part.weight, {name: x * part.weight for name, x in values.items()}
+
+    def _skip(self, what: str, values: Row, batch: Batch) -> None:
+        """Leave out a step whose loss or gradient is not finite; too many of them end the run."""
+        limit = self.cfg.SOLVER.MAX_SKIPPED_STEPS
+        if self.skipped >= limit:
+            raise self._failure(what, values, batch)
+        self.skipped += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        text = "%s of step %d is not finite: the step is left out (%d of at most %d)"
+        _LOGGER.warning(text, what, self.iter, self.skipped, limit)
 
     def _clip(self) -> float | None:
         if self.clipper is None:
@@ -147,7 +213,10 @@ class Trainer(TrainerBase):
         if not rows:  # every process but the first
             return
         row = {key: sum(one[key] for one in rows) / len(rows) for key in rows[0]}
-        self.emit({"iteration": self.iter + 1, **row, "lr": lr, "memory_mb": memory_mb()})
+        extra: Row = {"memory_mb": memory_mb()}
+        if self.skipped:
+            extra["skipped_steps"] = self.skipped
+        self.emit({"iteration": self.iter + 1, **row, "lr": lr, **extra})
 
     def emit(self, row: Row) -> None:
         """Hand a row to detectron2's event storage and to every :class:`RowHook`."""
@@ -160,12 +229,19 @@ class Trainer(TrainerBase):
             if isinstance(hook, RowHook):
                 hook.on_row(row)
 
-    def _failure(self, what: str, losses: Row, batch: list[dict[str, Any]]) -> NonFiniteLossError:
-        path = self.output_dir / f"nonfinite/step_{self.iter:07d}_rank{comm.get_rank()}.pth"
-        state = {"rank": comm.get_rank(), "losses": losses, "batch": batch}
-        dump = dump_state(path, {**state, **self.state(), "config": self.cfg.dump()})
-        lr = float(self.scheduler.get_last_lr()[0])
-        return NonFiniteLossError(describe(self.iter, what, losses, lr, dump), dump)
+    def _failure(self, what: str, losses: Row, batch: Batch) -> NonFiniteLossError:
+        """Dump the worker where it happened, and give the same message in all of them."""
+        dump, text = None, ""
+        if not _finite(sum(losses.values())) or what != "The loss":
+            path = self.output_dir / f"nonfinite/step_{self.iter:07d}_rank{comm.get_rank()}.pth"
+            state = {"rank": comm.get_rank(), "losses": losses, "batch": batch}
+            state |= {"parts": self.parts.value, "world_size": comm.get_world_size()}
+            state = {**state, **self.state(), "config": self.cfg.dump()}
+            dump = dump_state(path, {**state, "unsaved_buffers": self._buffers})
+            lr = float(self.scheduler.get_last_lr()[0])
+            text = describe(self.iter, what, losses, lr, dump)
+        text = next((one for one in comm.all_gather(text) if one), text)
+        return NonFiniteLossError(text, dump)
 
     def state(self, steps_done: int | None = None) -> dict[str, Any]:
         """All that a restart needs, as plain values and tensors."""
@@ -181,14 +257,15 @@ class Trainer(TrainerBase):
             "meter": self._meter.state(),
             "seconds": self.seconds,
             "last_row": self.last_row,
+            "skipped": self.skipped,
+            "ema": self.ema.state_dict() if self.ema else {},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state` gave; hooks must be registered already."""
         model = unwrap(self.model)
         model.load_state_dict(state["model"])
-        for name, buffer in _unsaved_buffers(model).items():
-            buffer.copy_(state["unsaved_buffers"][name])
+        load_buffers(model, state["unsaved_buffers"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.precision.load_state_dict(state["precision"])
@@ -196,6 +273,9 @@ class Trainer(TrainerBase):
         self._meter = Meter(state["meter"])
         self.seconds = state["seconds"]
         self.last_row = state["last_row"]
+        self.skipped = state["skipped"]
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
 
 
 class Meter:
@@ -223,6 +303,8 @@ class Meter:
 
     def averages(self, images_per_step: int) -> Row:
         """The means, and the images a second."""
+        if not self._steps:  # all were left out
+            return {"images_per_s": 0.0}
         seconds = self._elapsed + time.perf_counter() - self._began
         row = {key: value / self._steps for key, value in self._sums.items()}
         return {**row, "images_per_s": self._steps * images_per_step / max(seconds, 1e-9)}
@@ -247,5 +329,21 @@ def _unsaved_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
 
 
+def load_buffers(model: nn.Module, values: dict[str, Tensor]) -> None:
+    """Restore the buffers that a state dict leaves out."""
+    for name, buffer in _unsaved_buffers(model).items():
+        buffer.copy_(values[name])
+
+
 def _finite(value: float) -> bool:
     return value - value == 0.0
+
+
+def _all(finite: bool) -> bool:
+    """Whether it is so in every worker."""
+    if comm.get_world_size() == 1:
+        return finite
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    flag = torch.tensor(float(finite), device=device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+    return bool(flag.item())

@@ -1,10 +1,23 @@
-"""Sums over workers that losses need."""
+"""Sums over what shares a step: the workers, and the parts that a step's images are split into."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch.distributed as dist
 from detectron2.utils import comm
 from torch import Tensor
+
+
+class _Part(NamedTuple):
+    values: Mapping[str, Tensor]
+    first: bool
+
+
+_PART: ContextVar[_Part | None] = ContextVar("part", default=None)
 
 
 def reduce_mean(x: Tensor) -> Tensor:
@@ -15,3 +28,35 @@ def reduce_mean(x: Tensor) -> Tensor:
     x = x.clone()
     dist.all_reduce(x)
     return x / comm.get_world_size()
+
+
+def normalizer(name: str, x: Tensor) -> Tensor:
+    """What a loss is divided by: the mean over all workers of the sum over their step's parts.
+
+    Args:
+        name: under which :func:`part_of_step` may have it ready.
+        x: of this worker and part alone.
+    """
+    part = _PART.get()
+    return reduce_mean(x) if part is None else part.values[name]
+
+
+@contextlib.contextmanager
+def part_of_step(values: Mapping[str, Tensor], *, first: bool) -> Iterator[None]:
+    """Make :func:`normalizer` give these values, which cover all parts of a step.
+
+    Args:
+        values: by name.
+        first: whether the part is its step's first.
+    """
+    token = _PART.set(_Part(values, first))
+    try:
+        yield
+    finally:
+        _PART.reset(token)
+
+
+def begins_step() -> bool:
+    """Whether this forward pass is its step's first, so that what moves once a step may move."""
+    part = _PART.get()
+    return part is None or part.first

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from condinst.errors import UserError
 from condinst.layers.conv import init_normal
-from condinst.layers.distributed import reduce_mean
+from condinst.layers.distributed import begins_step, normalizer
 from condinst.layers.locations import cell_locations
 from condinst.modeling.backbone.timm_backbone import build_named_backbone
 from condinst.modeling.fcos import losses as fcos_losses
@@ -34,6 +34,7 @@ from condinst.modeling.instances import (
 )
 from condinst.modeling.mask_branch import MaskBranch, build_mask_branch
 from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery, get_backend
+from condinst.modeling.normalizers import count_normalizers
 from condinst.modeling.postprocess import make_instances, to_original
 from condinst.modeling.sampling import Positives, Sampling, sample
 from condinst.modeling.semantic_loss import SemanticHead
@@ -198,10 +199,14 @@ class CondInst(nn.Module):
 
     # Training
 
+    def normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """What the losses of these images are divided by; see `count_normalizers`."""
+        return count_normalizers(self, batched_inputs)
+
     def _losses(self, images: list[Tensor], instances: list[Instances]) -> dict[str, Tensor]:
         batch = self._pad(images)
         size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
-        strides = self._mask_strides()
+        strides = self.mask_strides()
         truths = [read_ground_truth(x, size, strides, self.mass_center) for x in instances]
         features = self.backbone(batch.tensor)
         losses = {}
@@ -219,7 +224,7 @@ class CondInst(nn.Module):
             losses["loss_mask"] = self._mask_loss(maps, chosen, truths)
         return losses
 
-    def _mask_strides(self) -> tuple[int, ...]:
+    def mask_strides(self) -> tuple[int, ...]:
         """Strides at which ground-truth masks are wanted."""
         if self.mask_spec is None:
             return ()
@@ -234,12 +239,13 @@ class CondInst(nn.Module):
         settings = self.loss_settings
         logits = flatten(out.logits)  # (R, classes)
         wanted = targets.distances[positive]
-        num_positive = reduce_mean(logits.new_tensor(float(len(positive)))).clamp(min=1.0)
-        quality_sum = reduce_mean(fcos_losses.centerness(wanted).sum()).clamp(min=1e-6)
+        count = logits.new_tensor(float(len(positive)))
+        num_positive = normalizer("positives", count).clamp(min=1.0)
+        quality_sum = normalizer("centerness", fcos_losses.centerness(wanted).sum()).clamp(min=1e-6)
         total = fcos_losses.class_loss(logits, targets.labels, settings)
-        normalizer = self._class_normalizer(num_positive, len(logits))
+        divisor = self._class_normalizer(num_positive, len(logits))
         return {
-            "loss_fcos_cls": total / normalizer * settings.class_weight,
+            "loss_fcos_cls": total / divisor * settings.class_weight,
             **fcos_losses.box_losses(
                 flatten(out.distances)[positive],
                 flatten(out.quality)[positive, 0],
@@ -254,9 +260,10 @@ class CondInst(nn.Module):
         if self.loss_settings.normalizer == "fg":
             return num_positive
         if self.loss_settings.normalizer == "all":
-            return reduce_mean(num_positive.new_tensor(float(num_locations)))
+            return normalizer("locations", num_positive.new_tensor(float(num_locations)))
         momentum = fcos_losses.MOVING_MOMENTUM
-        self.moving_positives.mul_(momentum).add_(num_positive, alpha=1 - momentum)
+        if begins_step():
+            self.moving_positives.mul_(momentum).add_(num_positive, alpha=1 - momentum)
         return self.moving_positives.clone()
 
     def _semantic_loss(self, features: dict[str, Tensor], truths: list[GroundTruth]) -> Tensor:
@@ -273,7 +280,9 @@ class CondInst(nn.Module):
         stride = self.mask_spec.out_stride
         masks = torch.cat([t.masks.masks[stride] for t in truths if t.masks is not None])
         query = MaskQuery(chosen.params, chosen.images, chosen.locations, chosen.levels)
-        return self.mask_backend.loss(self.mask_spec, maps, query, masks, chosen.instances)
+        mean = self.mask_backend.loss(self.mask_spec, maps, query, masks, chosen.instances)
+        count = torch.tensor(float(len(chosen.params)), device=mean.device)
+        return mean * (count / normalizer("masks", count).clamp(min=1.0))
 
     # Inference
 

@@ -13,6 +13,7 @@ from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
 
 from condinst.layers.conv import conv_norm_relu, init_kaiming
+from condinst.layers.distributed import normalizer
 from condinst.modeling.fcos.head import prior_bias
 from condinst.modeling.ground_truth import GroundTruth
 
@@ -67,7 +68,7 @@ class SemanticHead(nn.Module):
         }
 
     def loss(self, feature: Tensor, truths: list[GroundTruth], stride: int) -> Tensor:
-        """Focal loss over pixels, over the number of positive pixels (at least 1).
+        """Focal loss over pixels, over the mean number of positive pixels a worker (at least 1).
 
         Args:
             feature: (B, C, h, w).
@@ -80,7 +81,8 @@ class SemanticHead(nn.Module):
         image, y, x = (labels < logits.shape[1]).nonzero(as_tuple=True)
         one_hot[image, labels[image, y, x], y, x] = 1
         total = sigmoid_focal_loss(logits, one_hot, self.alpha, self.gamma, reduction="sum")
-        return total / max(len(image), 1)
+        pixels = normalizer("pixels", total.new_tensor(float(len(image))))
+        return total / pixels.clamp(min=1.0)
 
 
 def semantic_labels(truth: GroundTruth, stride: int, num_classes: int) -> Tensor:

@@ -54,6 +54,7 @@ class TimmBackbone(Backbone):
         self._out_feature_channels = {name: f.channels for name, f in features.items()}
         self._out_feature_strides = {name: f.stride for name, f in features.items()}
         self.net = net
+        self.stage_names = [f"net.{feature.module}" for feature in features.values()]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) -> the features by name, each (B, C, H / s, W / s), rounded up."""

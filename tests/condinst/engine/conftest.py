@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from detectron2.config import CfgNode
-from detectron2.config import get_cfg as detectron2_cfg
 
+from condinst.config import get_cfg
 from tests.condinst.engine.toy import register_toy_data
 
 
@@ -18,9 +18,8 @@ def toy_cfg(tmp_path: Path) -> Callable[..., CfgNode]:
 
     def make(name: str = "run", *overrides: object) -> CfgNode:
         register_toy_data()
-        cfg = detectron2_cfg()
+        cfg = get_cfg()
         cfg.TOY_FAIL_AT = 0
-        cfg.SOLVER.OPTIMIZER = "SGD"
         cfg.MODEL.META_ARCHITECTURE = "ToyDetector"
         cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.WEIGHTS = ""

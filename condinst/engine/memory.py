@@ -1,0 +1,122 @@
+"""Changes to a built model that training may ask for: batch norms over workers, less memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from detectron2.layers import NaiveSyncBatchNorm
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from condinst.errors import UserError
+
+
+def synchronise_batch_norms(model: nn.Module) -> int:
+    """Make plain batch norms take their statistics over all workers; how many there were.
+
+    detectron2's own kind is used, which works with gloo as well; names in the state dict stay.
+
+    Raises:
+        UserError: a batch norm that does more than that cannot be converted.
+    """
+    count = 0
+    for path, module in list(model.named_modules()):
+        if not isinstance(module, nn.BatchNorm2d) or isinstance(module, NaiveSyncBatchNorm):
+            continue
+        fresh = _synchronised(module)
+        if fresh is None:
+            raise UserError(
+                f"train.sync_bn (SOLVER.SYNC_BN): {path} is a {type(module).__name__}, which is "
+                "more than a batch norm; set the backbone's own norm to SyncBN instead "
+                "(MODEL.TIMM.NORM)"
+            )
+        model.set_submodule(path, fresh)
+        count += 1
+    return count
+
+
+def _synchronised(module: nn.BatchNorm2d) -> nn.Module | None:
+    momentum = 0.1 if module.momentum is None else module.momentum
+    fresh = NaiveSyncBatchNorm(module.num_features, module.eps, momentum)
+    fresh.load_state_dict(module.state_dict())
+    fresh.train(module.training)
+    if type(module).forward is nn.BatchNorm2d.forward:
+        return fresh
+    if all(hasattr(module, name) for name in ("drop", "act")):  # timm's norm with an activation
+        return _WithActivation(fresh, module)
+    return None
+
+
+class _WithActivation(NaiveSyncBatchNorm):
+    """timm's batch norm with dropout and activation behind it, under the same names."""
+
+    def __init__(self, norm: NaiveSyncBatchNorm, source: nn.BatchNorm2d) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self.load_state_dict(norm.state_dict())
+        self.drop: Any = source.drop
+        self.act: Any = source.act
+        self.train(norm.training)
+
+    def forward(self, x: Any) -> Any:
+        return self.act(self.drop(super().forward(x)))
+
+
+def recompute_backbone(model: nn.Module) -> int:
+    """Keep no activations inside the backbone's stages; the backward pass computes them again.
+
+    Batch norms move their statistics once all the same. Gradients are the same to the bit where
+    operations are deterministic.
+
+    Returns:
+        How many stages were changed.
+
+    Raises:
+        UserError: the backbone has no stages that are known.
+    """
+    bottom_up: Any = getattr(model.backbone, "bottom_up", model.backbone)
+    names = getattr(bottom_up, "stage_names", ())  # of detectron2's ResNet and of TimmBackbone
+    if not names:
+        raise UserError(
+            f"train.activation_checkpoints (SOLVER.RECOMPUTE_BACKBONE): {type(bottom_up).__name__} "
+            "has no stages that could be computed again; set it to false"
+        )
+    for stage in map(bottom_up.get_submodule, names):
+        if any(param.requires_grad for param in stage.parameters()):
+            stage.forward = _recomputed(stage, stage.forward)
+    return len(names)
+
+
+def _recomputed(stage: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def contexts() -> tuple[Any, Any]:
+        return contextlib.nullcontext(), _statistics_at_rest(norms)
+
+    @functools.wraps(forward)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not stage.training:
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
+
+    return run
+
+
+@contextlib.contextmanager
+def _statistics_at_rest(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
+    """The second pass normalises as the first did, and moves no statistics."""
+    saved = [
+        (norm, norm.momentum, norm.num_batches_tracked, norm.num_batches_tracked.clone())
+        for norm in norms
+        if norm.num_batches_tracked is not None
+    ]
+    for norm, *_ in saved:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, count, before in saved:
+            norm.momentum = momentum
+            count.copy_(before)

@@ -1,0 +1,161 @@
+"""A step's images in parts: more images a step than fit into memory at once.
+
+The gradients of the parts add up to those of all images at once, since the losses' normalisers are
+counted over all parts beforehand. What looks at the images that pass together is the exception:
+batch norms (statistics of a part) and limits on random positives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from condinst.engine.state import unwrap
+from condinst.errors import UserError
+from condinst.layers.distributed import part_of_step, reduce_mean
+
+_LOGGER = logging.getLogger(__name__)
+_FILE = "parts.json"
+Batch = list[dict[str, Any]]
+
+
+class Part(NamedTuple):
+    """Some of a step's images.
+
+    Attributes:
+        batch: they.
+        weight: of their losses in the step's.
+        first: whether they are the step's first.
+        last: whether they are its last.
+        normalizers: sums over the parts, means over the workers; None: the forward pass counts
+            its own.
+    """
+
+    batch: Batch
+    weight: float
+    first: bool
+    last: bool
+    normalizers: dict[str, Tensor] | None
+
+    def context(self) -> contextlib.AbstractContextManager:
+        """For the forward pass."""
+        if self.normalizers is None:
+            return contextlib.nullcontext()
+        return part_of_step(self.normalizers, first=self.first)
+
+
+def split(model: nn.Module, batch: Batch, count: int) -> list[Part]:
+    """Cut a batch into parts of about the same number of images.
+
+    Args:
+        model: may have a method ``normalizers`` that counts what its losses are divided by.
+        batch: this worker's images.
+        count: how many parts; at most as many as images.
+    """
+    count = min(count, len(batch))
+    if count == 1:
+        return [Part(batch, 1.0, True, True, None)]
+    bounds = [len(batch) * i // count for i in range(count + 1)]
+    pieces = [batch[a:b] for a, b in itertools.pairwise(bounds)]
+    inner = unwrap(model)
+    counter = getattr(inner, "normalizers", None)
+    normalizers = None
+    if counter is not None:
+        counted = [counter(piece) for piece in pieces]
+        normalizers = {
+            name: reduce_mean(torch.stack([one[name].float() for one in counted]).sum())
+            for name in counted[0]
+        }
+    return [
+        Part(
+            piece,
+            len(piece) / len(batch) if normalizers is None else 1.0,
+            i == 0,
+            i + 1 == count,
+            normalizers,
+        )
+        for i, piece in enumerate(pieces)
+    ]
+
+
+class OutOfMemoryError(UserError):
+    """The images of a step, or of a part of it, did not fit."""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device or the CPU's allocator has refused memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextlib.contextmanager
+def local_gradients(model: nn.Module, local: bool) -> Iterator[None]:
+    """Keep the gradients of all but the last part to the worker."""
+    if local and isinstance(model, nn.parallel.DistributedDataParallel):
+        with model.no_sync():
+            yield
+    else:
+        yield
+
+
+class PartCount:
+    """In how many parts a step's images pass; more after each lack of memory, also of earlier runs.
+
+    Args:
+        folder: of the run; keeps the number over a restart.
+        asked: at least so many (``SOLVER.ACCUMULATE``).
+        images: of a worker's step.
+    """
+
+    def __init__(self, folder: Path, asked: int, images: int) -> None:
+        self.path = folder / _FILE
+        self.images = images
+        self.value = min(max(asked, saved_parts(folder)), images)
+
+    def double(self, error: Exception) -> None:
+        """Halve the images that pass at once.
+
+        Raises:
+            OutOfMemoryError: one image alone does not fit; or there are several workers, which
+                can go on only together, from the last checkpoint.
+        """
+        if self.value >= self.images:
+            raise OutOfMemoryError(
+                f"one image at a time does not fit into memory ({_brief(error)}); use smaller "
+                "images (INPUT.MIN_SIZE_TRAIN), train.amp, train.activation_checkpoints: true, or "
+                "a smaller MODEL.CONDINST.MAX_PROPOSALS"
+            ) from error
+        self.value = min(self.value * 2, self.images)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({"parts": self.value}) + "\n")
+        text = (
+            f"out of memory: a step's {self.images} images (of each worker) now pass in "
+            f"{self.value} parts; images a step, learning rate and steps stay"
+        )
+        _LOGGER.warning("%s", text)
+        if comm.get_world_size() > 1:
+            raise OutOfMemoryError(f"{text}. All workers start again from the last checkpoint")
+
+
+def saved_parts(folder: Path) -> int:
+    """How many parts an earlier lack of memory made necessary; 1 if none did."""
+    path = folder / _FILE
+    return int(json.loads(path.read_text())["parts"]) if path.exists() else 1
+
+
+def images_at_once(images: Sequence[Any] | int, parts: int) -> int:
+    """How many images of a worker's step pass the model together, at most."""
+    count = images if isinstance(images, int) else len(images)
+    return -(-count // min(parts, count))
+
+
+def _brief(error: Exception) -> str:
+    return str(error).partition("\n")[0][:120]

@@ -1,0 +1,86 @@
+"""What CondInst's losses are divided by, from the targets alone.
+
+A step whose images pass through the model in parts needs these before the first part, so that it
+gives the gradients of all images at once.
+
+Letters: ``P`` positive locations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from condinst.layers.locations import cell_locations
+from condinst.modeling.fcos.losses import centerness
+from condinst.modeling.ground_truth import GroundTruth, read_ground_truth
+from condinst.modeling.instances import BatchTargets, assign_batch
+from condinst.modeling.sampling import Positives, Sampling, sample
+from condinst.modeling.semantic_loss import semantic_labels
+
+if TYPE_CHECKING:
+    from condinst.modeling.detector import CondInst
+
+
+@torch.no_grad()
+def count_normalizers(model: CondInst, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """The normalisers of these images, not averaged over workers; names as in the losses.
+
+    Args:
+        model: its rules of matching and sampling.
+        batched_inputs: as in training.
+    """
+    height, width = _padded_size(batched_inputs, model.backbone.size_divisibility)
+    strides = model.mask_strides()
+    truths = [
+        read_ground_truth(
+            x["instances"].to(model.device), (height, width), strides, model.mass_center
+        )
+        for x in batched_inputs
+    ]
+    locations = [
+        cell_locations(-(-height // s), -(-width // s), s, model.device)
+        for s in model.matching.strides
+    ]
+    targets = assign_batch(locations, truths, model.num_classes, model.matching)
+    positive = (targets.labels < model.num_classes).nonzero(as_tuple=True)[0]  # (P,)
+    counts = {
+        "positives": targets.distances.new_tensor(float(len(positive))),
+        "centerness": centerness(targets.distances[positive]).sum(),
+        "locations": targets.distances.new_tensor(float(len(targets.labels))),
+    }
+    if model.mask_spec is not None:
+        counts["masks"] = _count_masks(targets, positive, model.sampling)
+    if model.semantic_head is not None:
+        assert model.mask_spec is not None
+        counts["pixels"] = _count_pixels(truths, model.mask_spec.feature_stride, model.num_classes)
+    return counts
+
+
+def _padded_size(batched_inputs: list[dict[str, Any]], divisor: int) -> tuple[int, int]:
+    sizes = [x["image"].shape[-2:] for x in batched_inputs]
+    divisor = max(divisor, 1)
+    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+
+
+def _count_masks(targets: BatchTargets, positive: Tensor, sampling: Sampling) -> Tensor:
+    """How many positives get a mask loss; which ones does not matter here."""
+    nothing = targets.distances.new_zeros(len(positive), 0)
+    which = torch.zeros_like(positive)
+    candidates = Positives(
+        params=nothing,
+        images=targets.images[positive],
+        instances=targets.boxes[positive],
+        levels=which,
+        locations=nothing,
+        scores=which,
+    )
+    return targets.distances.new_tensor(float(len(sample(candidates, sampling).images)))
+
+
+def _count_pixels(truths: list[GroundTruth], stride: int, num_classes: int) -> Tensor:
+    labels = [semantic_labels(truth, stride, num_classes) for truth in truths]
+    return torch.stack([(one < num_classes).sum() for one in labels]).sum().float()
