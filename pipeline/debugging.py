@@ -47,7 +47,7 @@ def run(params: Params, options: TrainOptions) -> None:
     for note in recipe.notes:
         sys.stderr.write(f"note: {note}\n")
     job = Job(cfg.dump(), data.root, train.eval_period or 0, params, data_hash=data.hash)
-    start_job(job, dataclasses.replace(train, launcher="local"))
+    start_job(job, train)
     sys.stderr.write(f"debugged: {_left(options)} in {FOLDER}; no output of a stage was changed\n")
 
 

@@ -19,7 +19,7 @@ from condinst.config import get_cfg
 from condinst.engine.trainer import RowHook
 from condinst.errors import UserError
 from pipeline import runs, tracking
-from pipeline.params import Params, Ray, Train
+from pipeline.params import Params, Train
 from pipeline.recipe import VAL_NAME, PreparedData
 
 Figures = dict[str, float | None]  # `segm/AP` -> percent
@@ -46,13 +46,12 @@ class Job:
     data_hash: str = ""
 
 
-def train_job(job: Job, hooks: Sequence[HookBase] = (), *, any_size: bool = False) -> None:
+def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
     """Run a training in this process, one of as many as were started.
 
     Args:
         job: the same in every process.
         hooks: further ones.
-        any_size: go on from a checkpoint of another number of processes too.
     """
     data = PreparedData.load(job.data)
     engine.check_same("the data or the code", {"data": data.hash, "code": runs.code_hash()})
@@ -68,13 +67,11 @@ def train_job(job: Job, hooks: Sequence[HookBase] = (), *, any_size: bool = Fals
         own.append(_evaluation_hook(cfg, job))
     if job.address is not None and comm.is_main_process():
         own.append(MlflowHook(job.address))
-    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights, any_size=any_size)
+    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights)
 
 
-def start_job(
-    job: Job, train: Train, hooks: Sequence[HookBase] = (), ray: Ray | None = None
-) -> None:
-    """Run a training in as many processes as params ask for, where they ask for it.
+def start_job(job: Job, train: Train, hooks: Sequence[HookBase] = ()) -> None:
+    """Run a training in as many processes as params ask for.
 
     A lack of memory in one of several processes ends them all; they start again from the last
     checkpoint with half the images at once.
@@ -83,23 +80,17 @@ def start_job(
         job: the training.
         train: section of params.yaml.
         hooks: for a training in this very process alone.
-        ray: section of params.yaml, for ``launcher: ray``.
     """
     folder = Path(load_cfg(job.config).OUTPUT_DIR)
     while True:
         parts = engine.saved_parts(folder)
         try:
-            if train.launcher == "ray" and ray is not None:
-                from pipeline.distributed import train_on_ray
-
-                train_on_ray(job, train, ray)
-            else:
-                engine.launch(
-                    train_job,
-                    (job, tuple(hooks)),
-                    num_gpus=train.num_gpus,
-                    num_processes=train.num_processes,
-                )
+            engine.launch(
+                train_job,
+                (job, tuple(hooks)),
+                num_gpus=train.num_gpus,
+                num_processes=train.num_processes,
+            )
             return
         except UserError as error:
             if engine.saved_parts(folder) <= parts or engine.torchrun_worker() is not None:

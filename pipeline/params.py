@@ -110,7 +110,6 @@ class Train:
     early_stopping: int = setting(0, minimum=0)
     keep_checkpoints: int = setting(2, minimum=2)
     max_skipped_steps: int = setting(0, minimum=0)
-    launcher: str = setting("local", choices=("local", "ray"))
     insist: bool = setting(False)
 
 
@@ -190,15 +189,9 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Ray:
-    """The cluster for ablations, sweeps and training on several machines; null: this machine.
-
-    `storage` and `failures` are for `train.launcher: ray`: where checkpoints go, and how many lost
-    workers to start again after.
-    """
+    """The cluster for ablations, sweeps and training on several machines; null: this machine."""
 
     address: str | None = setting(None)
-    storage: str | None = setting(None)
-    failures: int = setting(3, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -216,7 +216,7 @@ def _train(
         _say(f"note: {note}")
     (folder / "config.yaml").write_text(recipe.cfg.dump())
     runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
-    start_job(_job(params, data, recipe, address), params.train, hooks, params.ray)
+    start_job(_job(params, data, recipe, address), params.train, hooks)
     result = engine.TrainResult.load(folder)
     assert result is not None, folder
     return result

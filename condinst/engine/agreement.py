@@ -92,14 +92,13 @@ def from_first(make: Callable[[], T]) -> T:
     return box[0]
 
 
-def check_origin(folder: Path, cfg: CfgNode, *, begun: bool, any_size: bool = False) -> None:
+def check_origin(folder: Path, cfg: CfgNode, *, begun: bool) -> None:
     """Refuse to go on with a training of another config or number of workers.
 
     Args:
         folder: of the run; keeps ``origin.json``.
         cfg: of this call.
         begun: whether the folder holds state to go on from; else this call is the origin.
-        any_size: whether the number of workers may have changed.
 
     Raises:
         UserError: they differ.
@@ -108,8 +107,6 @@ def check_origin(folder: Path, cfg: CfgNode, *, begun: bool, any_size: bool = Fa
     now = {**deciding_keys(cfg), "number of workers": str(comm.get_world_size())}
     if begun and path.exists():
         former = json.loads(path.read_text())
-        if any_size:
-            former["number of workers"] = now["number of workers"]
         if former != now:
             raise UserError(
                 f"{folder} holds a training of another config: {differences(now, former)} (there: "

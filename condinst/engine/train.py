@@ -87,7 +87,6 @@ def train(
     mapper: Callable[[dict], dict | None] | None = None,
     load_weights: Callable[[nn.Module, str], object] | None = None,
     log_period: int = 20,
-    any_size: bool = False,
 ) -> TrainResult:
     """Train as the config says and leave weights, curve and checkpoints in ``OUTPUT_DIR``.
 
@@ -102,7 +101,6 @@ def train(
         mapper: data set dict -> model input; CondInst's own by default.
         load_weights: puts ``MODEL.WEIGHTS`` into the model; detectron2's loader by default.
         log_period: steps between rows of figures.
-        any_size: go on from a checkpoint of another number of workers too; then not to the bit.
 
     Raises:
         TimeUpError: ``SOLVER.MAX_SECONDS`` are over; the state is saved.
@@ -112,7 +110,7 @@ def train(
     output = Path(cfg.OUTPUT_DIR)
     checkpoints = Checkpoints(output / "checkpoints", cfg.SOLVER.KEEP_CHECKPOINTS)
     check_same("the config", deciding_keys(cfg))
-    finished, state = from_first(lambda: _former(cfg, checkpoints, resume, any_size))
+    finished, state = from_first(lambda: _former(cfg, checkpoints, resume))
     if finished is not None:
         return dataclasses.replace(finished, start_step=finished.steps)
     seed = _seed(cfg, state)
@@ -168,7 +166,7 @@ def _save_result(cfg: CfgNode, trainer: Trainer, result: TrainResult) -> None:
 
 
 def _former(
-    cfg: CfgNode, checkpoints: Checkpoints, resume: bool, any_size: bool
+    cfg: CfgNode, checkpoints: Checkpoints, resume: bool
 ) -> tuple[TrainResult | None, dict[str, Any] | None]:
     """The result if the training is finished, else the state to go on from."""
     output = Path(cfg.OUTPUT_DIR)
@@ -179,7 +177,7 @@ def _former(
             f"{checkpoints.folder} holds checkpoints of an earlier training; add --resume to go "
             "on with it, or choose another OUTPUT_DIR"
         )
-    check_origin(output, cfg, begun=begun, any_size=any_size)
+    check_origin(output, cfg, begun=begun)
     if finished is not None:
         return finished, None
     return None, checkpoints.load_last()
