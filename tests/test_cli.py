@@ -92,7 +92,7 @@ def test_verb_runs_its_stage_with_the_parameters(
     project: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     seen = []
-    put_stage(monkeypatch, stage, run=seen.append)
+    put_stage(monkeypatch, stage, run=lambda params, *options: seen.append(params))
     result = run(stage)
     assert result.exit_code == 0, result.output
     assert [params.profile for params in seen] == ["sample"]
@@ -172,7 +172,7 @@ def test_bugs_keep_their_traceback(project: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_interrupt_is_clean(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(params: object) -> None:
+    def fail(*given: object) -> None:
         raise KeyboardInterrupt
 
     put_stage(monkeypatch, "train", run=fail)
@@ -196,7 +196,11 @@ def test_train_takes_the_public_repositories_arguments(
     assert given[0] == (
         Path("a.yaml"), 8, False, True, ["SOLVER.BASE_LR", "0.02", "MODEL.X", "-1"],
     )  # fmt: skip
-    assert given[1] == {"num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
+    more = given[1]
+    assert not vars(more.pop("options")).get("fast_dev_run")
+    assert more == {
+        "num_machines": 1, "machine_rank": 0, "dist_url": "auto", "num_processes": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
