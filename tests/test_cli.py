@@ -185,7 +185,9 @@ def test_train_takes_the_public_repositories_arguments(
 ) -> None:
     seen = []
     put_stage(
-        monkeypatch, "train", train_from_config_file=lambda *args, **more: seen.append((args, more))
+        monkeypatch,
+        "config_file",
+        train_from_config_file=lambda *args, **more: seen.append((args, more)),
     )
     result = run(
         "train", "--config-file", "a.yaml", "--num-gpus", "8", "--resume",
