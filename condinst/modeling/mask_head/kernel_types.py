@@ -52,8 +52,12 @@ class Truth(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Room for one tile: ``coords`` (2, T), ``acts`` (depth, rows, T), ``slopes`` (2, rows, T)."""
+    """Room for one tile: ``coords`` (2, T), ``acts`` (depth, rows, T), ``slopes`` (2, rows, T).
+
+    ``cells``: the rows of `paper_kernels`, one after the other.
+    """
 
     coords: np.ndarray
     acts: np.ndarray
     slopes: np.ndarray
+    cells: np.ndarray

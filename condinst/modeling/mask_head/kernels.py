@@ -14,6 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from condinst.modeling.mask_head import paper_kernels
 from condinst.modeling.mask_head.kernel_types import Tile
 from condinst.modeling.mask_head.vector_exp import vector_exp
 
@@ -110,7 +111,8 @@ def _make_tile(heads):
     kind = heads.params.dtype
     coords = np.empty((2, _TILE), kind)
     acts, slopes = np.empty((depth, rows, _TILE), kind), np.empty((2, rows, _TILE), kind)
-    return Tile(coords, acts, slopes)
+    cells = np.empty(paper_kernels.ROWS * paper_kernels.T, kind)
+    return Tile(coords, acts, slopes, cells)
 
 
 @numba.njit(**_PART)
@@ -177,6 +179,9 @@ def _run_back(heads, k, start, n, tile, on_params, on_features):
 @numba.njit(**_PART)
 def _logits(heads, k, tile, out):
     """Instance k's logits into ``out`` (h w,)."""
+    if paper_kernels.suits(heads.channels, heads.features.shape[1]):
+        paper_kernels.logits(heads, k, tile.cells, out)
+        return
     made = tile.acts[len(heads.channels) - 2, 0]
     for start in range(0, len(out), _TILE):
         n = min(_TILE, len(out) - start)
@@ -322,6 +327,11 @@ def probabilities(heads, rows, columns, span, out):
     lines, one = np.zeros((2, out.shape[2]), logits.dtype), logits.dtype.type(1)
     for k in range(span[0], span[1]):
         _logits(heads, k, tile, logits)
+        if out.shape[1] == h and out.shape[2] == w:  # nothing to enlarge
+            row = out[k - span[0]].reshape(h * w)
+            for x in range(len(row)):
+                row[x] = one / (one + vector_exp(-logits[x]))
+            continue
         held = np.zeros(2, np.int64) - 1
         for y in range(out.shape[1]):
             low, f = rows.low[y], rows.fraction[y]
