@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from pycocotools import mask as mask_tools
@@ -105,6 +106,12 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
+def leaves_folder(file_name: str) -> bool:
+    """Whether an image's name points outside of the folder that it is relative to."""
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts
+
+
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -118,6 +125,8 @@ def _category_problem(entry: Entry) -> str | None:
 def _image_problem(entry: Entry) -> str | None:
     if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
         return "it has no file_name"
+    if leaves_folder(entry["file_name"]):
+        return f"its file_name {entry['file_name']!r} leads out of the folder of images"
     size: list[Any] = [entry.get("width"), entry.get("height")]
     if not all(_whole(side) and 0 < side < 2**31 for side in size):
         return f"its width and height are {size}, must be whole numbers above 0"

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.progress import track
 
+from condinst.data.checks import leaves_folder
 from condinst.errors import UserError
 
 _SHOWN = 8
@@ -82,6 +83,12 @@ def image_names(annotations: Path) -> list[str]:
         ) from error
     if not names or not all(isinstance(name, str) and name for name in names):
         raise UserError(f"{annotations} lists no image, or one whose file_name is no text")
+    outside = [name for name in names if leaves_folder(name)]
+    if outside:
+        raise UserError(
+            f"{annotations}: {len(outside):,} file_name lead out of the folder of images, such as "
+            f"{outside[0]!r}; they must be relative to it and without '..'"
+        )
     return names
 
 

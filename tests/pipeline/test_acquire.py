@@ -157,3 +157,16 @@ def test_without_a_manifest_or_with_a_drawn_one_nothing_changed(tiny_params: Par
     acquire.run(tiny_params)
     shutil.rmtree("data/raw/val")
     assert changed_files(Path("data/raw")) == []  # DVC watches these itself
+
+
+def test_reads_no_picture_outside_of_the_folder(
+    params: Params, tiny_dataset: Any, tmp_path: Path
+) -> None:
+    root = coco_folder(tiny_dataset, tmp_path / "coco")
+    path = root / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "../secret.jpg"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"lead out of the folder of images, such as '\.\./secret"):
+        acquire.run(from_directory(params, root=str(root)))
+    assert not Path("data/raw").exists()

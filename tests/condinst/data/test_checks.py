@@ -91,6 +91,14 @@ def test_finds_duplicates_and_what_refers_to_what_is_left_out(content: dict[str,
     assert [entry["id"] for entry in result.content["annotations"]] == [5]
 
 
+@pytest.mark.parametrize("name", ["../a.jpg", "/a.jpg", "b/../../a.jpg", "..\\a.jpg"])
+def test_takes_no_image_outside_of_its_folder(content: dict[str, Any], name: str) -> None:
+    content["images"].append({"id": 2, "file_name": name, "height": 40, "width": 60})
+    (fault,) = check_annotations(content).faults
+    assert (fault.kind, fault.id) == ("image", 2)
+    assert "leads out of the folder" in fault.reason
+
+
 def test_fills_in_from_the_mask(content: dict[str, Any]) -> None:
     for key in ("bbox", "area", "iscrowd"):
         del content["annotations"][0][key]
