@@ -13,7 +13,6 @@ from typing import Any
 
 from rich.progress import track
 
-from condinst.data.checks import leaves_folder
 from condinst.errors import UserError
 
 _SHOWN = 8
@@ -69,6 +68,8 @@ def image_names(annotations: Path) -> list[str]:
     Raises:
         UserError: the file is missing or holds no such list.
     """
+    from condinst.data.checks import leaves_folder  # slow: with torch, which --check need not load
+
     if not annotations.is_file():
         raise UserError(
             f"{annotations} is missing; it should hold the annotations in COCO's format"
