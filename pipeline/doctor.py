@@ -180,7 +180,9 @@ def _data(params: Params | None) -> Iterator[Result]:
     if params and params.dataset.source == "directory":
         dataset = params.dataset
         paths = [dataset.root] if dataset.root else []
-        paths += [p for s in (dataset.train, dataset.val) if s for p in (s.json, s.images)]
+        splits = (dataset.train, dataset.val, dataset.split)
+        parts = [(s.images, s.json, s.labels, s.names, s.list) for s in splits if s]
+        paths += [path for part in parts for path in part if path]
         missing = [path for path in paths if not Path(path).exists()]
         if missing:
             found = ", ".join(missing) + " missing"

@@ -24,18 +24,25 @@ METRICS = tuple(f"{task}/{name}" for task in ("bbox", "segm") for name in NUMBER
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One half of a dataset whose files lie anywhere: a COCO JSON and a folder of images."""
+    """One half of a dataset whose files lie anywhere: a folder of images and their labels.
 
-    json: str = setting()
+    `coco` wants `json`. The others may have `labels`, a folder, where it does not lie by the
+    format's custom, `names`, the file that names the classes (yolo-seg wants it), and `list`, the
+    file that lists the images of this half.
+    """
+
+    format: str = setting("coco", choices=("coco", "yolo-seg", "voc", "labelme"))
     images: str = setting()
+    json: str | None = setting(None)
+    labels: str | None = setting(None)
+    names: str | None = setting(None)
+    list: str | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parted:
-    """One COCO JSON and its folder of images, parted at random: `val_share` of them for val."""
+class Parted(Split):
+    """One folder of images and its labels, parted at random: `val_share` of them for val."""
 
-    json: str = setting()
-    images: str = setting()
     val_share: float = setting(above=0, below=1)
     seed: int = setting(0, minimum=0)
 
@@ -47,6 +54,20 @@ class Sample:
     seed: int = setting(minimum=0)
     train_images: int = setting(minimum=1)
     val_images: int = setting(minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subset:
+    """A part of `coco2017`: so many images of each half, fetched one by one; null: all of it.
+
+    `train: 0` leaves train out. The images are the first ones by `id`, or drawn by `seed`; more of
+    them include the fewer.
+    """
+
+    train: int | None = setting(None, minimum=0)
+    val: int | None = setting(None, minimum=1)
+    order: str = setting("id", choices=("id", "seed"))
+    seed: int = setting(0, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +87,7 @@ class Dataset:
     train: Split | None = setting(None)
     val: Split | None = setting(None)
     split: Parted | None = setting(None)
+    subset: Subset | None = setting(None)
     classes: Mapping[str, str | None] | None = setting(None, filled=False)
     sample: Sample | None = setting(None)
 

@@ -214,6 +214,9 @@ def _part_with_shared(
     """
     from condinst.data import AnnotationFault
 
+    if "train" not in checked:  # val alone
+        return
+
     def keys(split: str) -> list[tuple[Record, str | None]]:
         folder = RAW / manifest["splits"][split]["images"]
         paths = ((image, folder / image["file_name"]) for image in checked[split]["images"])

@@ -14,7 +14,7 @@ from pipeline import schema
 from pipeline.schema import Fault
 
 if TYPE_CHECKING:
-    from pipeline.params import Ablation, Dataset, Params, Sweep, Train
+    from pipeline.params import Ablation, Dataset, Params, Split, Sweep, Train
 
 DETECTRON2_ROOTS = (
     "MODEL",
@@ -147,6 +147,27 @@ def _check_dataset(dataset: Dataset) -> Iterator[Fault]:
             yield Fault(f"dataset.{given[0]}", "stands beside dataset.root; give one of the two")
     elif given:
         yield Fault(f"dataset.{given[0]}", "is only for source: directory; set it to null")
+    if dataset.subset is not None and dataset.source != "coco2017":
+        yield Fault("dataset.subset", "is only for source: coco2017; set it to null")
+    for name in given:
+        yield from _check_split(getattr(dataset, name), f"dataset.{name}")
+
+
+def _check_split(split: Split, key: str) -> Iterator[Fault]:
+    if split.format == "coco":
+        if split.json is None:
+            yield Fault(f"{key}.json", "is missing; format coco needs the JSON of the annotations")
+        for name in ("labels", "names", "list"):
+            if getattr(split, name) is not None:
+                yield Fault(f"{key}.{name}", "is not for format coco; the JSON holds all of it")
+        return
+    if split.json is not None:
+        yield Fault(f"{key}.json", f"is only for format coco; {split.format} has labels and names")
+    if split.format == "yolo-seg" and split.names is None:
+        yield Fault(
+            f"{key}.names",
+            "is missing; yolo-seg numbers its classes: give data.yaml or a text, a name a line",
+        )
 
 
 def _check_train(train: Train) -> Iterator[Fault]:

@@ -62,18 +62,47 @@ def _draw(dataset: Dataset, folder: Path) -> dict[str, Any]:
 
 
 def _link(dataset: Dataset, folder: Path) -> dict[str, Any]:
-    if dataset.split is not None:
+    given = {name: getattr(dataset, name) for name in ("train", "val", "split")}
+    foreign = {name: split for name, split in given.items() if split and split.format != "coco"}
+    if foreign:
+        from pipeline.acquire import formats
+
+        converted = formats.convert(foreign, folder)
+    else:
+        converted = {}
+    files = [path for found in converted.values() for path in found.files]
+    folders = [found.folders for found in converted.values()]
+    paths = {name: found.paths for name, found in converted.items()}
+    if dataset.split is None:
+        splits = directory.locate(dataset, paths)
+    else:
         from pipeline.acquire.split import part
 
-        return _linked(dataset, folder, part(dataset.split, folder))
-    return _linked(dataset, folder, directory.locate(dataset))
+        whole = paths.get("split") or directory.coco_split(dataset.split)
+        splits = part(dataset.split, whole, folder)
+        if foreign:
+            whole.annotations.unlink()
+        else:
+            files.append(whole.annotations)
+    content = _linked(dataset, folder, splits)
+    if files:
+        content["sources"] = manifest.watched(files, folders)
+    return content
 
 
 def _download(dataset: Dataset, folder: Path) -> dict[str, Any]:
     from pipeline.acquire import coco2017
 
-    root = Path(dataset.root).expanduser() if dataset.root else DOWNLOADED
-    return _linked(dataset, folder, coco2017.fetch(root.resolve(), dataset.mirror))
+    root = (Path(dataset.root).expanduser() if dataset.root else DOWNLOADED).resolve()
+    if dataset.subset is None:
+        return _linked(dataset, folder, coco2017.fetch(root, dataset.mirror))
+    from pipeline.acquire import subset
+
+    splits, files = subset.fetch(root, dataset.mirror, dataset.subset, folder)
+    content = _linked(dataset, folder, splits)
+    if files:
+        content["sources"] = manifest.watched(files, [])
+    return content
 
 
 def _linked(dataset: Dataset, folder: Path, splits: dict[str, SplitPaths]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from condinst.errors import UserError
-from pipeline.acquire.manifest import digest
+from pipeline.acquire.manifest import digest, listing
 
 _SHOWN = 5
 
@@ -38,7 +39,8 @@ def check(raw: Path) -> str:
 def changed_files(raw: Path) -> list[Path]:
     """Files outside the project that are gone or hold something else than when they were read.
 
-    Annotations are read again; pictures only if younger than the manifest or of another size.
+    Annotations and labels are read again; pictures only if younger than the manifest or of another
+    size. Of a folder that was searched the names are compared.
 
     Args:
         raw: the folder ``data/raw``; without a manifest nothing has changed.
@@ -61,4 +63,16 @@ def changed_files(raw: Path) -> list[Path]:
         doubtful = name in annotations or status.st_mtime > read_at
         if status.st_size != entry["bytes"] or (doubtful and digest(file) != entry):
             changed.append(file)
-    return changed
+    return changed + _changed_sources(manifest.get("sources", {}))
+
+
+def _changed_sources(sources: dict[str, Any]) -> list[Path]:
+    """What data was made from: labels of other formats, a JSON of which a part was taken."""
+    entries = ((Path(name), entry) for name, entry in sources.get("files", {}).items())
+    files = [file for file, entry in entries if not file.is_file() or digest(file) != entry]
+    folders = [
+        Path(entry["folder"])  # a file of it is new, gone or renamed
+        for entry in sources.get("folders", [])
+        if listing(Path(entry["folder"]), entry["suffixes"]) != entry["sha256"]
+    ]
+    return list(dict.fromkeys(files + folders))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from condinst.errors import UserError
 from pipeline.acquire.manifest import SplitPaths
-from pipeline.params import Dataset
+from pipeline.params import Dataset, Split
 
 SPLITS = ("train", "val")
 _JSONS = ("instances_{}2017.json", "instances_{}.json", "{}.json")
 _FOLDERS = ("{}2017", "{}", "images/{}2017", "images/{}", "images")
 
 
-def locate(dataset: Dataset) -> dict[str, SplitPaths]:
+def locate(dataset: Dataset, converted: Mapping[str, SplitPaths]) -> dict[str, SplitPaths]:
     """Find both splits.
 
     Args:
         dataset: with ``root``, a folder in COCO's layout, or with ``train`` and ``val``.
+        converted: those of another format than COCO's.
 
     Returns:
         Absolute paths.
@@ -32,7 +34,7 @@ def locate(dataset: Dataset) -> dict[str, SplitPaths]:
     for name in SPLITS:
         split = getattr(dataset, name)
         assert split is not None, name  # pipeline.rules asks for both
-        paths = SplitPaths(_absolute(split.json), _absolute(split.images))
+        paths = converted.get(name) or coco_split(split)
         if not paths.annotations.is_file():
             problems.append(f"dataset.{name}.json: there is no file {split.json}")
         if not paths.images.is_dir():
@@ -41,6 +43,12 @@ def locate(dataset: Dataset) -> dict[str, SplitPaths]:
     if problems:
         raise UserError("\n".join(problems))
     return found
+
+
+def coco_split(split: Split) -> SplitPaths:
+    """A split of format coco, absolute."""
+    assert split.json is not None, split  # pipeline.rules asks for it
+    return SplitPaths(_absolute(split.json), _absolute(split.images))
 
 
 def locate_layout(root: Path) -> dict[str, SplitPaths]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,34 @@ def build(
         },
         "files": {named(path): entry for path, entry in zip(files, _read(files), strict=True)},
     }
+
+
+def watched(
+    files: Iterable[Path], searched: Iterable[Mapping[Path, tuple[str, ...]]]
+) -> dict[str, Any]:
+    """What a manifest says of files outside of it that its own were made from.
+
+    Args:
+        files: labels, names, a JSON of which a part was taken.
+        searched: folders with the suffixes of the files that were looked for in them.
+    """
+    paths = sorted(set(files))
+    return {
+        "files": {str(path): entry for path, entry in zip(paths, _read(paths), strict=True)},
+        "folders": [
+            {"folder": str(folder), "suffixes": list(suffixes), "sha256": listing(folder, suffixes)}
+            for folders in searched
+            for folder, suffixes in folders.items()
+        ],
+    }
+
+
+def listing(folder: Path, suffixes: Iterable[str]) -> str:
+    """SHA-256 of the names of a folder's files of some kinds, at any depth."""
+    kinds = set(suffixes)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in kinds)
+    names = sorted(path.relative_to(folder).as_posix() for path in found)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def image_names(annotations: Path) -> list[str]:

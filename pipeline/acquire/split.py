@@ -12,22 +12,22 @@ from pipeline.acquire.manifest import SplitPaths, image_names
 from pipeline.params import Parted
 
 
-def part(parted: Parted, folder: Path) -> dict[str, SplitPaths]:
+def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPaths]:
     """Write both halves' JSONs; the images stay where they are.
 
     An image's half depends on the seed and the list of ids alone. Annotations follow their image;
     those of no image go to train, where `prepare` names them.
 
     Args:
-        parted: JSON, images, share of val, seed.
+        parted: share of val, seed.
+        whole: JSON and images.
         folder: gets ``annotations/instances_{train,val}.json``.
 
     Raises:
         UserError: a file is missing or no COCO JSON, or a half would be empty.
     """
-    source, images = (Path(p).expanduser().resolve() for p in (parted.json, parted.images))
-    image_names(source)  # says what is wrong with the file
-    content = json.loads(source.read_bytes())
+    image_names(whole.annotations)  # says what is wrong with the file
+    content = json.loads(whole.annotations.read_bytes())
     listed = content["images"]
     count = round(parted.val_share * len(listed))
     if not 0 < count < len(listed):
@@ -39,7 +39,7 @@ def part(parted: Parted, folder: Path) -> dict[str, SplitPaths]:
     chosen = np.random.default_rng(parted.seed).permutation(len(listed))[:count]
     in_val = {order[k] for k in chosen.tolist()}
     val_ids = {str(listed[k].get("id")) for k in in_val}
-    (folder / "annotations").mkdir()
+    (folder / "annotations").mkdir(exist_ok=True)
     found = {}
     for name in ("train", "val"):
         half = {
@@ -53,7 +53,7 @@ def part(parted: Parted, folder: Path) -> dict[str, SplitPaths]:
         }
         path = folder / "annotations" / f"instances_{name}.json"
         path.write_text(json.dumps(half, separators=(",", ":")))
-        found[name] = SplitPaths(path, images)
+        found[name] = SplitPaths(path, whole.images)
     return found
 
 

@@ -1,0 +1,180 @@
+"""LabelMe, the desktop tool: beside each picture a JSON with its shapes.
+
+Shapes of one label and one ``group_id`` are parts of one object. A rectangle is taken as the mask
+that it draws, a circle as a polygon.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as mask_api
+
+from pipeline.acquire.formats.names import NO_CLASS
+from pipeline.acquire.formats.pictures import (
+    Reading,
+    Thing,
+    encode,
+    plain,
+    rasterised,
+    read_text,
+    size_of,
+)
+
+_CORNERS = 64  # of a circle
+
+Shape = dict[str, Any]
+
+
+class _ShapeError(Exception):
+    """What is wrong with a shape."""
+
+
+def pair(
+    files: list[Path], pictures: list[Path], images: Path
+) -> tuple[dict[Path, Path], list[str]]:
+    """Find each JSON's picture: where it says, else below the folder of pictures, else by name.
+
+    Returns:
+        Picture to JSON, and problems.
+    """
+    known, found, problems = set(pictures), dict[Path, Path](), list[str]()
+    by_stem = {(path.parent, path.stem): path for path in pictures}
+    for file in files:
+        said, problem = _picture_of(file)
+        if problem:
+            problems.append(problem)
+            continue
+        places = [(file.parent / said).resolve(), images / said, images / PurePosixPath(said).name]
+        beside = [by_stem.get((folder, file.stem)) for folder in (file.parent, images)]
+        picture = next((path for path in (*places, *beside) if path in known), None)
+        if picture is None:
+            problems.append(f"{file}: its picture {said} is not in {images}")
+        elif picture in found:
+            problems.append(f"{file}: {found[picture]} labels the same picture {picture.name}")
+        else:
+            found[picture] = file
+    return found, problems
+
+
+def read(picture: Path, file: Path | None) -> Reading:
+    """Read one picture's shapes; without a JSON it has no objects."""
+    reading = Reading(size_of(picture), labelled=file is not None)
+    if file is None:
+        return reading
+    content = json.loads(read_text(file))  # `pair` has read it before
+    h, w = reading.size
+    said = content.get("imageHeight") or h, content.get("imageWidth") or w
+    if said != (h, w):
+        reading.problems.append(
+            f"{file}: says {said[1]} x {said[0]} pixels, {picture.name} is {w} x {h}"
+        )
+    groups: dict[object, list[Any]] = {}
+    labels: dict[object, str] = {}
+    for number, shape in enumerate(content["shapes"]):
+        try:
+            label, group = _label(shape), shape.get("group_id")
+            if label in NO_CLASS:
+                reading.ignored += 1
+                continue
+            key = (number,) if group is None else (label, str(group))
+            part = _segmentation(shape, reading.size)
+            groups.setdefault(key, []).append(part)
+            labels[key] = label
+        except _ShapeError as error:
+            reading.problems.append(f"{file}: shape {number}: {error}")
+    for key, parts in groups.items():
+        reading.things.append(Thing(labels[key], _joined(parts, reading.size)))
+    return reading
+
+
+def _picture_of(file: Path) -> tuple[str, str]:
+    """The picture that a JSON names, and what is wrong with the JSON."""
+    try:
+        content = json.loads(read_text(file))
+    except ValueError as error:
+        return "", f"{file} is no JSON: {error}"
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        return "", f"{file} is no LabelMe JSON (no list of shapes); move it out of the folder"
+    said = content.get("imagePath") or file.with_suffix(".jpg").name
+    return str(said).replace("\\", "/"), ""
+
+
+def _label(shape: object) -> str:
+    if not isinstance(shape, dict):
+        raise _ShapeError("is no mapping with label, points and shape_type")
+    label = shape.get("label")
+    if not isinstance(label, str) or not label.strip():
+        raise _ShapeError(f"its label is {label!r}, must be the name of a class")
+    return label.strip()
+
+
+def _segmentation(shape: Shape, size: tuple[int, int]) -> Any:
+    """COCO's segmentation of a shape."""
+    kind = shape.get("shape_type") or "polygon"
+    points = _points(shape.get("points"), kind)
+    if kind == "polygon":
+        return [points.ravel().tolist()]
+    if kind == "rectangle":
+        (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+        return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+    if kind == "circle":
+        radius = math.dist(*points.tolist())
+        angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
+        corners = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+        return [np.round(corners, 3).ravel().tolist()]
+    return encode(_placed(shape.get("mask"), points, size))
+
+
+def _points(points: object, kind: str) -> NDArray[np.float64]:
+    """A shape's points (P, 2), as many as its kind needs."""
+    least = {"polygon": (3, math.inf), "rectangle": (2, 4), "circle": (2, 2), "mask": (2, 2)}
+    if kind not in least:
+        raise _ShapeError(f"is a {kind}; a mask needs a {', a '.join(least)}")
+    try:
+        found = np.array(points, np.float64)
+    except (ValueError, TypeError) as error:
+        raise _ShapeError(f"its points are no pairs of numbers ({error})") from error
+    if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
+        raise _ShapeError("its points are no pairs of finite numbers")
+    low, high = least[kind]
+    if not low <= len(found) <= high:
+        raise _ShapeError(f"is a {kind} of {len(found)} points; it needs {low}{_more(low, high)}")
+    return found
+
+
+def _more(low: float, high: float) -> str:
+    return "" if low == high else " or more" if math.isinf(high) else f" to {high}"
+
+
+def _placed(text: object, points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask's PNG, which covers its box alone, put into the picture."""
+    try:
+        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+        with Image.open(io.BytesIO(data)) as opened:
+            part = np.asarray(opened.convert("L")) > 0
+    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise _ShapeError(f"its mask is no PNG in base64 ({error})") from error
+    x, y = np.round(points.min(0)).astype(int).tolist()
+    h, w = part.shape
+    if x < 0 or y < 0 or x + w > size[1] or y + h > size[0]:
+        raise _ShapeError(f"its mask of {w} x {h} pixels at {x}, {y} leaves the picture")
+    whole = np.zeros(size, bool)
+    whole[y : y + h, x : x + w] = part
+    return whole
+
+
+def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
+    """One object's segmentation: polygons stay polygons unless a mask is among them."""
+    if all(isinstance(part, list) for part in parts):
+        return [polygon for part in parts for polygon in part]
+    return plain(mask_api.merge([rasterised(part, size) for part in parts]))

@@ -1,0 +1,57 @@
+"""The file that names the classes: a name a line, or the `names` of a YAML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from condinst.errors import UserError
+from pipeline.acquire.formats.pictures import read_text
+
+# What the tools that write such lists put in front for pixels of no class.
+NO_CLASS = ("__ignore__", "_background_", "background")
+
+
+def read(path: Path, key: str) -> list[str]:
+    """The names in the order of their numbers, those for no class left out.
+
+    Args:
+        path: ``*.yaml`` with ``names`` as a list or ``{number: name}``, or a text.
+        key: of params.yaml, for messages.
+
+    Raises:
+        UserError: it is missing, names nothing, or a name twice.
+    """
+    if not path.is_file():
+        raise UserError(f"{key}: there is no file {path}; it should name the classes, one a line")
+    text = read_text(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        found = _of_yaml(text, path, key)
+    else:
+        found = [line.strip() for line in text.splitlines() if line.strip()]
+        while found and found[0] in NO_CLASS:
+            found.pop(0)
+    if not found:
+        raise UserError(f"{key}: {path} names no class")
+    twice = [name for name, count in Counter(found).items() if count > 1]
+    if twice:
+        raise UserError(f"{key}: {path} names {', '.join(twice)} more than once")
+    return found
+
+
+def _of_yaml(text: str, path: Path, key: str) -> list[str]:
+    import yaml
+
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{key}: {path} is no YAML: {error}") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+        raise UserError(
+            f"{key}: {path} needs names: as a list, or as {{0: NAME, 1: NAME, ...}} without gaps"
+        )
+    return [str(name) for name in names]

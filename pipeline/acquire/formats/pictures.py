@@ -1,0 +1,162 @@
+"""What all formats share: the pictures of a folder, and what is read of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as mask_api
+
+from condinst.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: its class's name, and COCO's ``segmentation``: polygons or a run-length mask."""
+
+    name: str
+    segmentation: Any
+
+
+@dataclass
+class Reading:
+    """What was read of one picture, and what could not be.
+
+    Attributes:
+        size: (h, w) in pixels, as the picture is seen: after the rotation that EXIF asks for.
+        things: in the order of the file.
+        problems: each names file and place.
+        ignored: objects that the labels themselves ask to leave out.
+        labelled: whether there were labels, be they empty.
+    """
+
+    size: tuple[int, int]
+    things: list[Thing] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    ignored: int = 0
+    labelled: bool = True
+
+
+def find(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """The files below a folder, at any depth, of some kinds; by name."""
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
+    )
+
+
+def chosen(found: list[Path], folder: Path, names: Path | None, key: str) -> list[Path]:
+    """The pictures of a split.
+
+    Args:
+        found: all pictures of the folder.
+        folder: of pictures.
+        names: a text with a name or path a line, with or without suffix; None: all of the folder.
+        key: of params.yaml, for messages.
+
+    Raises:
+        UserError: there is none, or a listed one is missing; or two differ in the suffix alone.
+    """
+    by_stem: dict[str, Path] = {}
+    for path in found:
+        other = by_stem.setdefault(stem(path, folder), path)
+        if other != path:
+            raise UserError(
+                f"{key}: {other} and {path.name} would share their labels; rename one of them"
+            )
+    if not found:
+        raise UserError(f"{key}.images: {folder} holds no picture ({', '.join(SUFFIXES)})")
+    if names is None:
+        return found
+    wanted, missing = [], []
+    for line in filter(None, map(str.strip, read_text(names).splitlines())):
+        path = _of_name(line, by_stem) or _of_name(line.split()[0], by_stem)  # VOC's have a flag
+        (missing.append(line) if path is None else wanted.append(path))
+    if missing:
+        raise UserError(
+            f"{key}.list: {names} lists {len(missing):,} pictures that are not in {folder}, e.g. "
+            + ", ".join(missing[:5])
+        )
+    if not wanted:
+        raise UserError(f"{key}.list: {names} lists no picture")
+    return sorted(set(wanted))
+
+
+def _of_name(name: str, by_stem: dict[str, Path]) -> Path | None:
+    path = Path(name)
+    path = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    return by_stem.get(path.as_posix()) or by_stem.get(path.name)
+
+
+def stem(path: Path, folder: Path) -> str:
+    """A file's name below a folder without its suffix, by which pictures and labels are paired."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(h, w) of a picture as it is seen.
+
+    Raises:
+        UserError: it is no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            w, h = opened.size
+            if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+                w, h = h, w
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(f"{path} is no picture that can be read: {error}") from error
+    return h, w
+
+
+def pixels(path: Path) -> NDArray[Any]:
+    """A PNG of labels as numbers (h, w), or colours (h, w, 3) where it has no palette.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            if opened.mode in ("RGB", "RGBA"):
+                return np.asarray(opened.convert("RGB"))
+            if opened.mode == "1":
+                return np.asarray(opened, np.uint8)
+            return np.asarray(opened)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(f"{path} is no PNG that can be read: {error}") from error
+
+
+def encode(mask: NDArray[Any]) -> dict[str, Any]:
+    """COCO's compressed run-length mask of a mask (h, w), ready for JSON."""
+    return plain(mask_api.encode(np.asfortranarray(mask.astype(np.uint8))))
+
+
+def plain(rle: dict[str, Any]) -> dict[str, Any]:
+    """Make pycocotools' run-length mask ready for JSON."""
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
+
+
+def rasterised(segmentation: Any, size: tuple[int, int]) -> Any:
+    """Polygons, or a run-length mask of ours, as pycocotools has masks."""
+    if isinstance(segmentation, list):
+        return mask_api.merge(mask_api.frPyObjects(segmentation, *size))
+    return {"size": list(size), "counts": segmentation["counts"].encode()}
+
+
+def read_text(path: Path) -> str:
+    """A text of labels or names.
+
+    Raises:
+        UserError: it is missing or no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is no text that can be read: {error}") from error

@@ -1,0 +1,118 @@
+"""Pascal VOC's masks: for each picture two PNGs, one of instances, one of classes.
+
+A pixel of ``SegmentationObject`` tells its instance, by number or colour; the same pixel of
+``SegmentationClass`` tells the class. 0 is background; 255, white-ish in VOC's palette, belongs to
+nobody.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.acquire.formats.pictures import Reading, Thing, encode, pixels, size_of
+
+OBJECTS, CLASSES = "SegmentationObject", "SegmentationClass"
+VOC_NAMES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+
+_NOBODY = 255
+
+
+def palette() -> NDArray[np.int64]:
+    """VOC's 256 colours (256, 3): the bits of a number, spread over red, green, blue from high."""
+    numbers = np.arange(256)
+    colours = np.zeros((256, 3), np.int64)
+    for step in range(8):
+        for channel in range(3):
+            bit = numbers >> (3 * step + channel) & 1
+            colours[:, channel] |= bit << (7 - step)
+    return colours
+
+
+def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Reading:
+    """Read one picture's masks.
+
+    Args:
+        picture: for its size.
+        objects: PNG of instances.
+        classes: PNG of classes.
+        names: of the classes, from number 1 on.
+    """
+    reading = Reading(size_of(picture))
+    absent = [str(path) for path in (objects, classes) if not path.is_file()]
+    if absent:
+        reading.problems.append(f"{' and '.join(absent)} missing")
+        return reading
+    instances, kinds = _instances(pixels(objects)), _kinds(pixels(classes))
+    for path, array in ((objects, instances), (classes, kinds)):
+        if array.shape != reading.size:
+            reading.problems.append(
+                f"{path} is {_by(array.shape)} pixels, {picture.name} is {_by(reading.size)}"
+            )
+    if reading.problems:
+        return reading
+    for number in np.unique(instances):
+        if number == 0:
+            continue
+        mask = instances == number
+        found = np.unique(kinds[mask])
+        found = found[found != _NOBODY]
+        if len(found) != 1 or not 1 <= found[0] <= len(names):
+            reading.problems.append(
+                f"{objects}: instance {number} {_odd(found.tolist(), names, classes)}"
+            )
+            continue
+        reading.things.append(Thing(names[int(found[0]) - 1], encode(mask)))
+    return reading
+
+
+def _odd(found: list[int], names: list[str], classes: Path) -> str:
+    if not found:
+        return f"has only pixels of nobody (255) in {classes}"
+    if len(found) > 1:
+        return f"has classes {', '.join(map(str, found))} in {classes}, must be of one"
+    if found[0] == 0:
+        return f"is background (0) in {classes}"
+    if found[0] < 0:
+        return f"has a colour in {classes} that is not in VOC's palette"
+    return f"is of class {found[0]} in {classes}, but the names go from 1 to {len(names)}"
+
+
+def _instances(image: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers (h, w) of instances, 0 for none; a colour is a number of its own."""
+    if image.ndim == 3:
+        colours = _packed(image)
+        colours[colours == _packed(palette()[_NOBODY])] = 0
+        return colours
+    numbers = image.astype(np.int64)
+    if image.dtype == np.uint8:  # with more bits than 8 it is an instance like others
+        numbers[numbers == _NOBODY] = 0
+    return numbers
+
+
+def _kinds(image: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers (h, w) of classes; -1 where a colour is not in the palette."""
+    if image.ndim == 2:
+        return image.astype(np.int64)
+    table = _packed(palette())
+    order = np.argsort(table)
+    colours = _packed(image)
+    place = order[np.clip(np.searchsorted(table, colours, sorter=order), 0, 255)]
+    return np.where(table[place] == colours, place, -1)
+
+
+def _packed(colours: NDArray[Any]) -> NDArray[np.int64]:
+    """Colours (..., 3) as one number each."""
+    wide = colours.astype(np.int64)
+    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"

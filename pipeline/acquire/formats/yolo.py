@@ -1,0 +1,80 @@
+"""YOLO-seg: beside each picture a text, a line an object: class, then x y of each corner.
+
+Coordinates are shares of the picture's width and height.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from condinst.errors import UserError
+from pipeline.acquire.formats.pictures import Reading, Thing, read_text, size_of
+
+_SLACK = 0.01  # what rounding may add beyond the border; `prepare` judges it
+_DIGITS = 3  # of a pixel
+
+
+def labels_folder(images: Path) -> Path:
+    """Where labels lie by the format's custom: ``images`` in the path replaced by ``labels``.
+
+    Raises:
+        UserError: no part of the path is called so.
+    """
+    parts = list(images.parts)
+    if "images" not in parts:
+        raise UserError(
+            f"{images} has no folder `images` in its path that `labels` could stand for; give the "
+            "folder of the texts as labels"
+        )
+    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
+
+
+def read(picture: Path, labels: Path, names: list[str]) -> Reading:
+    """Read one picture's labels; without a text it has no objects.
+
+    Args:
+        picture: for its size.
+        labels: the text.
+        names: of the classes, by their number.
+    """
+    reading = Reading(size_of(picture), labelled=labels.is_file())
+    lines = read_text(labels).splitlines() if reading.labelled else []
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if not fields:
+            continue
+        problem = _problem(fields, len(names))
+        if problem:
+            reading.problems.append(f"{labels} line {number}: {problem}")
+            continue
+        h, w = reading.size
+        corners = [
+            round(float(value) * (h if k % 2 else w), _DIGITS) for k, value in enumerate(fields[1:])
+        ]
+        reading.things.append(Thing(names[int(fields[0])], [corners]))
+    return reading
+
+
+def _problem(fields: list[str], classes: int) -> str:
+    """What is wrong with a line; empty when nothing is."""
+    first, *rest = fields
+    if not first.isdecimal():
+        return f"the class is {first}, must be a number from 0 to {classes - 1}"
+    if int(first) >= classes:
+        return f"the class is {first}, but the names go from 0 to {classes - 1}"
+    try:
+        values = [float(value) for value in rest]
+    except ValueError as error:
+        return f"a coordinate is no number ({error})"
+    if len(values) == 4:
+        return "is a box (4 numbers after the class); masks are needed: x y of at least 3 corners"
+    if len(values) % 2:
+        return f"{len(values)} numbers after the class; corners need two each"
+    if len(values) < 6:
+        return f"a polygon of {len(values) // 2} corners; it needs at least 3"
+    bad = [v for v in values if not (math.isfinite(v) and -_SLACK <= v <= 1 + _SLACK)]
+    if bad:
+        return f"coordinate {bad[0]:g}; they are shares of width and height, from 0 to 1"
+    return ""
