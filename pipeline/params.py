@@ -94,9 +94,12 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepare:
-    """Annotations that cannot be used: `strict` stops, `drop` lists and leaves them out."""
+    """Faulty data: `strict` stops and lists all of it; `drop` leaves it out.
 
-    policy: str = setting(choices=("strict", "drop"))
+    `repair` mends what has one right answer and leaves out the rest.
+    """
+
+    policy: str = setting(choices=("strict", "repair", "drop"))
 
 
 @dataclass(frozen=True, kw_only=True)

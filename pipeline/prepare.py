@@ -5,29 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from condinst.errors import UserError
-from pipeline import classes
+from pipeline import classes, pictures
+from pipeline.categories import agree
+from pipeline.faults import Findings, few
 from pipeline.folders import check_space, replaced
 from pipeline.params import Params
 from pipeline.statistics import sides, statistics, table, write_csv
 
 if TYPE_CHECKING:
-    from condinst.data import AnnotationFault
+    from condinst.data import Picture
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
-
-_SHOWN = 8
+FOUND = Path("data/faults.json")  # where nothing could be prepared
+LIST = "faults.json"
 
 Record = dict[str, Any]
 
@@ -36,26 +35,26 @@ def run(params: Params) -> None:
     """Turn ``data/raw`` into ``data/prepared``, whole or not at all.
 
     Raises:
-        UserError: image files are missing or do not decode, or, under ``prepare.policy`` strict,
-            annotations have faults; all are named.
+        UserError: the data cannot be used, or, under ``prepare.policy`` strict, has faults; all are
+            counted by kind and listed in a file.
     """
     manifest = _manifest()
     from condinst.data import build_index
 
-    checked: dict[str, Record] = {}
-    faults: dict[str, list[AnnotationFault]] = {}
-    for name, split in manifest["splits"].items():
-        checked[name], faults[name] = _check(name, split, manifest["files"])
+    found = Findings()
+    checked = {
+        name: _check(name, split, manifest["files"], params.prepare.policy, found)
+        for name, split in manifest["splits"].items()
+    }
     wanted = params.dataset.classes or {}
     for name, content in checked.items():
         checked[name], left_out = classes.change(content, wanted)
         if left_out:
             Console().print(f"{name}: {left_out:,} annotations of classes that are left out")
-    _agree(checked)
-    _part_with_shared(manifest, checked, faults)
-    refused = sum(map(len, faults.values()))
-    if refused and params.prepare.policy == "strict":
-        raise UserError(_describe(faults, refused))
+    agree(checked, params.prepare.policy, found)
+    _part_with_shared(manifest, checked, params.prepare.policy, found)
+    _require_objects(checked, found)
+    found.require_usable(FOUND)
     room = sum((RAW / s["annotations"]).stat().st_size for s in manifest["splits"].values())
     check_space(PREPARED, 3 * room, "the index")
     try:
@@ -63,11 +62,14 @@ def run(params: Params) -> None:
             for name, content in checked.items():
                 images = _beside(RAW / manifest["splits"][name]["images"])
                 build_index(content, images, folder / name)
-            summary = _summary(params.dataset.name, manifest, checked, faults)
-            _write(folder, summary, checked, faults)
+            summary = _summary(params.dataset.name, manifest, checked, found)
+            _write(folder, summary, checked, found)
     except OSError as error:
         raise UserError(f"{PREPARED} could not be written: {error}; is the disk full?") from error
     Console().print(table(summary))
+    faults = found.table(PREPARED / LIST)
+    if faults is not None:
+        Console().print(faults)
 
 
 def summary() -> Table:
@@ -105,32 +107,31 @@ def _beside(path: Path) -> Path:
 
 
 def _check(
-    name: str, split: Record, files: Mapping[str, Record]
-) -> tuple[Record, list[AnnotationFault]]:
-    """A split's sound content, and what was wrong with the rest."""
-    from condinst.data import AnnotationFault, check_annotations
+    name: str, split: Record, files: Mapping[str, Record], policy: str, found: Findings
+) -> Record:
+    """A split's sound content; ``found`` gets what was wrong with the rest."""
+    from condinst.data import check_annotations
     from condinst.data.index import read_coco
 
     _require_unchanged(split["annotations"], files)
-    result = check_annotations(read_coco(RAW / split["annotations"]))
-    content = result.content
-    problems = _unreadable(name, content["images"], split["images"], files)
-    found = [AnnotationFault("image", number, reason) for number, reason in problems.items()]
-    images = [image for image in content["images"] if image["id"] not in problems]
-    kept = [entry for entry in content["annotations"] if entry["image_id"] not in problems]
-    found += [
-        AnnotationFault("annotation", entry["id"], f"its image {entry['image_id']} cannot be used")
-        for entry in content["annotations"]
-        if entry["image_id"] in problems
-    ]
-    if not images:
-        raise UserError(f"{split['annotations']} has no image that can be used for {name}")
-    if result.renumbered:
-        Console().print(
-            f"{name}: {result.renumbered} annotations got a new id, since COCO's evaluator never "
-            "matches one of id 0 or less, or without any"
+    acquired = {RAW / path: entry for path, entry in files.items()}
+
+    def look(images: list[Record]) -> list[Picture]:
+        folder = RAW / split["images"]
+        return pictures.look(images, folder, acquired, f"Checking pictures of {name}")
+
+    result = check_annotations(read_coco(RAW / split["annotations"]), policy, look)
+    changed = [fault.reason for fault in result.faults if fault.kind == pictures.CHANGED]
+    found.faults[name] = [fault for fault in result.faults if fault.kind != pictures.CHANGED]
+    found.fatal += [f"{split['annotations']}: {message}" for message in result.fatal]
+    if changed:
+        found.fatal.append(
+            f"{len(changed):,} pictures of {name} are not as they were acquired; run "
+            f"`python cli.py acquire` again:\n  {few(changed)}"
         )
-    return {**content, "images": images, "annotations": kept}, [*result.faults, *found]
+    elif not result.content["images"]:
+        found.fatal.append(f"{split['annotations']} has no image that can be used for {name}")
+    return result.content
 
 
 def _require_unchanged(listed: str, files: Mapping[str, Record]) -> None:
@@ -143,76 +144,16 @@ def _require_unchanged(listed: str, files: Mapping[str, Record]) -> None:
         )
 
 
-def _unreadable(
-    name: str, images: list[Record], folder: str, files: Mapping[str, Record]
-) -> dict[int, str]:
-    """Images that cannot be used, with the reason.
-
-    Raises:
-        UserError: files that the manifest lists are missing, changed or do not decode.
-    """
-
-    def look(image: Record) -> str | None:
-        return _picture_problem(RAW / folder / image["file_name"], image, files)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = list(track(pool.map(look, images), f"Checking pictures of {name}", len(images)))
-    faulty, refused = [], {}
-    for image, problem in zip(images, problems, strict=True):
-        if problem is None:
-            continue
-        path = RAW / folder / image["file_name"]
-        if problem.startswith("it is"):
-            refused[image["id"]] = problem
-        else:
-            faulty.append(f"{path} {problem}")
-    if faulty:
-        more = [f"and {len(faulty) - _SHOWN} more"] if len(faulty) > _SHOWN else []
-        raise UserError(
-            f"{len(faulty)} of the {len(images)} pictures of {name} cannot be read:\n  "
-            + "\n  ".join(faulty[:_SHOWN] + more)
-            + "\nReplace them, or take them out of the annotations; then `python cli.py acquire`."
-        )
-    return refused
-
-
-def _picture_problem(path: Path, image: Record, files: Mapping[str, Record]) -> str | None:
-    from PIL import Image
-
-    entry = files.get(_listed(path))
-    try:
-        if entry is not None and path.stat().st_size != entry["bytes"]:
-            return "has changed since it was acquired"
-        with Image.open(path) as opened:
-            opened.load()
-            sizes = opened.size, opened.size[::-1]
-            orientation = opened.getexif().get(0x0112, 1)
-    except FileNotFoundError:
-        return "is missing"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"does not decode: {error}"
-    # 5 to 8 are turned by 90 degrees; annotations may be drawn on either
-    allowed = sizes if orientation >= 5 else sizes[:1]
-    stated = image["width"], image["height"]
-    if stated not in allowed:
-        return f"it is {sizes[0][0]} x {sizes[0][1]}, the annotations say {stated[0]} x {stated[1]}"
-    return None
-
-
 def _listed(path: Path) -> str:
     """A file's key in the manifest."""
     return str(path.relative_to(RAW)) if path.is_relative_to(RAW) else str(path)
 
 
 def _part_with_shared(
-    manifest: Record, checked: dict[str, Record], faults: dict[str, list[AnnotationFault]]
+    manifest: Record, checked: dict[str, Record], policy: str, found: Findings
 ) -> None:
-    """Leave pictures of val out of train, whatever their names: a model must not know the answers.
-
-    Raises:
-        UserError: train would be empty.
-    """
-    from condinst.data import AnnotationFault
+    """Leave pictures of val out of train, whatever their names: it must not know the answers."""
+    from condinst.data.faults import Fault
 
     if "train" not in checked:  # val alone
         return
@@ -224,64 +165,43 @@ def _part_with_shared(
         return [(image, files.get(_listed(path), {}).get("sha256")) for image, path in paths]
 
     known = {digest: image["file_name"] for image, digest in keys("val") if digest is not None}
-    shared = {image["id"]: known[digest] for image, digest in keys("train") if digest in known}
+    shared = {image["id"]: (image, known[d]) for image, d in keys("train") if d in known}
     if not shared:
         return
     train = checked["train"]
     images = [image for image in train["images"] if image["id"] not in shared]
     if not images:
-        raise UserError("every picture of train is one of val too; a model must not know val's")
+        found.fatal.append("every picture of train is one of val too; a model must not know val's")
     kept = [entry for entry in train["annotations"] if entry["image_id"] not in shared]
-    faults["train"] += [
-        AnnotationFault("image", number, f"val has the same picture, as {name}")
-        for number, name in shared.items()
-    ]
+    action = "refused" if policy == "strict" else "dropped"
+    for number, (image, name) in shared.items():
+        reason = f"val has the same picture, as {name}"
+        place = "image", number, image["file_name"]
+        found.faults["train"].append(Fault(*place, "picture in train and val", reason, action))
+    for entry in train["annotations"]:
+        if entry["image_id"] in shared:
+            place = "annotation", entry["id"], shared[entry["image_id"]][0]["file_name"]
+            reason = f"its image {entry['image_id']} is left out"
+            found.faults["train"].append(Fault(*place, "image left out", reason, action))
     checked["train"] = {**train, "images": images, "annotations": kept}
 
 
-def _agree(checked: Mapping[str, Record]) -> None:
-    """Both splits must number the same categories alike.
-
-    Raises:
-        UserError: they do not, or there is none, or a name stands twice.
-    """
-    lists = {
-        split: {entry["id"]: entry["name"] for entry in content["categories"]}
-        for split, content in checked.items()
-    }
-    (first, expected), *rest = lists.items()
-    for other, found in rest:
-        if found != expected:
-            differing = sorted(set(found.items()) ^ set(expected.items()))[:_SHOWN]
-            raise UserError(
-                f"{first} and {other} list different categories, e.g. {differing}; both need the "
-                "same ids and names"
-            )
-    if not expected:
-        raise UserError("the annotations list no category; there is nothing to learn")
-    twice = [name for name, count in Counter(expected.values()).items() if count > 1]
-    if twice:
-        raise UserError(f"categories of different ids share a name: {', '.join(twice)}; rename one")
-
-
-def _describe(faults: Mapping[str, list[AnnotationFault]], count: int) -> str:
-    rows = [
-        f"  {split} {fault.kind} {fault.id}: {fault.reason}"
-        for split, found in faults.items()
-        for fault in found
-    ]
-    return (
-        f"the data has {count} faults:\n"
-        + "\n".join(rows)
-        + "\nCorrect them, or set prepare.policy: drop to go on without what is faulty."
-    )
+def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:
+    """There must be something to learn, and should be something to measure."""
+    for split, content in checked.items():
+        if not content["images"] or any(not entry["iscrowd"] for entry in content["annotations"]):
+            continue
+        if split == "train":
+            found.fatal.append("no image of train has an object; there is nothing to learn")
+        else:
+            Console().print(f"{split}: no image has an object; AP will be undefined")
 
 
 def _summary(
     name: str,
     manifest: Record,
     checked: Mapping[str, Record],
-    faults: Mapping[str, list[AnnotationFault]],
+    found: Findings,
 ) -> Record:
     categories = sorted(next(iter(checked.values()))["categories"], key=lambda entry: entry["id"])
     return {
@@ -289,7 +209,8 @@ def _summary(
         "hash": _content_hash(manifest, checked),
         "categories": [{"id": entry["id"], "name": entry["name"]} for entry in categories],
         "splits": {
-            split: statistics(content, len(faults[split])) for split, content in checked.items()
+            split: statistics(content, found.count(split, "dropped"))
+            for split, content in checked.items()
         },
     }
 
@@ -312,11 +233,10 @@ def _write(
     folder: Path,
     summary: Record,
     checked: Mapping[str, Record],
-    faults: Mapping[str, list[AnnotationFault]],
+    found: Findings,
 ) -> None:
     (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
-    refused = {split: [vars(fault) for fault in found] for split, found in faults.items()}
-    (folder / "refused.json").write_text(json.dumps(refused, indent=1, default=str) + "\n")
+    found.write(folder / LIST)
     (folder / "plots").mkdir()
     splits = summary["splits"]
     classes = [

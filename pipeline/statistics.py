@@ -81,7 +81,7 @@ def table(summary: Record) -> Table:
         "crowd regions": lambda entry: entry["crowds"],
         "objects an image: mean, most": _an_image,
         "images without objects": lambda entry: entry["empty_images"],
-        "refused (refused.json)": lambda entry: entry["refused"],
+        "left out (faults.json)": lambda entry: entry["refused"],
     }
     for label, value in rows.items():
         cells = [value(entry) for entry in splits.values()]

@@ -1,6 +1,6 @@
 """COCO data: check it, index it for memory-mapped reading, register it, feed it to a model."""
 
-from condinst.data.checks import AnnotationFault, check_annotations
+from condinst.data.checks import Checked, Picture, check_annotations
 from condinst.data.contact_sheet import contact_sheet
 from condinst.data.images import read_oriented
 from condinst.data.index import Index, IndexReport, build_index, open_index
@@ -8,7 +8,7 @@ from condinst.data.mapper import CondInstDatasetMapper
 from condinst.data.registration import register_index
 
 __all__ = [
-    "AnnotationFault",
+    "Checked",
     "CondInstDatasetMapper",
     "Index",
     "IndexReport",

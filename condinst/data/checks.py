@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
-from pycocotools import mask as mask_tools
+import numpy as np
 
-from condinst.data import rle
+from condinst.data.faults import Fault, Ledger, Place, Unusable
+from condinst.data.ids import canonical, check_id, numbers
+from condinst.data.mending import Mender
+from condinst.data.screening import Pictures, screen
 
 Entry = dict[str, Any]
 
+_CHUNK = 8192  # annotations that are looked at together
 
-@dataclass(frozen=True)
-class AnnotationFault:
-    """Something in a COCO JSON that cannot be used.
+
+class Picture(NamedTuple):
+    """What an image's file holds.
 
     Attributes:
-        kind: ``category``, ``image`` or ``annotation``.
-        id: the entry's own, or its place in the list where it has none.
-        reason: what is wrong.
+        sizes: (width, height) that annotations may state, the one to prefer first; empty where it
+            cannot be used.
+        kind: of what is wrong with it or worth knowing; empty for nothing.
+        reason: the same in a sentence.
     """
 
-    kind: str
-    id: Any
-    reason: str
+    sizes: tuple[tuple[int, int], ...]
+    kind: str = ""
+    reason: str = ""
+
+
+Look = Callable[[list[Entry]], Sequence[Picture]]
 
 
 @dataclass(frozen=True)
@@ -35,194 +43,318 @@ class Checked:
     """A COCO JSON's sound part.
 
     Attributes:
-        content: with the lists images, annotations and categories; missing boxes, areas and crowd
-            flags are filled in, ids of annotations that evaluators cannot take are replaced.
-        faults: what was left out and why.
-        renumbered: annotations that got another id.
+        content: with the lists images, annotations and categories; all ids are whole numbers, all
+            annotations have a box, an area and a crowd flag.
+        faults: what was wrong, and what became of it.
+        fatal: what no policy can help with.
     """
 
     content: Entry
-    faults: tuple[AnnotationFault, ...]
-    renumbered: int
+    faults: list[Fault]
+    fatal: list[str]
 
 
-def check_annotations(content: Mapping[str, Any]) -> Checked:
+def check_annotations(
+    content: Mapping[str, Any], policy: str = "drop", look: Look | None = None
+) -> Checked:
     """Part a COCO JSON's content into what can be used and what cannot.
 
-    An annotation goes with its image. Polygons of fewer than three points are left out alone where
-    others of their annotation are sound.
+    What is sound is handed on as the same objects; what is changed is copied.
 
     Args:
         content: with the lists images, annotations and categories.
+        policy: ``strict``, ``repair`` or ``drop``; see :class:`condinst.data.faults.Ledger`.
+        look: gives what the files of images hold; without it they are not looked at.
     """
-    faults: list[AnnotationFault] = []
-    categories = _sound(content["categories"], "category", _category_problem, faults)
-    images = _sound(content["images"], "image", _image_problem, faults)
-    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-    known = {category["id"] for category in categories}
-    annotations: list[Entry] = []
-    seen: set[Any] = set()
-    for place, given in enumerate(content["annotations"]):
-        problem = _reference_problem(given, sizes, known, seen)
-        entry = None
-        if problem is None:
-            entry, problem = _shape(given, *sizes[given["image_id"]])
-        if entry is not None:
-            annotations.append(entry)
-        if problem is not None:
-            faults.append(AnnotationFault("annotation", _identity(given, place), problem))
-    renumbered = _renumber(annotations)
+    ledger = Ledger(policy)
+    categories, category_numbers, lost_categories = _categories(content["categories"], ledger)
+    images, image_numbers, lost_images = _images(content, ledger, look)
+    mender = Mender(
+        ledger,
+        {image["id"]: image for image in images},
+        {"image": image_numbers, "category": category_numbers},
+        {"image": lost_images, "category": lost_categories},
+    )
+    annotations = _annotations(content["annotations"], mender)
     kept = {**content, "categories": categories, "images": images, "annotations": annotations}
-    return Checked(kept, tuple(faults), renumbered)
+    return Checked(kept, ledger.faults, ledger.fatal)
 
 
-def _identity(entry: object, place: int) -> Any:
-    return entry.get("id", f"#{place}") if isinstance(entry, dict) else f"#{place}"
+Table = tuple[list[Entry], dict[Any, int], dict[Any, str]]
+"""Entries kept, number of each id in its canonical form, and why others are left out."""
 
 
-def _sound(
-    entries: list[Any],
-    kind: str,
-    problem: Callable[[Entry], str | None],
-    faults: list[AnnotationFault],
-) -> list[Entry]:
-    """The entries without a problem whose id no earlier one has."""
-    kept: dict[int, Entry] = {}
-    for place, entry in enumerate(entries):
-        found = "it is no mapping" if not isinstance(entry, dict) else None
-        if found is None and not _whole(entry.get("id")):
-            found = f"its id is {entry.get('id')!r}, must be a whole number"
-        if found is None and entry["id"] in kept:
-            found = "its id is used before"
-        found = found or problem(entry)
-        if found is None:
-            kept[entry["id"]] = entry
-        else:
-            faults.append(AnnotationFault(kind, _identity(entry, place), found))
-    return list(kept.values())
+def _categories(listed: list[Any], ledger: Ledger) -> Table:
+    found: dict[int | str, Entry] = {}
+    lost: dict[Any, str] = {}
+    for number, given in enumerate(listed):
+        at = _place("category", given, number)
+        try:
+            key = _key(ledger, at, given)
+            name = _category_name(ledger, at, given)
+            former = found.get(key)
+            if former is None:
+                found[key] = given if given.get("name") == name else {**given, "name": name}
+            elif former["name"] == name:
+                ledger.harmless(at, "category listed twice", "it is listed before")
+            else:
+                ledger.fatal.append(
+                    f"the categories {former['name']!r} and {name!r} share the id {at.id!r}: whose "
+                    "annotations are whose cannot be told; give one of them another id"
+                )
+        except Unusable:
+            _note_lost(lost, given)
+    texts = sorted(key for key in found if isinstance(key, str))
+    given_numbers = numbers([*(key for key in found if isinstance(key, int)), *texts])
+    by_name: dict[str, int] = {}
+    for key in sorted(found, key=lambda key: given_numbers[key]):
+        first = by_name.setdefault(found[key]["name"], given_numbers[key])
+        if first != given_numbers[key]:
+            at = Place("category", key)
+            reason = f"category {first} is {found[key]['name']!r} too; they become one"
+            ledger.harmless(at, "categories share a name", reason)
+            given_numbers[key] = first
+    kept = {number: key for key, number in reversed(given_numbers.items())}
+    entries = [
+        _numbered(entry, given_numbers[key])
+        for key, entry in found.items()
+        if kept[given_numbers[key]] == key
+    ]
+    return entries, given_numbers, {key: why for key, why in lost.items() if key not in found}
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+def _category_name(ledger: Ledger, at: Place, given: Entry) -> str:
+    name = given.get("name")
+    if isinstance(name, str) and name:
+        return name
+    plain = isinstance(name, (int, float)) and not isinstance(name, bool)
+    instead = str(name) if plain else f"category {at.id}"
+    reason = f"its name is {name!r}, must be a text; it is called {instead!r}"
+    ledger.repairable(at, "category name unusable", reason)
+    return instead
+
+
+def _images(content: Mapping[str, Any], ledger: Ledger, look: Look | None) -> Table:
+    found: dict[int | str, list[tuple[Place, Entry]]] = {}
+    lost: dict[Any, str] = {}
+    for number, given in enumerate(content["images"]):
+        at = _place("image", given, number)
+        try:
+            key = _key(ledger, at, given)
+            _require_name(ledger, at, given)
+            found.setdefault(key, []).append((at, given))
+        except Unusable:
+            _note_lost(lost, given)
+    lost = {key: why for key, why in lost.items() if key not in found}
+    numbered = numbers(found)
+    single = _single(found, lost, ledger)
+    kept = [(at, _numbered(given, numbered[key])) for key, (at, given) in single.items()]
+    kept = _merged(kept, numbered, lost, ledger)
+    pictures = look([entry for _, entry in kept]) if look is not None else [None] * len(kept)
+    masked = _Masked(content["annotations"])
+    sized = []
+    for (at, entry), picture in zip(kept, pictures, strict=True):
+        try:
+            sized.append(_sized(ledger, at, entry, picture, masked))
+        except Unusable:
+            lost[canonical(at.id)] = "picture"
+    return sized, {key: value for key, value in numbered.items() if key not in lost}, lost
+
+
+def _require_name(ledger: Ledger, at: Place, given: Entry) -> None:
+    name = given.get("file_name")
+    if not isinstance(name, str) or not name:
+        reason = f"its file_name is {name!r}, must be a text"
+        ledger.lost(at, "file_name unusable", reason)
+    if leaves_folder(name):
+        reason = f"its file_name {name!r} leads out of the folder of images"
+        ledger.lost(at, "path leaves the folder", reason)
+
+
+def _single(
+    found: Mapping[Any, list[tuple[Place, Entry]]],
+    lost: dict[Any, str],
+    ledger: Ledger,
+) -> dict[Any, tuple[Place, Entry]]:
+    """One image an id: none where two pictures have the same."""
+    single = {}
+    for key, entries in found.items():
+        names = list(dict.fromkeys(given["file_name"] for _, given in entries))
+        for at, _ in entries[1:] if len(names) == 1 else entries:
+            if len(names) == 1:
+                ledger.harmless(at, "image listed twice", "it is listed before")
+                continue
+            reason = f"{' and '.join(names[:3])} share its id: whose annotations are whose?"
+            try:
+                ledger.lost(at, "images share an id", reason)
+            except Unusable:
+                lost[key] = "shared"
+        if len(names) == 1:
+            single[key] = entries[0]
+    return single
+
+
+def _merged(
+    kept: list[tuple[Place, Entry]],
+    numbered: dict[Any, int],
+    lost: dict[Any, str],
+    ledger: Ledger,
+) -> list[tuple[Place, Entry]]:
+    """One image a file: annotations of others with the same file become its own."""
+    firsts: dict[str, int] = {}
+    result = []
+    for at, entry in kept:
+        first = firsts.setdefault(str(PurePosixPath(entry["file_name"])), entry["id"])
+        if first == entry["id"]:
+            result.append((at, entry))
+            continue
+        reason = f"image {first} is the same file; its annotations go there"
+        try:
+            ledger.repairable(at, "images share a file", reason)
+            numbered[canonical(at.id)] = first
+        except Unusable:
+            lost[canonical(at.id)] = "file"
+    return result
+
+
+class _Masked:
+    """Which images have run-length masks; all annotations are looked through when first asked."""
+
+    def __init__(self, annotations: Iterable[Any]) -> None:
+        self._annotations = annotations
+        self._found: set[Any] | None = None
+
+    def __contains__(self, key: object) -> bool:
+        if self._found is None:
+            self._found = {
+                canonical(entry.get("image_id"))
+                for entry in self._annotations
+                if isinstance(entry, dict) and isinstance(entry.get("segmentation"), dict)
+            }
+        return key in self._found
+
+
+def _sized(
+    ledger: Ledger, at: Place, entry: Entry, picture: Picture | None, masked: _Masked
+) -> Entry:
+    """The image with the size of its file."""
+    if picture is not None and not picture.sizes:
+        ledger.lost(at, picture.kind, picture.reason)
+    if picture is not None and picture.kind:
+        ledger.note(at, picture.kind, picture.reason)
+    stated: list[Any] = [entry.get("width"), entry.get("height")]
+    whole: tuple[Any, ...] = tuple(
+        int(v) if isinstance(v, float) and v.is_integer() else v for v in stated
+    )
+    usable = all(type(side) is int and 0 < side < 2**31 for side in whole)
+    if usable and (picture is None or whole in picture.sizes):
+        if any(isinstance(v, float) for v in stated):
+            reason = f"its width and height are {stated}, not whole numbers"
+            ledger.harmless(at, "image size is a fraction", reason)
+            return {**entry, "width": whole[0], "height": whole[1]}
+        return entry
+    if picture is None:
+        reason = f"its width and height are {stated}, must be whole numbers above 0"
+        ledger.lost(at, "image size unusable", reason)
+    width, height = picture.sizes[0]
+    if not usable:
+        reason = f"its width and height are {stated}, it is {width} x {height}"
+        ledger.repairable(at, "image size unusable", reason)
+        return {**entry, "width": width, "height": height}
+    kind = "image of another size"
+    reason = f"it is {width} x {height}, the annotations say {whole[0]} x {whole[1]}"
+    if canonical(at.id) in masked:
+        ledger.lost(at, kind, f"{reason}; run-length masks fit no other size")
+    across, down = width / whole[0], height / whole[1]
+    if abs(across / down - 1) < 0.02 and abs(across - 1) > 0.02:
+        ledger.lost(at, kind, f"{reason}: it was resized, its annotations were not")
+    ledger.repairable(at, kind, reason)
+    return {**entry, "width": width, "height": height}
+
+
+def _annotations(listed: Iterable[Any], mender: Mender) -> list[Entry]:
+    kept: list[Entry] = []
+    unnumbered: list[Entry] = []
+    seen: set[int] = set()
+    # An id in another writing, or of what became one with another, the mender looks up.
+    images, categories = (
+        {key for key, number in mender.numbers[what].items() if key == number}
+        for what in ("image", "category")
+    )
+    rows = {number: row for row, number in enumerate(mender.images) if number in images}
+    sizes = [(image["width"], image["height"]) for image in mender.images.values()]
+    pictures = Pictures(rows, np.array(sizes, np.float64).reshape(-1, 2))
+    decided = False
+    for start, chunk in _chunks(listed):
+        sound, corners, sizes_fit = screen(chunk, pictures, categories)
+        if not decided and corners + sizes_fit:
+            decided, mender.corners = True, corners > sizes_fit
+        if mender.corners:
+            sound[:] = False
+        twice = _used_before(chunk, seen)
+        for place, given in enumerate(chunk):
+            if sound[place] and not twice[place]:
+                kept.append(given)
+                continue
+            entry = mender.mend(given, f"#{start + place}", twice[place])
+            if entry is not None:
+                kept.append(entry)
+                if entry["id"] is None:
+                    unnumbered.append(entry)
+    free = max(seen, default=0)
+    for number, entry in enumerate(unnumbered, start=free + 1):
+        entry["id"] = number
+    return kept
+
+
+def _chunks(listed: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+    iterator, start = iter(listed), 0
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield start, chunk
+        start += len(chunk)
+
+
+def _used_before(chunk: list[Any], seen: set[int]) -> list[bool]:
+    """Whether each id was there before; notes all in ``seen``."""
+    ids = [entry.get("id") if type(entry) is dict else None for entry in chunk]
+    ids = [value if type(value) is int and 0 < value < 2**63 else None for value in ids]
+    fresh = {value for value in ids if value is not None}
+    if len(fresh) == len(ids) and seen.isdisjoint(fresh):
+        seen |= fresh
+        return [False] * len(ids)
+    twice = []
+    for value in ids:
+        twice.append(value in seen)
+        if value is not None:
+            seen.add(value)
+    return twice
+
+
+def _place(entry: str, given: object, number: int) -> Place:
+    if not isinstance(given, dict):
+        return Place(entry, f"#{number}")
+    identity = given.get("id")
+    name = given.get("file_name") if entry == "image" else None
+    return Place(entry, f"#{number}" if identity is None else identity, name)
+
+
+def _key(ledger: Ledger, at: Place, given: Any) -> int | str:
+    if not isinstance(given, dict):
+        ledger.lost(at, "no mapping", f"it is {str(given)[:60]!r}, no mapping")
+    return check_id(ledger, at, given.get("id"))
+
+
+def _note_lost(lost: dict[Any, str], given: Any) -> None:
+    key = canonical(given.get("id")) if isinstance(given, dict) else None
+    if key is not None:
+        lost[key] = "faulty"
+
+
+def _numbered(entry: Entry, number: int) -> Entry:
+    return entry if type(entry["id"]) is int and entry["id"] == number else {**entry, "id": number}
 
 
 def leaves_folder(file_name: str) -> bool:
     """Whether an image's name points outside of the folder that it is relative to."""
     path = PurePosixPath(file_name.replace("\\", "/"))
     return path.is_absolute() or ".." in path.parts
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _category_problem(entry: Entry) -> str | None:
-    if not isinstance(entry.get("name"), str) or not entry["name"]:
-        return "it has no name"
-    return None
-
-
-def _image_problem(entry: Entry) -> str | None:
-    if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
-        return "it has no file_name"
-    if leaves_folder(entry["file_name"]):
-        return f"its file_name {entry['file_name']!r} leads out of the folder of images"
-    size: list[Any] = [entry.get("width"), entry.get("height")]
-    if not all(_whole(side) and 0 < side < 2**31 for side in size):
-        return f"its width and height are {size}, must be whole numbers above 0"
-    return None
-
-
-def _reference_problem(
-    entry: object, sizes: Mapping[int, object], known: set[int], seen: set[Any]
-) -> str | None:
-    """What is wrong with an annotation's ids; notes its own in ``seen``."""
-    if not isinstance(entry, dict):
-        return "it is no mapping"
-    if "id" in entry:
-        if not _whole(entry["id"]):
-            return f"its id is {entry['id']!r}, must be a whole number"
-        if entry["id"] in seen:
-            return "its id is used before"
-        seen.add(entry["id"])
-    for key, listed, what in (("image_id", sizes, "image"), ("category_id", known, "category")):
-        value = entry.get(key)
-        if not _whole(value) or value not in listed:
-            return f"there is no usable {what} {value!r}"
-    if entry.get("iscrowd", 0) not in (0, 1):
-        return f"its iscrowd is {entry['iscrowd']!r}, must be 0 or 1"
-    return None
-
-
-def _shape(entry: Entry, height: int, width: int) -> tuple[Entry | None, str | None]:
-    """An annotation with what was missing filled in, or None; and what is wrong, if anything."""
-    segmentation, warning = entry.get("segmentation"), None
-    if isinstance(segmentation, list):
-        parts = [part for part in segmentation if _part_problem(part) is None]
-        if len(parts) < len(segmentation):
-            warning = next(filter(None, map(_part_problem, segmentation)))
-        if not parts:
-            return None, warning or "it has no polygon"
-        if warning is not None:
-            entry = {**entry, "segmentation": parts}
-            warning = f"{len(segmentation) - len(parts)} of its polygons are left out: {warning}"
-    elif isinstance(segmentation, dict):
-        problem = rle.problem(segmentation, height, width)
-        if problem is not None:
-            return None, problem
-    else:
-        return None, "it has no segmentation"
-    filled = _filled(entry, height, width)
-    problem = _box_problem(filled["bbox"], height, width)
-    if problem is None and not (_number(filled["area"]) and filled["area"] >= 0):
-        problem = f"its area is {filled['area']!r}"
-    return (None, problem) if problem is not None else (filled, warning)
-
-
-def _part_problem(part: object) -> str | None:
-    if not isinstance(part, list) or not all(map(_number, part)):
-        return "a polygon is no list of finite numbers"
-    if len(part) % 2 or len(part) < 6:
-        return f"a polygon of {len(part)} numbers is not three points or more"
-    if max(map(abs, part)) > 1e6:
-        return f"a polygon reaches {max(part, key=abs):g} pixels from the corner"
-    return None
-
-
-def _box_problem(box: object, height: int, width: int) -> str | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_number, box)):
-        return f"its bbox is {str(box)[:80]}, must be four finite numbers x, y, width, height"
-    x, y, w, h = box
-    if w <= 0 or h <= 0:
-        return f"its bbox {box} is empty"
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        return f"its bbox {box} lies outside its image of {width} x {height}"
-    return None
-
-
-def _filled(entry: Entry, height: int, width: int) -> Entry:
-    """An annotation with box, area and crowd flag; what is missing is taken from its mask."""
-    if all(key in entry for key in ("bbox", "area", "iscrowd")):
-        return entry
-    coded: Any = entry["segmentation"]
-    if isinstance(coded, list):
-        coded = mask_tools.merge(mask_tools.frPyObjects(coded, height, width))
-    else:
-        coded = {"size": [height, width], "counts": rle.compress(coded)}
-    return {
-        "bbox": mask_tools.toBbox(coded).tolist(),
-        "area": float(mask_tools.area(coded)),
-        "iscrowd": 0,
-        **entry,
-    }
-
-
-def _renumber(annotations: list[Entry]) -> int:
-    """Give ids to annotations without one or of id 0, which COCO's evaluator never matches."""
-    free = max((entry.get("id", 0) for entry in annotations), default=0) + 1
-    changed = 0
-    for place, entry in enumerate(annotations):
-        if entry.get("id", 0) <= 0:
-            annotations[place] = {**entry, "id": max(free, 1) + changed}
-            changed += 1
-    return changed

@@ -40,11 +40,18 @@ def read_oriented(
                     f"{path} is {chosen.width} x {chosen.height}, its annotations say "
                     f"{size[1]} x {size[0]}; correct width and height, or the file"
                 )
-            return convert_PIL_to_numpy(chosen, image_format)
+            return convert_PIL_to_numpy(_eight_bits(chosen), image_format)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} does not decode: {error}") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow would cut 16-bit grey values off at 255; here the upper 8 bits are kept."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    return image
 
 
 def _size(image: Image.Image) -> tuple[int, int]:

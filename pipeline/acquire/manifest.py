@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import track
 
 from condinst.errors import UserError
@@ -38,13 +39,12 @@ def build(
         base: folder that paths in it are given relative to; others, and all for None, absolute.
 
     Raises:
-        UserError: files are missing or a JSON cannot be read; all missing ones are named.
+        UserError: a JSON cannot be read, or all of its images are missing.
     """
     files: list[Path] = []
     for split in splits.values():
         listed = [split.images / file_name for file_name in image_names(split.annotations)]
-        _require(listed, split)
-        files += [split.annotations, *listed]
+        files += [split.annotations, *_require(listed, split)]
     files = list(dict.fromkeys(files))
 
     def named(path: Path) -> str:
@@ -93,48 +93,84 @@ def listing(folder: Path, suffixes: Iterable[str]) -> str:
 def image_names(annotations: Path) -> list[str]:
     """File names of the images that a COCO JSON lists.
 
+    Entries without one, or with one that leads out of the folder of images, are left to `prepare`,
+    which says what is wrong with them.
+
     Raises:
-        UserError: the file is missing or holds no such list.
+        UserError: the file is missing or holds no such list, or none of a name.
     """
     from condinst.data.checks import leaves_folder  # slow: with torch, which --check need not load
 
+    content = _content(annotations)
+    keys = ("images", "annotations", "categories")
+    mapping = content if isinstance(content, dict) else {}
+    lacking = [key for key in keys if not isinstance(mapping.get(key), list)]
+    if lacking:
+        raise UserError(
+            f"{annotations} is no COCO JSON: it has no list {', '.join(lacking)}; it needs the "
+            "lists images, annotations and categories"
+        )
+    entries = [entry for entry in mapping["images"] if isinstance(entry, dict)]
+    names = [entry.get("file_name") for entry in entries]
+    texts = [name for name in names if isinstance(name, str) and name]
+    if not texts:
+        raise UserError(f"{annotations} lists no image, or none with a file_name that is a text")
+    inside = [name for name in texts if not leaves_folder(name)]
+    if not inside:
+        raise UserError(
+            f"{annotations}: every file_name leads out of the folder of images, such as "
+            f"{texts[0]!r}; they must be relative to it and without '..'"
+        )
+    return inside
+
+
+def _content(annotations: Path) -> Any:
     if not annotations.is_file():
         raise UserError(
             f"{annotations} is missing; it should hold the annotations in COCO's format"
         )
+    text = annotations.read_bytes()
     try:
-        names = [image["file_name"] for image in json.loads(annotations.read_bytes())["images"]]
-    except (ValueError, KeyError, TypeError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{annotations} is no COCO JSON ({detail}); it needs the list images, each with a "
-            "file_name"
-        ) from error
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise UserError(f"{annotations} lists no image, or one whose file_name is no text")
-    outside = [name for name in names if leaves_folder(name)]
-    if outside:
-        raise UserError(
-            f"{annotations}: {len(outside):,} file_name lead out of the folder of images, such as "
-            f"{outside[0]!r}; they must be relative to it and without '..'"
-        )
-    return names
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if text.strip() and _cut_off(error):
+            raise UserError(
+                f"{annotations} is cut off: the JSON ends in the middle of something, after "
+                f"{len(text):,} bytes; copy or download it again"
+            ) from error
+        raise UserError(f"{annotations} is no COCO JSON, nor any other: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{annotations} is no COCO JSON, nor any other: {error}") from error
 
 
-def _require(listed: list[Path], split: SplitPaths) -> None:
+def _cut_off(error: json.JSONDecodeError) -> bool:
+    """Whether a text is right as far as it goes."""
+    rest = error.doc[error.pos :].strip()
+    begun = any(word.startswith(rest) for word in ("true", "false", "null", "NaN", "-"))
+    return begun or error.msg.startswith("Unterminated string")
+
+
+def _require(listed: list[Path], split: SplitPaths) -> list[Path]:
+    """Those of the images that are there."""
     if not split.images.is_dir():
         raise UserError(
             f"{split.images} is missing; it should be the folder of the images that "
             f"{split.annotations} lists"
         )
+    found = [path for path in listed if path.is_file()]
     missing = [path for path in listed if not path.is_file()]
-    if missing:
-        shown = "".join(f"\n  {path}" for path in missing[:_SHOWN])
-        more = f"\n  and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise UserError(
-            f"{len(missing)} of the {len(listed)} images that {split.annotations} lists are "
-            f"missing:{shown}{more}\nPut them there, or take them out of the JSON."
-        )
+    if not missing:
+        return found
+    shown = "".join(f"\n  {path}" for path in missing[:_SHOWN])
+    more = f"\n  and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    text = (
+        f"{len(missing):,} of the {len(listed):,} images that {split.annotations} lists are "
+        f"missing:{shown}{more}"
+    )
+    if not found:
+        raise UserError(f"{text}\nIs {split.images} the right folder?")
+    Console().print(f"{text}\nprepare.policy decides what becomes of their annotations.")
+    return found
 
 
 def _read(files: list[Path]) -> Iterable[dict[str, Any]]:

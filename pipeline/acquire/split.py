@@ -35,10 +35,10 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
             f"dataset.split.val_share: {parted.val_share:g} of {len(listed)} images is {count} for "
             "val; both halves need at least one"
         )
-    order = sorted(range(len(listed)), key=lambda k: str(listed[k].get("id")))
+    order = sorted(range(len(listed)), key=lambda k: _id(listed[k], "id"))
     chosen = np.random.default_rng(parted.seed).permutation(len(listed))[:count]
     in_val = {order[k] for k in chosen.tolist()}
-    val_ids = {str(listed[k].get("id")) for k in in_val}
+    val_ids = {_id(listed[k], "id") for k in in_val}
     (folder / "annotations").mkdir(exist_ok=True)
     found = {}
     for name in ("train", "val"):
@@ -48,7 +48,7 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
             "annotations": [
                 entry
                 for entry in content.get("annotations", [])
-                if (str(_image_id(entry)) in val_ids) == (name == "val")
+                if (_id(entry, "image_id") in val_ids) == (name == "val")
             ],
         }
         path = folder / "annotations" / f"instances_{name}.json"
@@ -57,5 +57,10 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     return found
 
 
-def _image_id(entry: object) -> object:
-    return entry.get("image_id") if isinstance(entry, dict) else None
+def _id(entry: object, key: str) -> str:
+    """An id of any kind, for comparing."""
+    from condinst.data.ids import canonical
+
+    value = entry.get(key) if isinstance(entry, dict) else None
+    plain = canonical(value)
+    return str(value if plain is None else plain)

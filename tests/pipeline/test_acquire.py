@@ -84,10 +84,22 @@ def test_links_any_files(params: Params, tiny_dataset: Any) -> None:
     assert len(manifest()["files"]) == 5, "the former data stays"
 
 
-def test_names_what_a_folder_lacks(params: Params, tiny_dataset: Any, tmp_path: Path) -> None:
+def test_leaves_single_missing_pictures_to_prepare(
+    params: Params, tiny_dataset: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = coco_folder(tiny_dataset, tmp_path / "coco")
     (root / "train2017/000002.jpg").unlink()
-    with pytest.raises(UserError, match=r"(?s)1 of the 4 images.*train2017/000002.jpg"):
+    acquire.run(from_directory(params, root=str(root)))
+    assert "1 of the 4 images" in capsys.readouterr().out
+    assert str(root / "train2017/000002.jpg") not in manifest()["files"]
+    assert len(manifest()["files"]) == 9
+
+
+def test_names_what_a_folder_lacks(params: Params, tiny_dataset: Any, tmp_path: Path) -> None:
+    root = coco_folder(tiny_dataset, tmp_path / "coco")
+    for path in (root / "train2017").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"(?s)4 of the 4 images.*train2017/000002.jpg.*right fold"):
         acquire.run(from_directory(params, root=str(root)))
     shutil.rmtree(root / "val2017")
     with pytest.raises(UserError, match="no images of val: none of val2017, val, images/val2017"):
@@ -167,6 +179,11 @@ def test_reads_no_picture_outside_of_the_folder(
     content = json.loads(path.read_text())
     content["images"][0]["file_name"] = "../secret.jpg"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"lead out of the folder of images, such as '\.\./secret"):
+    (root / "secret.jpg").write_bytes(b"secret")
+    acquire.run(from_directory(params, root=str(root)))
+    assert not any("secret" in name for name in manifest()["files"])
+    for image in content["images"]:
+        image["file_name"] = "../secret.jpg"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"leads out of the folder of images, such as '\.\./secret"):
         acquire.run(from_directory(params, root=str(root)))
-    assert not Path("data/raw").exists()

@@ -408,7 +408,7 @@ def test_from_labels_to_the_index(params: Params, content: Record) -> None:
     count = len(list(objects(content, polygons=True)))
     assert found["splits"]["train"]["images"] == 8
     assert found["splits"]["train"]["objects"] == count
-    assert json.loads(Path("data/prepared/refused.json").read_text()) == {"train": [], "val": []}
+    assert json.loads(Path("data/prepared/faults.json").read_text()) == {"train": [], "val": []}
 
 
 def test_one_folder_is_parted_and_watched(params: Params, content: Record) -> None:

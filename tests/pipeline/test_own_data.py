@@ -71,7 +71,7 @@ def ids(split: str) -> set[int]:
 def test_one_json_is_parted_by_share_and_seed(params: Params, tiny_dataset: Any) -> None:
     halves = set()
     for seed in (0, 1, 2, 3, 0):
-        wanted = parted(params, tiny_dataset, val_share=0.5, seed=seed)
+        wanted = parted(params, tiny_dataset, val_share=0.25, seed=seed)
         acquire.run(wanted)
         prepare.run(wanted)
         assert ids("train") | ids("val") == {1, 2, 3, 4}
@@ -83,7 +83,7 @@ def test_one_json_is_parted_by_share_and_seed(params: Params, tiny_dataset: Any)
     assert found["categories"] == [{"id": 1, "name": "square"}]
     splits = found["splits"].values()
     assert sum(split["objects"] + split["crowds"] for split in splits) == 4
-    assert json.loads(Path("data/prepared/refused.json").read_text()) == {"train": [], "val": []}
+    assert json.loads(Path("data/prepared/faults.json").read_text()) == {"train": [], "val": []}
 
 
 def test_both_halves_need_an_image(params: Params, tiny_dataset: Any) -> None:

@@ -62,7 +62,7 @@ def test_plain_values_and_back_is_the_identity(params: Params) -> None:
         ("train.steps", True, ["true", "an integer"]),
         ("train.workers", None, ["null", "an integer"]),
         ("train.images_per_step", [8], ["[8]", "an integer"]),
-        ("prepare.policy", "lax", ["strict, drop"]),
+        ("prepare.policy", "lax", ["strict, repair, drop"]),
         ("compare.confidence", 1, ["above 0 and below 1"]),
         ("evaluate.backend", "coco", ["pycocotools", "auto"]),
         ("sweep.metric", "AP", ["segm/AP"]),

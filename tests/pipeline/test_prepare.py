@@ -85,7 +85,7 @@ def test_counts_what_is_there(params: Params, acquired: Callable[..., Path]) -> 
         "per_category": {"square": 2, "slab": 1},
         "objects_per_image": {"0": 2, "1": 1, "2": 1},
     }
-    assert prepared("refused.json") == {"train": [], "val": []}
+    assert prepared("faults.json") == {"train": [], "val": []}
     assert len(prepared("val/annotations.json")["annotations"]) == 4
     with Path("data/prepared/plots/class_counts.csv").open() as file:
         assert list(csv.DictReader(file))[1] == {"class": "slab", "train": "1", "val": "1"}
@@ -124,14 +124,39 @@ def test_the_hash_is_of_the_content_alone(params: Params, acquired: Callable[...
 def test_drop_lists_what_it_leaves_out(params: Params, acquired: Callable[..., Path]) -> None:
     acquired(spoil)
     prepare.run(policy(params, "drop"))
-    refused = {(entry["kind"], entry["id"]) for entry in prepared("refused.json")["train"]}
+    faults = prepared("faults.json")["train"]
     # 2 and 3 lie on the picture of another size; 1 is the id used twice
     annotations = [100, 101, 102, 1, 104, 105, 2, 3]
-    assert refused == {("image", 2), *(("annotation", number) for number in annotations)}
-    assert all(entry["reason"] for entry in prepared("refused.json")["train"])
+    assert {(entry["entry"], entry["id"]) for entry in faults} == {
+        ("image", 2), *(("annotation", number) for number in annotations)
+    }  # fmt: skip
+    assert all(entry["reason"] and entry["action"] == "dropped" for entry in faults)
     train = prepared()["splits"]["train"]
     assert (train["images"], train["objects"], train["refused"]) == (3, 1, 9)
     assert prepared()["splits"]["val"]["refused"] == 0
+
+
+def test_repair_mends_what_has_one_right_answer(
+    params: Params, acquired: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    acquired(spoil)
+    prepare.run(policy(params, "repair"))
+    actions = {entry["kind"]: entry["action"] for entry in prepared("faults.json")["train"]}
+    assert actions == {
+        "image of another size": "repaired",
+        "image unknown": "dropped",
+        "category unknown": "dropped",
+        "box of no size": "repaired",
+        "annotations share an id": "repaired",
+        "polygon unusable": "dropped",
+        "RLE corrupt": "dropped",
+    }
+    kept = prepared("train/annotations.json")
+    assert kept["images"][1]["width"] == 96
+    boxes = {entry["id"]: entry["bbox"] for entry in kept["annotations"]}
+    assert boxes[102] == [8, 8, 32, 32]
+    assert len(boxes) == len(kept["annotations"]) == 6
+    assert "box of no size" in capsys.readouterr().out
 
 
 def share(raw: Path, *numbers: int) -> None:
@@ -148,28 +173,43 @@ def test_pictures_of_val_are_left_out_of_train(
 ) -> None:
     raw = acquired()
     share(raw, 2)
-    with pytest.raises(UserError, match=r"train image 2: val has the same picture, as 000001.jpg"):
+    with pytest.raises(UserError, match=r"image 2: val has the same picture, as 000001.jpg"):
         prepare.run(policy(params, "strict"))
     prepare.run(policy(params, "drop"))
     splits = prepared()["splits"]
     assert (splits["train"]["images"], splits["train"]["objects"]) == (3, 1)
-    assert (splits["val"]["images"], splits["train"]["refused"]) == (4, 1)
+    assert (splits["val"]["images"], splits["train"]["refused"]) == (4, 3)
     share(raw, 1, 2, 3, 4)
     with pytest.raises(UserError, match="every picture of train is one of val too"):
         prepare.run(policy(params, "drop"))
 
 
 def test_strict_reports_all_faults_at_once(params: Params, acquired: Callable[..., Path]) -> None:
-    acquired(spoil)
-    with pytest.raises(UserError, match="has 9 faults") as caught:
+    raw = acquired(spoil)
+    content = json.loads((raw / "manifest.json").read_text())
+    (raw / "val/000003.jpg").write_bytes(b"no picture")
+    content["files"]["val/000003.jpg"]["bytes"] = len(b"no picture")
+    del content["files"]["val/000002.jpg"]
+    (raw / "val/000002.jpg").unlink()
+    (raw / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has 12 faults") as caught:
         prepare.run(policy(params, "strict"))
-    for part in ("image 2: it is 96 x 64, the annotations say 95 x 64", "annotation 102: its bbox"):
+    for part in (
+        "1 x image of another size: image 2: it is 96 x 64, the annotations say 95 x 64",
+        "1 x box of no size: annotation 102: its bbox",
+        "picture missing: image 2: there is no file data/raw/val/000002.jpg",
+        "picture unreadable: image 3: data/raw/val/000003.jpg does not decode",
+        "3 x image left out: annotation 2, 3, 4: its image 2 is left out",
+        "All are listed in data/faults.json",
+    ):
         assert part in str(caught.value)
     assert not Path("data/prepared").exists()
+    listed = json.loads(Path("data/faults.json").read_text())
+    assert (len(listed["train"]), len(listed["val"])) == (7, 5)
 
 
 @pytest.mark.parametrize("name", ["strict", "drop"])
-def test_pictures_that_cannot_be_read_are_named(
+def test_pictures_that_changed_since_are_named(
     params: Params, acquired: Callable[..., Path], name: str
 ) -> None:
     raw = acquired()
@@ -178,7 +218,7 @@ def test_pictures_that_cannot_be_read_are_named(
     broken.write_bytes(content[:300] + bytes(len(content) - 300))
     (raw / "val/000001.jpg").unlink()
     Image.new("RGB", (96, 64)).save(raw / "val/000002.jpg")
-    with pytest.raises(UserError, match="3 of the 4 pictures of val cannot be read") as caught:
+    with pytest.raises(UserError, match="2 pictures of val are not as they were") as caught:
         prepare.run(policy(params, name))
     for part in ("000001.jpg is missing", "000002.jpg has changed", "000003.jpg does not decode"):
         assert part in str(caught.value)
@@ -201,6 +241,7 @@ def test_a_fault_leaves_the_former_result(params: Params, acquired: Callable[...
         (lambda content: content["categories"][0].update(name="slab"), "different categories"),
         (lambda content: content["categories"].pop(), "different categories"),
         (lambda content: content["images"].clear(), "lists no image"),
+        (lambda content: content["annotations"].clear(), "no image of train has an object"),
     ],
 )
 def test_names_splits_that_do_not_fit(
