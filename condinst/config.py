@@ -16,6 +16,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from condinst.config_merge import Tree, merge_overrides, merge_tree, read_yaml, value_of
 from condinst.errors import UserError
+from condinst.input_config import add_input_config, input_problems
 from condinst.peer_config import EPIPHQNY, add_other_models_config
 
 META_ARCHITECTURE = "CondInst"
@@ -42,6 +43,7 @@ def add_condinst_config(cfg: CfgNode) -> None:
     _add_timm(cfg)
     _add_solver(cfg)
     _add_debug(cfg)
+    add_input_config(cfg)
     add_other_models_config(cfg)
 
 
@@ -78,6 +80,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
         merge_tree(cfg, EPIPHQNY, problems)
     merge_tree(cfg, tree, problems)
     merge_overrides(cfg, list(overrides), problems)
+    problems += input_problems(cfg)
     if problems:
         raise UserError(f"config {path}:\n  " + "\n  ".join(problems))
     if cfg.MODEL.META_ARCHITECTURE == _PEER_META_ARCHITECTURE:

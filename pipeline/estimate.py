@@ -28,6 +28,8 @@ _ALIKE = (
     "SOLVER.IMS_PER_BATCH",
     "INPUT.MIN_SIZE_TRAIN",
     "INPUT.CROP.SIZE",
+    "INPUT.LSJ",
+    "INPUT.FIXED_CROP",
 )
 
 

@@ -26,9 +26,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
@@ -37,42 +35,12 @@ import numpy as np
 from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 
-from condinst.data import rle
+from condinst.data.gathering import ARRAYS, IndexReport, gather
+from condinst.data.json_lists import JsonList, read_in_pieces, write_json
 from condinst.errors import UserError
 
 VERSION = 1
-_ARRAYS = {
-    "ids": np.int64,
-    "sizes": np.int32,
-    "names": np.uint8,
-    "name_ends": np.int64,
-    "ends": np.int64,
-    "numbers": np.int64,
-    "boxes": np.float64,
-    "areas": np.float64,
-    "polygon_ends": np.int64,
-    "point_ends": np.int64,
-    "points": np.float64,
-    "run_ends": np.int64,
-    "runs": np.uint8,
-}
-
-
-@dataclass(frozen=True)
-class IndexReport:
-    """What an index holds.
-
-    Attributes:
-        images: number of images.
-        objects: number of annotations that are no crowd regions.
-        crowds: number of crowd regions.
-        bytes: size of the arrays on disk.
-    """
-
-    images: int
-    objects: int
-    crowds: int
-    bytes: int
+LARGE = 32 << 20  # bytes of JSON from which on annotations are read in pieces
 
 
 def build_index(
@@ -96,28 +64,31 @@ def build_index(
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)  # written last: an index without it is not whole
     categories = sorted(content["categories"], key=lambda category: category["id"])
-    arrays = _gather(content, {category["id"]: k for k, category in enumerate(categories)})
-    for name, values in arrays.items():
-        np.save(out / f"{name}.npy", values, allow_pickle=False)
-    (out / "annotations.json").write_text(json.dumps(content, separators=(",", ":")))
+    classes = {category["id"]: k for k, category in enumerate(categories)}
+    report = gather(content, classes).write(out)
+    write_json(dict(content), out / "annotations.json")
     root = str(images) if images.is_absolute() else os.path.relpath(images.resolve(), out.resolve())
     names = [{"id": category["id"], "name": category["name"]} for category in categories]
     meta = {"version": VERSION, "images": root, "categories": names}
     (out / "index.json").write_text(json.dumps(meta, indent=2) + "\n")
-    crowds = int(arrays["numbers"][:, 2].sum())
-    size = sum(values.nbytes for values in arrays.values())
-    return IndexReport(len(arrays["ids"]), len(arrays["numbers"]) - crowds, crowds, size)
+    return report
 
 
 def read_coco(path: str | Path) -> dict[str, Any]:
     """A COCO instance JSON.
 
+    The annotations of a long one are read in pieces, each time that they are walked through.
+
     Raises:
         UserError: it is missing, is no JSON, or lacks one of the three lists.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = json.load(file)
+        content = None
+        if Path(path).stat().st_size >= LARGE:
+            content = read_in_pieces(Path(path), ("annotations",))
+        if content is None:
+            with Path(path).open("rb") as file:
+                content = json.load(file)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; it should hold COCO annotations") from error
     except IsADirectoryError as error:
@@ -128,7 +99,7 @@ def read_coco(path: str | Path) -> dict[str, Any]:
     lacking = [
         key
         for key in lists
-        if not isinstance(content, dict) or not isinstance(content.get(key), list)
+        if not isinstance(content, dict) or not isinstance(content.get(key), (list, JsonList))
     ]
     if lacking:
         raise UserError(
@@ -136,59 +107,6 @@ def read_coco(path: str | Path) -> dict[str, Any]:
             "images, annotations and categories"
         )
     return content
-
-
-def _gather(content: Mapping[str, Any], classes: dict[int, int]) -> dict[str, NDArray[Any]]:
-    """All arrays of an index."""
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
-    images = content["images"]
-    unknown = by_image.keys() - {image["id"] for image in images}
-    if unknown:
-        raise UserError(f"annotations refer to images that are not listed: {sorted(unknown)[:5]}")
-    ordered = [annotation for image in images for annotation in by_image.get(image["id"], ())]
-    foreign = {annotation["category_id"] for annotation in ordered} - classes.keys()
-    if foreign:
-        raise UserError(
-            f"annotations refer to categories that are not listed: {sorted(foreign)[:5]}"
-        )
-    names = [image["file_name"].encode() for image in images]
-    polygons = [_polygons(annotation) for annotation in ordered]
-    parts = [np.asarray(part, np.float64) for parts in polygons for part in parts]
-    runs = [_runs(annotation) for annotation in ordered]
-    values: dict[str, Any] = {
-        "ids": [image["id"] for image in images],
-        "sizes": np.array([(i["height"], i["width"]) for i in images]).reshape(-1, 2),
-        "names": np.frombuffer(b"".join(names), np.uint8),
-        "name_ends": _ends(names),
-        "ends": _ends([by_image.get(image["id"], ()) for image in images]),
-        "numbers": np.array(
-            [(a["id"], classes[a["category_id"]], a.get("iscrowd", 0)) for a in ordered]
-        ).reshape(-1, 3),
-        "boxes": np.array([a["bbox"] for a in ordered]).reshape(-1, 4),
-        "areas": [a.get("area", 0) for a in ordered],
-        "polygon_ends": _ends(polygons),
-        "point_ends": _ends(parts),
-        "points": np.concatenate(parts) if parts else [],
-        "run_ends": _ends(runs),
-        "runs": np.frombuffer(b"".join(runs), np.uint8),
-    }
-    return {name: np.asarray(values[name], kind) for name, kind in _ARRAYS.items()}
-
-
-def _ends(items: Sequence[Any]) -> NDArray[np.int64]:
-    return np.cumsum([0, *map(len, items)], dtype=np.int64)
-
-
-def _polygons(annotation: Mapping[str, Any]) -> list[list[float]]:
-    segmentation = annotation.get("segmentation")
-    return segmentation if isinstance(segmentation, list) else []
-
-
-def _runs(annotation: Mapping[str, Any]) -> bytes:
-    segmentation = annotation.get("segmentation")
-    return rle.compress(segmentation) if isinstance(segmentation, dict) else b""
 
 
 def open_index(directory: str | Path) -> Index:
@@ -219,7 +137,7 @@ class Index(Sequence[dict[str, Any]]):
             meta = json.loads((self.directory / "index.json").read_text())
             arrays = {
                 name: np.load(self.directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-                for name in _ARRAYS
+                for name in ARRAYS
             }
         except (OSError, ValueError) as error:
             raise UserError(
@@ -234,7 +152,18 @@ class Index(Sequence[dict[str, Any]]):
         # An absolute one stays as it is.
         self.image_root = Path(os.path.normpath(self.directory.resolve() / meta["images"]))
         self._arrays = {name: values.view(np.ndarray) for name, values in arrays.items()}
+        self._prefix = os.path.join(self.image_root, "")
         self.sizes = self._arrays["sizes"]
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """(A, 3) annotation id, contiguous class, iscrowd; in the order of the images."""
+        return self._arrays["numbers"]
+
+    @property
+    def areas(self) -> NDArray[np.float64]:
+        """(A,) as the JSON has them."""
+        return self._arrays["areas"]
 
     @property
     def objects(self) -> NDArray[np.int64]:
@@ -262,44 +191,54 @@ class Index(Sequence[dict[str, Any]]):
             raise IndexError(index)
         index = int(index) % len(self)
         arrays = self._arrays
-        name_start, name_end = arrays["name_ends"][index : index + 2]
+        name_start, name_end = arrays["name_ends"][index : index + 2].tolist()
         name = arrays["names"][name_start:name_end].tobytes().decode()
         height, width = arrays["sizes"][index].tolist()
         return {
-            "file_name": str(self.image_root / name),
+            "file_name": self._prefix + name,
             "image_id": int(arrays["ids"][index]),
             "height": height,
             "width": width,
-            "annotations": self._annotations(index, height, width),
+            "annotations": self._annotations(index, [height, width]),
         }
 
-    def _annotations(self, index: int, height: int, width: int) -> list[dict[str, Any]]:
+    def _annotations(self, index: int, size: list[int]) -> list[dict[str, Any]]:
         arrays = self._arrays
         start, end = arrays["ends"][index : index + 2].tolist()
         numbers = arrays["numbers"][start:end].tolist()
         boxes = arrays["boxes"][start:end].tolist()
+        areas = arrays["areas"][start:end].tolist()
+        masks = self._masks(start, end, size)
         found = []
-        for k, ((identity, label, crowd), box) in enumerate(zip(numbers, boxes, strict=True)):
+        for (identity, label, crowd), box, area, mask in zip(
+            numbers, boxes, areas, masks, strict=True
+        ):
             entry = {
                 "id": identity,
                 "bbox": box,
                 "bbox_mode": BoxMode.XYWH_ABS,
                 "category_id": label,
                 "iscrowd": crowd,
-                "area": float(arrays["areas"][start + k]),
+                "area": area,
             }
-            segmentation = self._segmentation(start + k, (height, width))
-            if segmentation is not None:
-                entry["segmentation"] = segmentation
+            if mask:
+                entry["segmentation"] = mask
             found.append(entry)
         return found
 
-    def _segmentation(self, k: int, size: tuple[int, int]) -> Any:
+    def _masks(self, start: int, end: int, size: list[int]) -> list[Any]:
+        """Of each annotation its polygons, its run lengths, or an empty list."""
         arrays = self._arrays
-        start, end = arrays["run_ends"][k : k + 2].tolist()
-        if end > start:
-            return {"size": list(size), "counts": arrays["runs"][start:end].tobytes()}
-        start, end = arrays["polygon_ends"][k : k + 2].tolist()
-        ends = arrays["point_ends"][start : end + 1].tolist()
-        parts = [np.array(arrays["points"][a:b]) for a, b in pairwise(ends)]
-        return parts or None
+        polygon_ends = arrays["polygon_ends"][start : end + 1].tolist()
+        first, last = polygon_ends[0], polygon_ends[-1]
+        point_ends = arrays["point_ends"][first : last + 1].tolist()
+        low = point_ends[0]
+        points = np.array(arrays["points"][low : point_ends[-1]])  # one copy for all of them
+        parts = [points[a - low : b - low] for a, b in pairwise(point_ends)]
+        masks: list[Any] = [parts[a - first : b - first] for a, b in pairwise(polygon_ends)]
+        run_ends = arrays["run_ends"][start : end + 1].tolist()
+        if run_ends[0] < run_ends[-1]:
+            for k, (a, b) in enumerate(pairwise(run_ends)):
+                if a < b:
+                    masks[k] = {"size": [*size], "counts": arrays["runs"][a:b].tobytes()}
+        return masks

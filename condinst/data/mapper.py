@@ -17,7 +17,7 @@ from detectron2.structures.masks import polygons_to_bitmask
 from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
-from condinst.data.crop import CropAroundObject
+from condinst.data.augmentation import cuts_objects, training_augmentations
 from condinst.data.images import read_oriented
 
 Record = dict[str, Any]
@@ -61,19 +61,17 @@ class CondInstDatasetMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Read ``INPUT`` and ``MODEL.MASK_ON``."""
-        augmentations = detection_utils.build_augmentation(cfg, is_train)
-        crop = cfg.INPUT.CROP
-        cropped = is_train and crop.ENABLED
-        if cropped:
-            cuts = getattr(crop, "CROP_INSTANCE", True)
-            augmentations.insert(0, CropAroundObject(crop.TYPE, crop.SIZE, cuts_objects=cuts))
+        if is_train:
+            augmentations = training_augmentations(cfg)
+        else:
+            augmentations = detection_utils.build_augmentation(cfg, is_train)
         return {
             "is_train": is_train,
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
             "use_masks": cfg.MODEL.MASK_ON,
             "mask_format": cfg.INPUT.MASK_FORMAT,
-            "cropped": cropped,
+            "cropped": is_train and cuts_objects(cfg),
         }
 
     def __call__(self, record: Record) -> Record:
@@ -101,7 +99,12 @@ class CondInstDatasetMapper:
         mapped = {**given, "image": torch.from_numpy(pixels)}
         if self.is_train:
             size = augmented.image.shape[:2]
-            mapped["instances"] = self._instances(objects, augmented.boxes, transforms, size)
+            inside = None
+            if self.cropped:
+                inside = transforms.apply_segmentation(np.ones(image.shape[:2], np.uint8)) > 0
+            mapped["instances"] = self._instances(
+                objects, augmented.boxes, transforms, size, inside
+            )
         return mapped
 
     def _instances(
@@ -110,14 +113,29 @@ class CondInstDatasetMapper:
         boxes: NDArray[np.float64],
         transforms: T.TransformList,
         size: tuple[int, int],
+        inside: NDArray[np.bool_] | None,
     ) -> Instances:
+        """What is left of the objects.
+
+        Args:
+            objects: as the record has them.
+            boxes: (M, 4) xyxy, moved.
+            transforms: that were applied to the image.
+            size: (h, w).
+            inside: (h, w) where the picture lies and not padding; what was cut off would reach into
+                that. None: nothing was cut.
+        """
         instances = Instances(size)
         instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         instances.gt_boxes.clip(size)
+        if inside is not None:
+            instances.gt_boxes.clip((int(inside.any(1).sum()), int(inside.any(0).sum())))
         labels = [int(entry["category_id"]) for entry in objects]
         instances.gt_classes = torch.tensor(labels, dtype=torch.int64)
         if self.use_masks:
-            instances.gt_masks = self._masks(objects, transforms, size)
+            instances.gt_masks = masks = self._masks(objects, transforms, size)
+            if inside is not None and isinstance(masks, BitMasks):
+                masks.tensor &= torch.from_numpy(inside)
             if self.cropped and objects:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         return detection_utils.filter_empty_instances(instances)
