@@ -110,6 +110,10 @@ bench: setup ## Run the benchmarks; each prints ratios taken in one run
 	for script in "$${scripts[@]}"; do name=$${script%.py}; \
 		echo "== $$name"; python -m $${name//\//.}; done
 
+.PHONY: bench-data
+bench-data: setup ## Prepare a JSON of COCO's size beside detectron2's loader (minutes, 4 GB of memory)
+	@python -m benchmarks.data_scale --images 118287
+
 .PHONY: clean
 clean: ## Remove what runs left (outputs, data, .runs, caches); environment and MLflow's store stay
 	@rm -rf outputs data .runs dvc_plots .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -63,6 +63,7 @@ def _renumbered(
     split: str, content: Record, target: dict[str, int], policy: str, found: Findings
 ) -> Record:
     from condinst.data.faults import Fault
+    from condinst.data.json_lists import edit
 
     action = "refused" if policy == "strict" else "repaired"
     numbers, categories = {}, []
@@ -80,10 +81,10 @@ def _renumbered(
             reason = f"{name!r} is listed in the other split alone"
             fault = Fault("category", number, None, "splits disagree", reason, action)
             found.faults[split].append(fault)
-    annotations = [
-        entry
-        if numbers[entry["category_id"]] == entry["category_id"]
-        else {**entry, "category_id": numbers[entry["category_id"]]}
-        for entry in content["annotations"]
-    ]
+
+    def moved(entry: Record) -> Record:
+        number = numbers[entry["category_id"]]
+        return entry if number == entry["category_id"] else {**entry, "category_id": number}
+
+    annotations = edit(content["annotations"], moved)
     return {**content, "categories": categories, "annotations": annotations}

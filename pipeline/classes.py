@@ -29,6 +29,8 @@ def change(content: Record, wanted: Mapping[str, str | None]) -> tuple[Record, i
     """
     if not wanted:
         return content, 0
+    from condinst.data.json_lists import edit
+
     names = [entry["name"] for entry in content["categories"]]
     for name in wanted:
         if name not in names:
@@ -46,10 +48,12 @@ def change(content: Record, wanted: Mapping[str, str | None]) -> tuple[Record, i
             numbers[entry["id"]] = first["id"]
     if not kept:
         raise UserError("dataset.classes leaves out every class; keep at least one")
-    annotations = [
-        {**entry, "category_id": numbers[entry["category_id"]]}
-        for entry in content["annotations"]
-        if entry["category_id"] in numbers
-    ]
+
+    def changed(entry: Record) -> Record | None:
+        number = numbers.get(entry["category_id"])
+        same = number == entry["category_id"]
+        return entry if same else None if number is None else {**entry, "category_id": number}
+
+    annotations = edit(content["annotations"], changed)
     left_out = len(content["annotations"]) - len(annotations)
     return {**content, "categories": list(kept.values()), "annotations": annotations}, left_out

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +22,7 @@ from pipeline.params import Params
 from pipeline.statistics import sides, statistics, table, write_csv
 
 if TYPE_CHECKING:
-    from condinst.data import Picture
+    from condinst.data import Index, Picture
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -39,7 +40,7 @@ def run(params: Params) -> None:
             counted by kind and listed in a file.
     """
     manifest = _manifest()
-    from condinst.data import build_index
+    from condinst.data import build_index, open_index
 
     found = Findings()
     checked = {
@@ -62,8 +63,9 @@ def run(params: Params) -> None:
             for name, content in checked.items():
                 images = _beside(RAW / manifest["splits"][name]["images"])
                 build_index(content, images, folder / name)
-            summary = _summary(params.dataset.name, manifest, checked, found)
-            _write(folder, summary, checked, found)
+            indexes = {name: open_index(folder / name) for name in checked}
+            summary = _summary(params.dataset.name, manifest, indexes, found)
+            _write(folder, summary, indexes, found)
     except OSError as error:
         raise UserError(f"{PREPARED} could not be written: {error}; is the disk full?") from error
     Console().print(table(summary))
@@ -154,6 +156,7 @@ def _part_with_shared(
 ) -> None:
     """Leave pictures of val out of train, whatever their names: it must not know the answers."""
     from condinst.data.faults import Fault
+    from condinst.data.json_lists import edit
 
     if "train" not in checked:  # val alone
         return
@@ -172,7 +175,7 @@ def _part_with_shared(
     images = [image for image in train["images"] if image["id"] not in shared]
     if not images:
         found.fatal.append("every picture of train is one of val too; a model must not know val's")
-    kept = [entry for entry in train["annotations"] if entry["image_id"] not in shared]
+    kept = edit(train["annotations"], lambda entry: None if entry["image_id"] in shared else entry)
     action = "refused" if policy == "strict" else "dropped"
     for number, (image, name) in shared.items():
         reason = f"val has the same picture, as {name}"
@@ -197,44 +200,34 @@ def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:
             Console().print(f"{split}: no image has an object; AP will be undefined")
 
 
-def _summary(
-    name: str,
-    manifest: Record,
-    checked: Mapping[str, Record],
-    found: Findings,
-) -> Record:
-    categories = sorted(next(iter(checked.values()))["categories"], key=lambda entry: entry["id"])
+def _summary(name: str, manifest: Record, indexes: Mapping[str, Index], found: Findings) -> Record:
     return {
         "name": name,
-        "hash": _content_hash(manifest, checked),
-        "categories": [{"id": entry["id"], "name": entry["name"]} for entry in categories],
+        "hash": _content_hash(manifest, indexes),
+        "categories": next(iter(indexes.values())).categories,
         "splits": {
-            split: statistics(content, found.count(split, "dropped"))
-            for split, content in checked.items()
+            split: statistics(index, found.count(split, "dropped"))
+            for split, index in indexes.items()
         },
     }
 
 
-def _content_hash(manifest: Record, checked: Mapping[str, Record]) -> str:
-    """Identifies annotations and pixels, wherever the files lie."""
+def _content_hash(manifest: Record, indexes: Mapping[str, Index]) -> str:
+    """Identifies annotations and pixels, wherever the files lie and however they were written."""
     digest = hashlib.sha256()
-    for split, content in sorted(checked.items()):
-        used = {key: content[key] for key in ("images", "annotations", "categories")}
+    for split, index in sorted(indexes.items()):
         digest.update(split.encode())
-        digest.update(json.dumps(used, sort_keys=True).encode())
+        digest.update(json.dumps(index.categories, sort_keys=True).encode())
+        for values in index.arrays():
+            digest.update(np.ascontiguousarray(values).data)
         folder = RAW / manifest["splits"][split]["images"]
-        for image in content["images"]:
-            entry = manifest["files"].get(_listed(folder / image["file_name"]), {})
+        for file_name in index.file_names():
+            entry = manifest["files"].get(_listed(folder / file_name), {})
             digest.update(entry.get("sha256", "").encode())
     return digest.hexdigest()
 
 
-def _write(
-    folder: Path,
-    summary: Record,
-    checked: Mapping[str, Record],
-    found: Findings,
-) -> None:
+def _write(folder: Path, summary: Record, indexes: Mapping[str, Index], found: Findings) -> None:
     (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
     found.write(folder / LIST)
     (folder / "plots").mkdir()
@@ -244,4 +237,4 @@ def _write(
         for entry in summary["categories"]
     ]
     write_csv(folder / "plots/class_counts.csv", ["class", *splits], classes)
-    write_csv(folder / "plots/object_sizes.csv", ["side", *splits], sides(checked))
+    write_csv(folder / "plots/object_sizes.csv", ["side", *splits], sides(indexes.values()))

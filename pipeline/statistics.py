@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from condinst.data import Index
 
 SIDES = (8, 16, 32, 64, 128, 256, 512)  # of a square of an object's area, pixels
 
@@ -17,44 +21,41 @@ _SMALL, _LARGE = 32**2, 96**2  # COCO's bounds of area
 Record = dict[str, Any]
 
 
-def statistics(content: Record, refused: int) -> Record:
+def statistics(index: Index, refused: int) -> Record:
     """Counts of one split."""
-    names = {entry["id"]: entry["name"] for entry in content["categories"]}
-    objects = [entry for entry in content["annotations"] if not entry["iscrowd"]]
-    per_image = Counter(entry["image_id"] for entry in objects)
-    per_category = Counter(names[entry["category_id"]] for entry in objects)
-    areas = [entry["area"] for entry in objects]
-    images = len(content["images"])
-    spread = Counter(per_image.get(image["id"], 0) for image in content["images"])
+    names = [entry["name"] for entry in index.categories]
+    areas, labels = _objects(index)
+    per_category = np.bincount(labels, minlength=len(names)).tolist()
+    spread = np.bincount(index.objects, minlength=1).tolist()
+    small, large = int((areas < _SMALL).sum()), int((areas >= _LARGE).sum())
     return {
-        "images": images,
-        "objects": len(objects),
-        "crowds": len(content["annotations"]) - len(objects),
+        "images": len(index),
+        "objects": len(areas),
+        "crowds": len(index.numbers) - len(areas),
         "empty_images": spread[0],
         "refused": refused,
-        "sizes": {
-            "small": sum(area < _SMALL for area in areas),
-            "medium": sum(_SMALL <= area < _LARGE for area in areas),
-            "large": sum(area >= _LARGE for area in areas),
-        },
-        "per_category": {name: per_category[name] for _, name in sorted(names.items())},
-        "objects_per_image": {str(count): spread[count] for count in sorted(spread)},
+        "sizes": {"small": small, "medium": len(areas) - small - large, "large": large},
+        "per_category": dict(zip(names, per_category, strict=True)),
+        "objects_per_image": {str(count): images for count, images in enumerate(spread) if images},
     }
 
 
-def sides(checked: Mapping[str, Record]) -> Iterator[tuple[Any, ...]]:
+def sides(indexes: Iterable[Index]) -> Iterator[tuple[Any, ...]]:
     """Objects of each split by the side of a square of their area, in doublings."""
+    bounds = np.square(SIDES)
     counts = [
-        Counter(
-            sum(entry["area"] >= side**2 for side in SIDES)
-            for entry in content["annotations"]
-            if not entry["iscrowd"]
-        )
-        for content in checked.values()
+        np.bincount(np.searchsorted(bounds, _objects(index)[0], "right"), minlength=len(SIDES) + 1)
+        for index in indexes
     ]
     labels = [f"{low} to {high}" for low, high in zip((0, *SIDES), SIDES, strict=False)]
     for place, label in enumerate([*labels, f"{SIDES[-1]} or more"]):
-        yield (label, *(count[place] for count in counts))
+        yield (label, *(int(count[place]) for count in counts))
+
+
+def _objects(index: Index) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Areas and classes of what is no crowd region."""
+    single = index.numbers[:, 2] == 0
+    return index.areas[single], index.numbers[single, 1]
 
 
 def write_csv(path: Path, header: list[str], rows: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from condinst.data.faults import Fault, Ledger, Place, Unusable
 from condinst.data.ids import canonical, check_id, numbers
+from condinst.data.json_lists import Edited
 from condinst.data.mending import Mender
 from condinst.data.screening import Pictures, screen
 
@@ -272,9 +273,9 @@ def _sized(
     return {**entry, "width": width, "height": height}
 
 
-def _annotations(listed: Iterable[Any], mender: Mender) -> list[Entry]:
-    kept: list[Entry] = []
-    unnumbered: list[Entry] = []
+def _annotations(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
+    kept = Edited(listed)
+    unnumbered: list[tuple[int, Entry]] = []
     seen: set[int] = set()
     # An id in another writing, or of what became one with another, the mender looks up.
     images, categories = (
@@ -294,17 +295,17 @@ def _annotations(listed: Iterable[Any], mender: Mender) -> list[Entry]:
         twice = _used_before(chunk, seen)
         for place, given in enumerate(chunk):
             if sound[place] and not twice[place]:
-                kept.append(given)
+                kept.keep(start + place)
                 continue
             entry = mender.mend(given, f"#{start + place}", twice[place])
             if entry is not None:
-                kept.append(entry)
                 if entry["id"] is None:
-                    unnumbered.append(entry)
+                    unnumbered.append((len(kept), entry))
+                kept.keep(start + place, entry)
     free = max(seen, default=0)
-    for number, entry in enumerate(unnumbered, start=free + 1):
-        entry["id"] = number
-    return kept
+    for number, (index, entry) in enumerate(unnumbered, start=free + 1):
+        kept.change(index, {**entry, "id": number})
+    return list(kept) if isinstance(listed, list) else kept
 
 
 def _chunks(listed: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
@@ -164,6 +164,16 @@ class Index(Sequence[dict[str, Any]]):
     def areas(self) -> NDArray[np.float64]:
         """(A,) as the JSON has them."""
         return self._arrays["areas"]
+
+    def arrays(self) -> Iterator[NDArray[Any]]:
+        """All arrays in one order: what makes up the annotations."""
+        yield from self._arrays.values()
+
+    def file_names(self) -> Iterator[str]:
+        """Of all images, relative to the folder of images."""
+        ends = self._arrays["name_ends"].tolist()
+        names = self._arrays["names"].tobytes()
+        yield from (names[start:end].decode() for start, end in pairwise(ends))
 
     @property
     def objects(self) -> NDArray[np.int64]:
