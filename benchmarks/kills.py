@@ -1,8 +1,10 @@
 """What `kill -9` costs a running study: five kills of the driver and of workers, then restarts.
 
-A tiny study of two trainings side by side in a folder of its own. After each kill of the driver the
-same command is given again; a killed worker is left to Ray. At the end every training must be there
-once, no MLflow run may be left RUNNING, and no step before a checkpoint may have been done twice.
+`python -m benchmarks.kills` runs a tiny study of two trainings side by side in a folder of its own.
+After each kill of the driver the same command is given again; a killed worker is left to Ray. At
+the end every training must be there once and no MLflow run may be left RUNNING. A table says for
+each kill which checkpoints there were, and at which step the killed trainings went on; it ends
+with status 1 where that was before a checkpoint, or anything else is not as it must be.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,8 +25,10 @@ import psutil
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-STEPS, PERIOD = 100, 10
+STEPS, PERIOD = 400, 20
 KILLS = ("driver", "worker", "driver", "worker", "driver")
+_GOES_ON = re.compile(r"going on from step (\d+) of")
+_ROW = "{:>4}  {:8}  {:>32}  {:>18}  {}"
 
 
 def main() -> None:
@@ -34,25 +39,41 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _prepare(folder)
-        print(f"{'kill':8}  {'checkpoints at the kill':>24}  {'first new ones after it':>24}")
+        print(_ROW.format("kill", "of", "newest checkpoints at the kill", "went on from", "lost"))
         driver = _start(folder)
-        for kind in KILLS:
+        good = True
+        for number, kind in enumerate(KILLS, start=1):
             _wait_for_progress(folder, driver)
             time.sleep(rng.uniform(0.2, 1.5))
             if driver.poll() is not None:
-                print(f"{kind:8}  the study was over before it")
-                break
-            before = _checkpoints(folder)
-            if not _kill(kind, driver):
-                print(f"{kind:8}  no worker was training")
-                continue
-            if kind == "driver":
-                driver.wait()
-                driver = _start(folder)
-            after = _next_checkpoints(folder, before, driver)
-            print(f"{kind:8}  {_text(before):>24}  {_text(after):>24}", flush=True)
-        code = driver.wait()
-        _report(folder, code)
+                sys.exit("the study was over before all kills: give it more steps")
+            driver, well = _one_kill(folder, number, kind, driver)
+            good &= well
+        good &= _report(folder, driver.wait())
+    sys.exit(not good)
+
+
+def _one_kill(
+    folder: Path, number: int, kind: str, driver: subprocess.Popen[bytes]
+) -> tuple[subprocess.Popen[bytes], bool]:
+    """Kill, start again, wait until all train on; the driver, and whether checkpoints held."""
+    log = folder / "log.txt"
+    written, before = log.stat().st_size, _checkpoints(folder)
+    _kill(kind, driver)
+    if kind == "driver":
+        driver.wait()
+        driver = _start(folder)
+    _wait_for_newer(folder, before, driver)
+    with log.open("rb") as file:
+        file.seek(written)
+        steps = sorted(int(step) for step in _GOES_ON.findall(file.read().decode()))
+    running = sorted(steps for steps in before.values() if steps < STEPS)
+    # of one worker killed it is not known which training it had: the earlier one is safe to take
+    safe = all(step >= least for step, least in zip(steps, running, strict=False))
+    lost = f"steps since the checkpoint, fewer than {PERIOD}" if safe else "MORE than since it"
+    went_on = ", ".join(map(str, steps)) or "-"
+    print(_ROW.format(number, kind, _text(before), went_on, lost), flush=True)
+    return driver, safe and bool(steps)
 
 
 def _prepare(folder: Path) -> None:
@@ -93,42 +114,36 @@ def _checkpoints(folder: Path) -> dict[str, int]:
 def _wait_for_progress(folder: Path, driver: subprocess.Popen[bytes]) -> None:
     former = _checkpoints(folder)
     while driver.poll() is None and sum(_checkpoints(folder).values()) <= sum(former.values()):
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
-def _next_checkpoints(
-    folder: Path, before: dict[str, int], driver: subprocess.Popen[bytes]
-) -> dict[str, int]:
-    """The first checkpoint of each unfinished training that is newer than before."""
-    after: dict[str, int] = {}
+def _wait_for_newer(folder: Path, before: dict[str, int], driver: subprocess.Popen[bytes]) -> None:
+    """Until every unfinished training has a newer checkpoint than before."""
     open_ones = {run for run, steps in before.items() if steps < STEPS}
-    while driver.poll() is None and not open_ones <= set(after):
-        for run, steps in _checkpoints(folder).items():
-            if steps > before.get(run, 0):
-                after.setdefault(run, steps)
-        time.sleep(0.02)
-    return after
+    while driver.poll() is None and open_ones:
+        now = _checkpoints(folder)
+        open_ones = {run for run in open_ones if now.get(run, 0) <= before[run]}
+        time.sleep(0.1)
 
 
-def _kill(kind: str, driver: subprocess.Popen[bytes]) -> bool:
+def _kill(kind: str, driver: subprocess.Popen[bytes]) -> None:
     if kind == "driver":
         os.kill(driver.pid, signal.SIGKILL)
-        return True
+        return
     workers = [
         process
         for process in psutil.Process(driver.pid).children(recursive=True)
         if "run_group" in " ".join(process.cmdline())
     ]
-    if workers:
-        workers[0].kill()
-    return bool(workers)
+    workers[0].kill()
 
 
 def _text(checkpoints: dict[str, int]) -> str:
     return ", ".join(f"{run}: {steps}" for run, steps in checkpoints.items()) or "-"
 
 
-def _report(folder: Path, code: int) -> None:
+def _report(folder: Path, code: int) -> bool:
+    """Print what was left in the end; whether it is as it must be."""
     os.chdir(folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     sys.path.insert(0, str(REPOSITORY))
@@ -138,15 +153,18 @@ def _report(folder: Path, code: int) -> None:
     results = json.loads(Path("outputs/ablate/kills/results.json").read_text())
     print(f"exit status of the last command: {code}")
     for run in results["runs"]:
-        print(f"{run['variant']}: {run['state']} {run['error']}, {run['steps']} steps, ", end="")
-        print(f"mask AP {run['metrics'].get('segm', {}).get('AP')}")
+        print(f"variant {run['variant']}: {run['state']}, {run['steps']} steps {run['error']}")
     store = tracking.connect(load_params().tracking)
     assert store is not None
     found = store.client.search_runs([store.experiment_id])
     for run in found:
         points = store.client.get_metric_history(run.info.run_id, "total_loss")
-        steps = sorted({point.step for point in points})
-        print(f"MLflow run {run.info.run_name}: {run.info.status}, losses of steps {steps}")
+        steps = {point.step for point in points}
+        losses = f"losses of {len(steps)} steps up to {max(steps)}" if steps else "the study's own"
+        print(f"MLflow run {run.info.run_name}: {run.info.status}, {losses}")
+    states = [run.info.status for run in found]
+    trained = [run["steps"] for run in results["runs"]]
+    return code == 0 and states == ["FINISHED"] * 3 and trained == [STEPS] * 2
 
 
 if __name__ == "__main__":

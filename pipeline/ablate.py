@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condinst.errors import UserError
-from pipeline import runs, tracking
+from pipeline import notes, runs, tracking
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved
 from pipeline.study import (
@@ -87,6 +87,8 @@ def run(
             }
         )
         parent.log_artifacts([folder / "table.csv", folder / "results.json"])
+        written = runs.read_json(folder / "results.json", f"ablate {study}")
+        parent.set_tags({notes.TAG: notes.study_note(written)})
         failed = [outcome for outcome in outcomes if outcome.state == "failed"]
         if failed:
             raise UserError(_failure(study, failed, len(trials)))

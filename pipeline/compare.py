@@ -12,7 +12,7 @@ from typing import Any
 from condinst import evaluation
 from condinst.errors import UserError
 from condinst.evaluation import EVERY, NUMBERS, Difference
-from pipeline import comparison_plot, comparison_tables, runs, tracking
+from pipeline import comparison_plot, comparison_tables, notes, runs, tracking
 from pipeline.evaluated import TASKS, EvaluatedRun, Sampler, check_comparable, locate
 from pipeline.params import Ablation, Params
 
@@ -184,23 +184,25 @@ def _published(study: Ablation, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log_to_parents(found: dict[str, Any], params: Params) -> None:
-    """Add tables and picture to the MLflow run of each study."""
-    parents = {
-        name: runs.read_json(path, "ablate").get("run_id")
+    """Add tables, picture and links to the MLflow run of each study."""
+    results = {
+        name: runs.read_json(path, "ablate")
         for name in found["studies"]
         if (path := ABLATIONS / name / "results.json").exists()
     }
-    known = {name: run_id for name, run_id in parents.items() if run_id}
+    known = {name: study for name, study in results.items() if study.get("run_id")}
     store = tracking.connect(params.tracking, optional=True) if known else None
-    for name, run_id in known.items():
-        if store is not None and store.has(run_id):
+    for name, study in known.items():
+        if store is not None and store.has(study["run_id"]):
             own = {**found, "studies": {name: found["studies"][name]}}
-            with tempfile.TemporaryDirectory() as folder, store.reopen(run_id) as run:
+            table = comparison_tables.markdown(own)
+            with tempfile.TemporaryDirectory() as folder, store.reopen(study["run_id"]) as run:
                 files = [Path(folder) / file for file in ("comparison.md", "comparison.svg")]
-                files[0].write_text(comparison_tables.markdown(own))
-                comparison_plot.draw(own, files[1])
-                run.log_artifacts(files, "compare")
-                run.set_tags({"mlflow.note.content": comparison_tables.markdown(own)[:5000]})
+                files[0].write_text(table)
+                drawn = comparison_plot.draw(own, files[1])
+                run.log_artifacts(files if drawn else files[:1], "compare")
+                plot = "compare/comparison.svg" if drawn else ""
+                run.set_tags({notes.TAG: notes.study_note(study, table, plot)})
 
 
 def _variant(

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from condinst.engine.trainer import RowHook
 from condinst.errors import UserError
-from pipeline import runs, tracking
+from pipeline import notes, runs, sweep_board, sweep_results, tracking
 from pipeline.distributed import connected
 from pipeline.params import Params, as_dict, override
 from pipeline.recipe import PreparedData, load_resolved
@@ -22,6 +23,12 @@ from pipeline.train import Place, run_key, train_into
 
 OUTPUT = Path("outputs/sweep")
 _RUNGS = 3  # evaluations of a trial; a bad one stops at the first or second
+_TRIES_AGAIN = 2  # of a trial whose process died; it goes on from its last checkpoint
+_STATES = {  # Ray Tune's words and ours
+    "RUNNING": sweep_board.TRAINING,
+    "TERMINATED": sweep_board.STOPPED,
+    "ERROR": sweep_board.FAILED,
+}
 
 
 def run(params: Params) -> None:
@@ -47,32 +54,53 @@ def run(params: Params) -> None:
             "parent": parent_id,
             "folder": str(folder),
         }
+        board = sweep_board.Board(params.sweep.metric, params.sweep.trials, base.train.steps or 0)
         with connected(params.ray, cpus=_slots(params)):
             try:
-                results = _search(params, settings, folder)
+                with board.showing():
+                    results = _search(params, settings, folder)
             finally:
                 _end_children(params, parent_id)
-        trials = _trials(results, params)
-        best = _best(trials, params)
-        content = {
-            "metric": params.sweep.metric,
-            "steps": base.train.steps,
-            "run_id": parent_id,
-            "experiment_id": address.experiment_id if address else None,
-            "trials": trials,
-            "best": best,
-        }
-        runs.write_json(folder / "results.json", content)
-        profile = as_dict(override(params, best["params"]))
-        text = yaml.safe_dump({**profile, "profile": f"{params.profile}-best"}, sort_keys=False)
-        about = (
-            f"# Trial {best['number']} of {len(trials)}: {params.sweep.metric} {best['value']:.2f}"
-        )
-        (folder / "best.yaml").write_text(f"{about}\n{text}")
-        runs.publish({name: folder / name for name in ("results.json", "best.yaml")}, OUTPUT)
-        parent.log_metrics({params.sweep.metric: best["value"]})
+        trials = sweep_results.trial_records(results, base.train.steps)
+        content = _content(params, base, trials, address)
+        _publish(params, content, folder)
+        parent.log_metrics({params.sweep.metric: content["best"]["value"]})
         parent.log_artifacts([OUTPUT / "results.json", OUTPUT / "best.yaml"])
-    sys.stdout.write(_table(trials, params.sweep.metric) + f"Written to {OUTPUT}\n")
+        parent.set_tags({notes.TAG: notes.sweep_note(content)})
+    sys.stdout.write(sweep_results.table(trials, params.sweep.metric) + f"Written to {OUTPUT}\n")
+
+
+def _content(
+    params: Params,
+    base: Params,
+    trials: list[dict[str, Any]],
+    address: tracking.Address | None,
+) -> dict[str, Any]:
+    """What ``results.json`` holds."""
+    best = sweep_results.best_trial(trials)
+    shares = sweep_results.importance(trials, params.sweep)
+    return {
+        "metric": params.sweep.metric,
+        "steps": base.train.steps,
+        "run_id": address.run_id if address else None,
+        "experiment_id": address.experiment_id if address else None,
+        "space": as_dict(params)["sweep"]["space"],
+        "importance": shares,
+        "importance_by": sweep_results.IMPORTANCE if shares else None,
+        "trials": trials,
+        "best": best,
+    }
+
+
+def _publish(params: Params, content: Mapping[str, Any], folder: Path) -> None:
+    """Leave the results and the best trial's values as a profile."""
+    best = content["best"]
+    runs.write_json(folder / "results.json", content)
+    profile = as_dict(override(params, best["params"]))
+    text = yaml.safe_dump({**profile, "profile": f"{params.profile}-best"}, sort_keys=False)
+    of = f"Trial {best['number']} of {len(content['trials'])}"
+    (folder / "best.yaml").write_text(f"# {of}: {content['metric']} {best['value']:.2f}\n{text}")
+    runs.publish({name: folder / name for name in ("results.json", "best.yaml")}, OUTPUT)
 
 
 def _budgeted(params: Params) -> Params:
@@ -105,7 +133,8 @@ def run_trial(values: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     params, data = override(settings["params"], values), settings["data"]
     number = tune.get_context().get_trial_id()
     output = Path(settings["folder"]) / "trials" / number
-    place = Place(output / "train", f"trial {number}", settings["parent"], {"trial_id": number})
+    tags = {"trial_id": number}
+    place = Place(output / "train", f"trial {number}", settings["parent"], tags, of_study=True)
     hook = ReportHook(params.sweep.metric, tune.report)
     record = train_into(params, data, place, hooks=[hook])
     cfg = load_resolved(output / "train" / "config.yaml")
@@ -155,7 +184,9 @@ def _search(params: Params, settings: Mapping[str, Any], folder: Path) -> Any:
         tuner = tune.Tuner(
             trainable, tune_config=_tune_config(params, settings), run_config=_run_config(storage)
         )
-    return tuner.fit()
+    with warnings.catch_warnings():  # a trial that goes on after a kill tells again what it told
+        warnings.filterwarnings("ignore", message=".*is already reported")
+        return tuner.fit()
 
 
 def _trainable(config: dict[str, Any], settings: Mapping[str, Any]) -> None:
@@ -171,7 +202,10 @@ def _tune_config(params: Params, settings: Mapping[str, Any]) -> Any:
     return tune.TuneConfig(
         num_samples=params.sweep.trials,
         search_alg=OptunaSearch(
-            space=_space(params), metric="score", mode="max", seed=params.sweep.seed
+            space=sweep_results.distributions(params.sweep),
+            metric="score",
+            mode="max",
+            seed=params.sweep.seed,
         ),
         scheduler=ASHAScheduler(
             time_attr="step",
@@ -192,72 +226,35 @@ def _run_config(storage: Path) -> Any:
         storage_path=str(storage),
         callbacks=[_progress()],
         verbose=0,
-        failure_config=tune.FailureConfig(max_failures=0),
+        failure_config=tune.FailureConfig(max_failures=_TRIES_AGAIN),
     )
 
 
-def _space(params: Params) -> dict[str, Any]:
-    import optuna
-
-    space: dict[str, Any] = {}
-    for key, distribution in params.sweep.space.items():
-        ((kind, values),) = distribution.items()
-        if kind == "choice":
-            space[key] = optuna.distributions.CategoricalDistribution(tuple(values))
-        elif kind == "int_uniform":
-            space[key] = optuna.distributions.IntDistribution(*values)
-        else:
-            log = kind == "log_uniform"
-            space[key] = optuna.distributions.FloatDistribution(*values, log=log)
-    return space
-
-
 def _progress() -> Any:
-    """A callback of the driver that says each trial's figures and its end."""
+    """A callback of the driver that shows what the trials are doing."""
     from ray import tune
 
     class Progress(tune.Callback):
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-        ) -> None:
-            values = ", ".join(f"{key} {_short(x)}" for key, x in trial.config.items())
-            step, score = result["step"], result["score"]
-            _say(f"trial {trial.trial_id}: step {step}: {score:.2f}  ({values})")
+        def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+            tell_board(trials)
 
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-            _say(f"trial {trial.trial_id}: FAILED")
+        def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+            tell_board(trials)
 
     return Progress()
 
 
-def _trials(results: Any, params: Params) -> list[dict[str, Any]]:
-    """Plain records of Tune's results; the last figure of a trial counts."""
-    steps = _budgeted(params).train.steps
-    rows = []
-    for number, result in enumerate(results):
-        metrics = result.metrics or {}
-        step = metrics.get("step")
-        state = "failed" if result.error else "finished" if step == steps else "stopped early"
-        rows.append(
-            {
-                "number": number,
-                "params": dict(result.config or {}),
-                "value": None if result.error else metrics.get("score"),
-                "state": state,
-                "steps": step,
-                "run_id": metrics.get("run_id") or None,
-                "error": str(result.error).strip().splitlines()[-1] if result.error else "",
-            }
-        )
-    return rows
+def tell_board(trials: Sequence[Any]) -> None:
+    """Show Ray Tune's trials."""
+    sweep_board.tell([_row(number, trial) for number, trial in enumerate(trials)])
 
 
-def _best(trials: list[dict[str, Any]], params: Params) -> dict[str, Any]:
-    finished = [trial for trial in trials if trial["state"] == "finished"]
-    if not finished:
-        errors = {trial["error"] for trial in trials if trial["error"]}
-        raise UserError(f"sweep: no trial finished; {'; '.join(sorted(errors)) or 'none was run'}")
-    return max(finished, key=lambda trial: trial["value"])
+def _row(number: int, trial: Any) -> sweep_board.Row:
+    last = trial.last_result or {}
+    state = _STATES.get(trial.status, "waiting")
+    if trial.status == "TERMINATED" and last.get("run_id"):  # told after the last step alone
+        state = sweep_board.FINISHED
+    return sweep_board.Row(number, trial.config, state, last.get("step"), last.get("score"))
 
 
 def _parent_run(params: Params, folder: Path, data: PreparedData) -> tracking.Run:
@@ -277,26 +274,6 @@ def _end_children(params: Params, parent: str | None) -> None:
     if store is not None and parent is not None:
         with contextlib.suppress(UserError):
             store.end_children(parent)
-
-
-def _table(trials: list[dict[str, Any]], metric: str) -> str:
-    lines = [f"{'trial':>5}  {metric:>8}  {'steps':>6}  {'state':13}  values"]
-    for trial in sorted(trials, key=lambda one: -(one["value"] or -1.0)):
-        lines.append("  ".join(_cells(trial)))
-    return "\n".join(lines) + "\n"
-
-
-def _cells(trial: Mapping[str, Any]) -> Iterator[str]:
-    value = trial["value"]
-    yield f"{trial['number']:>5}"
-    yield f"{'-' if value is None else f'{value:.2f}':>8}"
-    yield f"{trial['steps'] or '-':>6}"
-    yield f"{trial['state']:13}"
-    yield ", ".join(f"{key} = {_short(x)}" for key, x in trial["params"].items())
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _say(text: str) -> None:

@@ -137,15 +137,17 @@ def line_chart(
     parts = [_grid(x_axis, y_axis, x_ticks, y_ticks, x_label, y_label)]
     parts += [_line(line, points, x_axis, y_axis) for line, points in kept]
     legend = [(line.name, line.tone, line.dashed) for line, _ in kept if line.name]
-    return _figure(parts, width, height, f"{y_label} over {x_label}", legend)
+    return figure(parts, width, height, f"{y_label} over {x_label}", legend)
 
 
-def _text(kind: str, x: float, y: float, text: str, anchor: str = "middle") -> Markup:
+def text(kind: str, x: float, y: float, words: str, anchor: str = "middle") -> Markup:
+    """A piece of text of a kind that the style sheet knows."""
     template = Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>')
-    return template.format(kind, f"{x:g}", f"{y:g}", anchor, text)
+    return template.format(kind, f"{x:g}", f"{y:g}", anchor, words)
 
 
-def _rule(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+def rule(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """A straight line of a kind that the style sheet knows."""
     template = Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>')
     return template.format(kind, *(f"{value:g}" for value in (x1, y1, x2, y2)))
 
@@ -162,17 +164,17 @@ def _grid(
     parts = []
     for tick in y_ticks:
         y = y_axis.at(tick)
-        parts.append(_rule("grid", left, y, right, y))
-        parts.append(_text("tick", left - 8, y + 4, number(tick), "end"))
+        parts.append(rule("grid", left, y, right, y))
+        parts.append(text("tick", left - 8, y + 4, number(tick), "end"))
     for tick in x_ticks:
         x = x_axis.at(tick)
-        parts.append(_rule("axis", x, bottom, x, bottom + 5))
-        parts.append(_text("tick", x, bottom + 19, number(tick)))
-    parts.append(_rule("axis", left, bottom, right, bottom))
-    parts.append(_text("name", (left + right) / 2, bottom + 38, x_label))
+        parts.append(rule("axis", x, bottom, x, bottom + 5))
+        parts.append(text("tick", x, bottom + 19, number(tick)))
+    parts.append(rule("axis", left, bottom, right, bottom))
+    parts.append(text("name", (left + right) / 2, bottom + 38, x_label))
     middle = (y_axis.start + y_axis.end) / 2
     turned = Markup('<g transform="translate(14 {}) rotate(-90)">{}</g>')
-    parts.append(turned.format(f"{middle:g}", _text("name", 0, 0, y_label)))
+    parts.append(turned.format(f"{middle:g}", text("name", 0, 0, y_label)))
     return Markup("").join(parts)
 
 
@@ -213,9 +215,9 @@ def histogram(
         centre = x_axis.start + (index + 0.5) * slot
         parts += _group(label, values, names, centre, slot, y_axis)
         if index % every == 0:
-            parts.append(_text("tick", centre, y_axis.start + 19, label))
+            parts.append(text("tick", centre, y_axis.start + 19, label))
     legend = [(name, k + 1, False) for k, name in enumerate(names)] if len(names) > 1 else []
-    return _figure(parts, width, height, f"{y_label} by {x_label}", legend)
+    return figure(parts, width, height, f"{y_label} by {x_label}", legend)
 
 
 def _group(
@@ -260,38 +262,39 @@ def interval_chart(
     parts = []
     for tick in ticks:
         x = axis.at(tick)
-        parts.append(_rule("grid", x, 18, x, bottom))
-        parts.append(_text("tick", x, bottom + 17, number(tick)))
+        parts.append(rule("grid", x, 18, x, bottom))
+        parts.append(text("tick", x, bottom + 17, number(tick)))
     x = axis.at(0)
-    parts += [_rule("zero", x, 18, x, bottom), _text("tick", x, 11, zero)]
+    parts += [rule("zero", x, 18, x, bottom), text("tick", x, 11, zero)]
     for index, row in enumerate(rows):
         parts.append(_interval(row, axis, 37 + 34 * index, left, width - right))
-    parts.append(_text("name", (axis.start + axis.end) / 2, bottom + 37, x_label))
-    return _figure(parts, width, bottom + 46, x_label, [])
+    parts.append(text("name", (axis.start + axis.end) / 2, bottom + 37, x_label))
+    return figure(parts, width, bottom + 46, x_label, [])
 
 
 def _interval(row: Interval, axis: _Axis, y: float, left: float, right: float) -> Markup:
     a, b = axis.at(row.low), axis.at(row.high)
     title = f"{row.label}: {row.estimate:+.2f}, {row.low:+.2f} to {row.high:+.2f}"
     parts = [
-        _text("rowname", left - 14, y + 4, row.label, "end"),
-        _rule("", a, y, b, y),
-        _rule("", a, y - 5, a, y + 5),
-        _rule("", b, y - 5, b, y + 5),
+        text("rowname", left - 14, y + 4, row.label, "end"),
+        rule("", a, y, b, y),
+        rule("", a, y - 5, a, y + 5),
+        rule("", b, y - 5, b, y + 5),
         Markup('<circle cx="{}" cy="{}" r="5"/>').format(axis.at(row.estimate), y),
-        _text("tick", right + 12, y + 4, row.note, "start"),
+        text("tick", right + 12, y + 4, row.note, "start"),
     ]
     group = Markup('<g class="interval {}"><title>{}</title>{}</g>')
     return group.format(row.tone, title, Markup("").join(parts))
 
 
-def _figure(
+def figure(
     parts: Sequence[Markup],
     width: int,
     height: float,
     title: str,
     legend: Sequence[tuple[str, int, bool]],
 ) -> Markup:
+    """A chart of drawn parts, with a legend of (name, tone, dashed) where it has several."""
     entries = Markup("").join(
         Markup('<span class="key"><i class="s{}{}"></i>{}</span>').format(
             tone, " dashed" if dashed else "", name

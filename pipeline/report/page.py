@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.params import Params, as_dict
-from pipeline.report import curves, data, pictures, scores, studies, threshold, words
+from pipeline.report import curves, data, pictures, scores, studies, sweep, threshold, words
 from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]
@@ -54,7 +54,7 @@ class Page:
     losses_pale: bool
     sides: Charts
     studies: list[studies.StudyView]
-    sweep: studies.SweepView | None
+    sweep: sweep.SweepView | None
     split_columns: list[str]
     splits: list[data.SplitRow]
     data_charts: Charts
@@ -71,12 +71,12 @@ def build(found: Findings, params: Params) -> Page:
     val = pictures.Split.load(found, "val")
     pairs, rule = picture_pairs(found, val, params)
     views = studies.study_views(found)
-    sweep = studies.sweep_view(found)
+    searched = sweep.sweep_view(found)
     columns, rows = data.split_rows(found)
     classes = scores.class_rows(found)
     sections = [
         ("pictures", "Predictions"), ("scores", "Scores"), ("training", "Training"),
-        ("ablations", "Ablations"), *([("sweep", "Sweep")] if sweep else []),
+        ("ablations", "Ablations"), *([("sweep", "Sweep")] if searched else []),
         ("data", "Data"), ("run", "What ran"),
     ]  # fmt: skip
     stages = ("acquire", "prepare", "train", "evaluate", "compare")
@@ -102,7 +102,7 @@ def build(found: Findings, params: Params) -> Page:
         losses_pale=len(found.curve) > 40,
         sides=curves.side_charts(found.curve),
         studies=views,
-        sweep=sweep,
+        sweep=searched,
         split_columns=columns,
         splits=rows,
         data_charts=data.data_charts(found),

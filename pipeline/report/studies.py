@@ -1,8 +1,7 @@
-"""Ablation studies and sweeps as the page shows them."""
+"""Ablation studies as the page shows them."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -208,53 +207,3 @@ def _curves(study: Study) -> Markup:
             values = smooth(points(training.curve, "loss_mask"))
             lines.append(Series(training.variant, values, len(seen)))
     return line_chart(lines, x_label="step", y_label="mask loss", height=300)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A row of the sweep's table."""
-
-    number: int
-    settings: str
-    value: float | None
-    steps: int | None
-    state: str
-    best: bool
-
-
-@dataclass(frozen=True)
-class SweepView:
-    """A sweep ready to be shown."""
-
-    metric: str
-    trials: list[Trial]
-    note: str
-
-
-def sweep_view(found: Findings) -> SweepView | None:
-    """The sweep, the best trial first; None where there was none."""
-    if not found.sweep:
-        return None
-    metric = found.sweep.get("metric", MAIN)
-    rows: list[Record] = found.sweep.get("trials") or []
-    best = found.sweep.get("best") or {}
-    trials = [
-        Trial(
-            int(row["number"]),
-            ", ".join(f"{key} = {_short(value)}" for key, value in row["params"].items()),
-            row.get("value"),
-            row.get("steps"),
-            row.get("error") or row["state"],
-            row["number"] == best.get("number"),
-        )
-        for row in rows
-    ]
-    trials.sort(key=lambda trial: (not trial.best, trial.value is None, -(trial.value or 0)))
-    note = f"{several(len(trials), 'trial')}, searched for the best {metric}."
-    if best:
-        note += " The best values are a ready profile in outputs/sweep/best.yaml."
-    return SweepView(metric, trials, note)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)

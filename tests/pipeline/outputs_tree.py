@@ -289,14 +289,20 @@ def _difference(difference: float, word: str) -> dict[str, Any]:
 
 
 def _sweep(folder: Path, rng: np.random.Generator) -> None:
+    space = {"train.lr": {"log_uniform": [0.005, 0.08]}, "train.clip_gradients": {"choice": [1, 5]}}
     trials = [
         {
             "number": k,
-            "params": {"train.lr": float(10 ** rng.uniform(-2.3, -1.1))},
+            "params": {
+                "train.lr": float(10 ** rng.uniform(-2.3, -1.1)),
+                "train.clip_gradients": int(rng.choice([1, 5])),
+            },
             "value": float(rng.uniform(20, 35)),
             "state": "finished",
         }
         for k in range(4)
     ]
     best = max(trials, key=lambda trial: trial["value"])
-    _json(folder / "results.json", {"metric": "segm/AP", "trials": trials, "best": best})
+    content = {"metric": "segm/AP", "trials": trials, "best": best, "space": space}
+    content |= {"importance": {"train.lr": 0.8, "train.clip_gradients": 0.2}, "importance_by": "x"}
+    _json(folder / "results.json", content)

@@ -303,3 +303,12 @@ def test_an_image_that_does_not_decode_is_passed_over(tree: Path) -> None:
     assert pictures.make_pair(split, 1, [], "", "x") is None
     assert pictures.sample_pictures(split, 3, 0) == []
     assert np.array_equal(split.shapes(1, []).masks, np.zeros((0, 96, 96), bool))
+
+
+def test_the_sweep_shows_its_settings(written: Path) -> None:
+    page = (written / "index.html").read_text()
+    assert "Which settings mattered" in page
+    assert "segm/AP of 4 trials by train.lr, train.clip_gradients" in page
+    text = (written / "report.md").read_text()
+    assert "| train.lr | 80.0 |" in text
+    assert "So few trials give a hint at most." in text

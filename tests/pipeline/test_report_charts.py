@@ -15,6 +15,7 @@ from pipeline.report.charts import (
     nice_ticks,
     number,
 )
+from pipeline.report.parallel import axis, parallel_chart
 
 
 def parsed(chart: Markup) -> ET.Element:
@@ -101,3 +102,22 @@ def test_an_interval_chart_marks_zero_and_tone() -> None:
     groups = [node.get("class") for node in parsed(chart).iter("g")]
     assert groups == ["interval good", "interval neutral"]
     assert interval_chart([], x_label="points") == ""
+
+
+def test_parallel_axes_place_values_between_their_ends() -> None:
+    low, middle, high = axis("lr", [0.01, 0.1, 1.0], {"log_uniform": [0.01, 1.0]}).places
+    assert (low, middle, high) == pytest.approx((0, 0.5, 1))
+    assert axis("x", [2, 4], {"int_uniform": [0, 4]}).places == [0.5, 1.0]
+    assert axis("x", ["b", "a"], {"choice": ["a", "b", "c"]}).places == [0.5, 0.0]
+    assert axis("x", [8], {"choice": [8]}).places == [0.0]
+    figures = axis("AP", [11.0, 19.0])
+    assert all(0 <= place <= 1 for place in figures.places)
+    assert axis("AP", [3.0, 3.0]).places[0] == axis("AP", [3.0, 3.0]).places[1]
+
+
+def test_parallel_chart_draws_the_best_last() -> None:
+    axes = [axis("a<b", [1, 2], {"uniform": [0, 4]}), axis("AP", [5.0, 9.0])]
+    chart = parallel_chart(axes, ["one", "two"], 0)
+    assert chart.index("<title>two</title>") < chart.index("<title>one</title>")
+    assert "a&lt;b" in chart
+    assert parallel_chart(axes[:1], ["one", "two"], 0) == ""
