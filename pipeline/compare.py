@@ -11,7 +11,7 @@ from typing import Any
 
 from condinst import evaluation
 from condinst.errors import UserError
-from condinst.evaluation import EVERY, NUMBERS, Difference
+from condinst.evaluation import EVERY, KINDS, NUMBERS, Difference
 from pipeline import comparison_plot, comparison_tables, notes, runs, tracking
 from pipeline.evaluated import TASKS, EvaluatedRun, Sampler, check_comparable, locate
 from pipeline.params import Ablation, Params
@@ -219,6 +219,7 @@ def _variant(
         "seeds": sorted(own),
         "missing_seeds": sorted(set(study.seeds) - set(own)),
         "metrics": {task: _mean_metrics(list(own.values()), task) for task in TASKS},
+        "lost": _mean_lost(list(own.values()), sampler),
     }
     shared = sorted(set(base) & set(own))
     if name == study.baseline or not shared:
@@ -254,6 +255,12 @@ def _mean_metrics(found: Sequence[EvaluatedRun], task: str) -> dict[str, float |
         values = [v for one in found if (v := one.metrics[task][name]) is not None]
         means[name] = sum(values) / len(values) if values else None
     return means
+
+
+def _mean_lost(found: Sequence[EvaluatedRun], sampler: Sampler) -> dict[str, float]:
+    """Kind of error to the points of mask AP50 that it costs; empty where nothing ran."""
+    losses = [sampler.lost(one, HEADLINE[0]).gains for one in found]
+    return {kind: sum(one[kind] for one in losses) / len(losses) for kind in KINDS if losses}
 
 
 def _main(found: EvaluatedRun) -> dict[str, Any]:

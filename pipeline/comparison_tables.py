@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from condinst.evaluation import NUMBERS
+from condinst.evaluation import KINDS, NUMBERS
 
 WORDS = {"segm": "mask", "bbox": "box"}
+LOST = "Points of mask AP50 that each kind of error costs (TIDE)"
 NEAR_ZERO = 1.0  # percent
 COLUMNS = (("segm", "AP"), ("segm", "AP50"), ("segm", "AP75"), ("bbox", "AP"))
 _COLOURS = {"better": "green", "worse": "red", "not told apart": "yellow"}
@@ -98,6 +99,14 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
             )
         console.print(table)
         console.print(study["verdict"])
+        lost = list(_lost_rows(study))
+        if lost:
+            table = Table("run", title=LOST)
+            for kind in KINDS.values():
+                table.add_column(kind, justify="right")
+            for row in lost:
+                table.add_row(*row)
+            console.print(table)
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -109,6 +118,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         head += _more_columns(study)
         parts += _markdown_table(head, _rows(study))
         parts += ["", f"*{_caption(content, study)}*", ""]
+        lost = list(_lost_rows(study))
+        if lost:
+            parts += [f"### {LOST}", "", *_markdown_table(["run", *KINDS.values()], iter(lost)), ""]
         parts += ["### All numbers", ""]
         parts += _markdown_table(
             ["run", "number", "baseline", "run's", "difference", "verdict"],
@@ -209,6 +221,13 @@ def _rows(study: Mapping[str, Any]) -> Iterator[list[str]]:
             one["verdict"]["word"] if one else "",
             *_more_cells(name, study),
         ]
+
+
+def _lost_rows(study: Mapping[str, Any]) -> Iterator[list[str]]:
+    """One row a variant: what each kind of error costs."""
+    for name, variant in study["variants"].items():
+        if variant.get("lost"):
+            yield [name, *[_number(variant["lost"][kind]) for kind in KINDS]]
 
 
 def _difference_rows(study: Mapping[str, Any]) -> Iterator[list[str]]:

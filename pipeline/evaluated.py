@@ -11,7 +11,7 @@ from typing import Any
 
 from condinst import evaluation
 from condinst.errors import UserError
-from condinst.evaluation import Matches, Samples
+from condinst.evaluation import LostAp, Matches, Samples
 from pipeline import runs
 from pipeline.recipe import PREPARED
 
@@ -52,6 +52,11 @@ class EvaluatedRun:
                 )
         about = runs.read_json(folder / "evaluation.json", "evaluate")
         return cls(name, folder, about, runs.read_json(folder / "metrics.json", "evaluate"))
+
+    @property
+    def max_dets(self) -> int:
+        """The limit on detections an image and category."""
+        return int(self.about.get("max_detections", 100))
 
     def annotations(self) -> Path:
         """The ground truth it was measured against.
@@ -137,17 +142,22 @@ class Sampler:
         evaluation.check_same_data([matches for matches, _ in both])
         return [samples for _, samples in both]
 
+    def lost(self, found: EvaluatedRun, task: str) -> LostAp:
+        """Why an evaluation lost AP, by kind of error."""
+        place = found.folder / "detections.json"
+        return evaluation.lost_ap(self._truth(found), place, task=task, max_dets=found.max_dets)
+
+    def _truth(self, found: EvaluatedRun) -> evaluation.GroundTruth:
+        path = found.annotations()
+        if path not in self._truths:
+            self._truths[path] = evaluation.load_ground_truth(path)
+        return self._truths[path]
+
     def _one(self, found: EvaluatedRun, task: str) -> tuple[Matches, Samples]:
         key = (found.folder.resolve(), task)
         if key not in self._samples:
-            path = found.annotations()
-            if path not in self._truths:
-                self._truths[path] = evaluation.load_ground_truth(path)
-            truth = self._truths[path]
-            limit = int(found.about.get("max_detections", 100))
-            matches = evaluation.match_detections(
-                truth, found.folder / "detections.json", task=task, max_dets=limit
-            )
+            truth, place = self._truth(found), found.folder / "detections.json"
+            matches = evaluation.match_detections(truth, place, task=task, max_dets=found.max_dets)
             multiplicities = evaluation.image_draws(len(truth.images), self.draws, self.seed)
             self._samples[key] = matches, evaluation.sample(matches, multiplicities)
         return self._samples[key]

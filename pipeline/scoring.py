@@ -17,7 +17,7 @@ from rich.table import Table
 
 from condinst import evaluation
 from condinst.errors import UserError
-from condinst.evaluation import CocoScores, ImageQuality, Interval
+from condinst.evaluation import KINDS, CocoScores, ImageQuality, Interval, LostAp
 from pipeline import runs
 
 Metrics = Mapping[str, Mapping[str, float | None]]
@@ -50,6 +50,7 @@ class ScoreCard:
         scores: The numbers, whole and per class, and the curves.
         intervals: Task to number to interval over images.
         qualities: Task to images.
+        losses: Task to why AP was lost.
         file_names: Image id to file name.
         max_dets: Limit on detections an image and category.
         remarks: What a reader must know, in plain sentences.
@@ -60,6 +61,7 @@ class ScoreCard:
     scores: CocoScores
     intervals: Mapping[str, Mapping[str, Interval | None]]
     qualities: Mapping[str, Sequence[ImageQuality]]
+    losses: Mapping[str, LostAp]
     file_names: Mapping[int, str]
     max_dets: int
     remarks: tuple[str, ...]
@@ -83,16 +85,17 @@ def score(
     truth = evaluation.load_ground_truth(annotations)
     scores = evaluation.evaluate_coco(truth, detections, backend=backend, max_dets=max_dets)
     draws = evaluation.image_draws(len(truth.images), DRAWS, SEED)
-    intervals, qualities = {}, {}
+    intervals, qualities, losses = {}, {}, {}
     for task in TASKS:
         matches = evaluation.match_detections(truth, detections, task=task, max_dets=max_dets)
         samples = evaluation.sample(matches, draws)
         intervals[task] = evaluation.confidence_intervals(samples, CONFIDENCE)
         qualities[task] = evaluation.image_qualities(matches)
+        losses[task] = evaluation.lost_ap(truth, detections, task=task, max_dets=max_dets)
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
     remarks = _remarks(scores, len(detections))
     return ScoreCard(
-        annotations, detections, scores, intervals, qualities, names, max_dets, remarks
+        annotations, detections, scores, intervals, qualities, losses, names, max_dets, remarks
     )
 
 
@@ -140,10 +143,18 @@ def show(card: ScoreCard, output: Path | None = None, console: Console | None = 
             cells.append("" if interval is None else f"{interval.low:.1f} to {interval.high:.1f}")
         table.add_row(*cells, meaning, end_section=name in ("APl", "ARl"))
     console.print(table)
+    console.print(_lost_sentence(card.losses["segm"]))
     for remark in card.remarks:
         console.print(f"[yellow]Note:[/] {remark}")
     if output is not None:
         console.print(f"Written to {os.path.relpath(output)}")
+
+
+def _lost_sentence(lost: LostAp) -> str:
+    """The kinds of errors that cost most mask AP50, the dearest first."""
+    order = sorted(KINDS, key=lambda kind: -lost.gains[kind])
+    kinds = ", ".join(f"{KINDS[kind]} {lost.gains[kind]:.1f}" for kind in order)
+    return f"Points of mask AP50 that errors of one kind cost (TIDE): {kinds}."
 
 
 def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
@@ -171,6 +182,7 @@ def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
         "metrics.json": card.scores.metrics,
         "per_class.json": card.scores.per_class,
         "per_image.json": _image_rows(card),
+        "errors.json": {task: dataclasses.asdict(one) for task, one in card.losses.items()},
         "evaluation.json": {
             "evaluator": card.scores.evaluator,
             "evaluator_version": card.scores.version,

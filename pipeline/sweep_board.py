@@ -92,7 +92,8 @@ class Board:
             score = "-" if row.score is None else f"{row.score:.2f}"
             step = f"{row.step or 0:,} / {self.steps:,}"
             style = "bold" if row is best else ""
-            table.add_row(str(row.number), score, step, state, listed(row.values), style=style)
+            brief = {key.rpartition(".")[2]: value for key, value in row.values.items()}
+            table.add_row(str(row.number), score, step, state, listed(brief), style=style)
         return table
 
     def best(self) -> Row | None:

@@ -110,6 +110,7 @@ def _figures(study: Mapping[str, Any]) -> dict[str, Any]:
     for label, variant in study["variants"].items():
         for task in TASKS:
             found |= {f"{label} {task} {k}": v for k, v in variant["metrics"][task].items()}
+            found |= {f"{label} lost to {k}": v for k, v in variant.get("lost", {}).items()}
             for number, one in variant.get(task, {}).items():
                 for key in ("a", "b", "difference", "low", "high"):
                     found[f"{label} {task} {number} {key}"] = one[key]

@@ -14,6 +14,7 @@ from condinst.evaluation.bootstrap import (
 )
 from condinst.evaluation.coco import evaluate_coco
 from condinst.evaluation.inputs import GroundTruth, load_ground_truth
+from condinst.evaluation.losses import KINDS, LostAp, lost_ap
 from condinst.evaluation.matching import Matches, match_detections
 from condinst.evaluation.prediction import as_coco, predict_dataset
 from condinst.evaluation.quality import ImageQuality, image_qualities
@@ -22,12 +23,14 @@ from condinst.evaluation.verdict import Verdict, judge
 
 __all__ = [
     "EVERY",
+    "KINDS",
     "NUMBERS",
     "CocoScores",
     "Difference",
     "GroundTruth",
     "ImageQuality",
     "Interval",
+    "LostAp",
     "Matches",
     "PrCurve",
     "Samples",
@@ -41,6 +44,7 @@ __all__ = [
     "image_qualities",
     "judge",
     "load_ground_truth",
+    "lost_ap",
     "match_detections",
     "paired_bootstrap",
     "predict_dataset",

@@ -73,17 +73,31 @@ def accumulate(
         detections: As `load_detections` gives them for `task`.
         max_dets: Limit on detections an image and category.
     """
-    dataset, evaluator = _classes(backend)
     with contextlib.redirect_stdout(io.StringIO()):
-        measured = evaluator(
-            dataset(truth, _ground_truth(truth, task)), dataset(truth, _results(detections)), task
-        )
-        measured.params.maxDets = list(detection_limits(max_dets))
-        measured.evaluate()
+        measured = _matched(backend, task, truth, detections, max_dets)
         measured.accumulate()
     precision = np.asarray(measured.eval["precision"])  # (T, R, K, A, M)
     recall = np.asarray(measured.eval["recall"])  # (T, K, A, M)
     return Accumulated(precision[..., -1], recall)
+
+
+def tide(
+    task: str, truth: GroundTruth, detections: list[dict[str, Any]], max_dets: int
+) -> dict[str, Any]:
+    """What hotcoco's TIDE analysis says; arguments as of `accumulate`."""
+    return _matched("hotcoco", task, truth, detections, max_dets).tide_errors()
+
+
+def _matched(
+    backend: str, task: str, truth: GroundTruth, detections: list[dict[str, Any]], max_dets: int
+) -> Any:
+    dataset, evaluator = _classes(backend)
+    measured = evaluator(
+        dataset(truth, _ground_truth(truth, task)), dataset(truth, _results(detections)), task
+    )
+    measured.params.maxDets = list(detection_limits(max_dets))
+    measured.evaluate()
+    return measured
 
 
 def _version(name: str) -> str | None:

@@ -85,6 +85,7 @@ class Findings:
     metrics: Record = field(default_factory=dict)
     per_class: Record = field(default_factory=dict)
     evaluation: Record = field(default_factory=dict)
+    errors: Record = field(default_factory=dict)
     pr_curves: list[dict[str, str]] = field(default_factory=list)
     per_image: Any = None
     detections: list[Record] = field(default_factory=list)
@@ -121,6 +122,7 @@ def collect(ablations: Mapping[str, Ablation], root: Path = Path()) -> Findings:
     found.metrics = reader.json(evaluate / "metrics.json", "the COCO numbers", "evaluate")
     found.per_class = reader.json(evaluate / "per_class.json", "AP per class", "evaluate")
     found.evaluation = reader.json(evaluate / "evaluation.json", "the evaluator", "evaluate")
+    found.errors = reader.json(evaluate / "errors.json", "kinds of errors", "evaluate")
     found.pr_curves = reader.csv(evaluate / "pr_curves.csv", "precision and recall", "evaluate")
     found.per_image = reader.json(evaluate / "per_image.json", "quality per image", "evaluate")
     found.detections = reader.json(evaluate / "detections.json", "predictions", "evaluate") or []

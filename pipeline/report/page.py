@@ -47,6 +47,7 @@ class Page:
     scores: list[scores.ScoreRow]
     measured: str
     interval_note: str
+    errors: list[scores.ErrorRow]
     classes: list[scores.ClassRow]
     classes_counted: bool
     pr: Charts
@@ -95,6 +96,7 @@ def build(found: Findings, params: Params) -> Page:
         scores=scores.score_rows(found),
         measured=_measured(found.evaluation),
         interval_note=_interval_note(found.evaluation),
+        errors=scores.error_rows(found),
         classes=classes,
         classes_counted=any(row.objects is not None for row in classes),
         pr=scores.pr_charts(found),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from condinst.evaluation import KINDS
 from pipeline.report.charts import Series, line_chart
 from pipeline.report.collect import Findings, Record
 
@@ -75,6 +76,29 @@ def score_rows(found: Findings) -> list[ScoreRow]:
         ScoreRow(name, meaning, score(found, "segm", name), score(found, "bbox", name))
         for name, meaning in MEANINGS.items()
     ]
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """A kind of error: what it is, how often, and what it costs in points of AP50."""
+
+    meaning: str
+    mask: float
+    mask_count: int
+    box: float
+    box_count: int
+
+
+def error_rows(found: Findings) -> list[ErrorRow]:
+    """Kinds of errors, the dearest first; none where they were not sorted."""
+    mask, box = found.errors.get("segm"), found.errors.get("bbox")
+    if not mask or not box:
+        return []
+    rows = [
+        ErrorRow(meaning, *(one[part][kind] for one in (mask, box) for part in ("gains", "counts")))
+        for kind, meaning in KINDS.items()
+    ]
+    return sorted(rows, key=lambda row: -row.mask)
 
 
 def class_rows(found: Findings) -> list[ClassRow]:

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
+from condinst.evaluation import KINDS
+
 NAMES = ("disc", "square", "triangle", "star", "ring")
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -205,6 +207,9 @@ def _evaluate(folder: Path, truth: dict[str, Any], rng: np.random.Generator) -> 
         task: {name: _twelve(rng, rng.uniform(30, 75)) for name in NAMES} for task in metrics
     }
     _json(folder / "per_class.json", per_class)
+    gains = {kind: float(rng.uniform(0, 9)) for kind in KINDS}
+    errors = {"ap50": 78.2, "gains": gains, "counts": dict.fromkeys(KINDS, 12)}
+    _json(folder / "errors.json", dict.fromkeys(metrics, errors))
     intervals = {
         task: {
             name: None if value is None else {"low": value - 3.2, "high": value + 3.1}

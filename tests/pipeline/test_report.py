@@ -305,10 +305,12 @@ def test_an_image_that_does_not_decode_is_passed_over(tree: Path) -> None:
     assert np.array_equal(split.shapes(1, []).masks, np.zeros((0, 96, 96), bool))
 
 
-def test_the_sweep_shows_its_settings(written: Path) -> None:
+def test_the_sweep_and_the_errors_are_shown(written: Path) -> None:
     page = (written / "index.html").read_text()
     assert "Which settings mattered" in page
     assert "segm/AP of 4 trials by train.lr, train.clip_gradients" in page
+    assert "Where AP was lost" in page
     text = (written / "report.md").read_text()
+    assert text.count("| 12 |") == 12  # six kinds of errors, their numbers for masks and boxes
     assert "| train.lr | 80.0 |" in text
     assert "So few trials give a hint at most." in text

@@ -116,7 +116,7 @@ def test_board_shows_every_trial(capsys: pytest.CaptureFixture[str]) -> None:
         sweep_board.tell([over, waiting])
         assert live.best() == over
     text = screen.getvalue()
-    for word in ("train.lr = 0.25", "waiting", "4.00", "1 / 2", "0 of 2 trials over"):
+    for word in (" lr = 0.25", "waiting", "4.00", "1 / 2", "0 of 2 trials over"):
         assert word in text
     sweep_board.tell([begun])  # nobody looks
     assert live.rows == (over, waiting)
