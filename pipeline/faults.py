@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 8
 _IDS = 4
+_LONG = 24  # characters of an id, a UUID's beginning
 
 
 class Kind(NamedTuple):
@@ -38,7 +39,7 @@ class Kind(NamedTuple):
     def examples(self) -> str:
         """A few ids."""
         entries = list(dict.fromkeys(fault.entry for fault in self.faults))
-        ids = ", ".join(str(fault.id)[:20] for fault in self.faults[:_IDS])
+        ids = ", ".join(_short(str(fault.id)) for fault in self.faults[:_IDS])
         more = ", ..." if len(self.faults) > _IDS else ""
         return f"{' or '.join(entries)} {ids}{more}"
 
@@ -118,12 +119,18 @@ class Findings:
         if refused or left_out:
             self.write(path)
             lines.append(f"All are listed in {path}.")
+        if left_out:
+            lines.append("prepare.policy: repair keeps those of them that have one right answer.")
         if count:
             lines.append(
                 "Correct them, or set prepare.policy: repair mends what has one right answer and "
                 "leaves out the rest, drop leaves out whatever is faulty."
             )
         raise UserError("\n".join(lines))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}.."
 
 
 def _line(kind: Kind) -> str:

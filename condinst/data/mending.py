@@ -80,7 +80,7 @@ class Mender:
         entry["bbox"] = given["bbox"] if box == given.get("bbox") else box
         entry["area"] = self._area(at, entry, around, height, width)
         self._identity(at, entry, twice)
-        return given if entry == given else entry
+        return given if _alike(entry, given) else entry
 
     def _reference(self, at: Place, given: Entry, key: str, what: str) -> int:
         value = given.get(key)
@@ -225,6 +225,14 @@ class Mender:
             reason = f"its id {value} is used before; it gets a new one"
             self.ledger.repairable(at, "annotations share an id", reason)
             entry["id"] = None
+
+
+def _alike(entry: Entry, given: Entry) -> bool:
+    """Whether nothing was changed, not even true to 1."""
+    return all(
+        key in given and type(value) is type(given[key]) and value == given[key]
+        for key, value in entry.items()
+    )
 
 
 def _box_problem(
