@@ -105,8 +105,8 @@ def _categories(listed: list[Any], ledger: Ledger) -> Table:
                 )
         except Unusable:
             _note_lost(lost, given)
-    texts = sorted(key for key in found if isinstance(key, str))
-    given_numbers = numbers([*(key for key in found if isinstance(key, int)), *texts])
+    # sorted, so that both splits number alike
+    given_numbers = numbers(sorted(found, key=lambda key: (isinstance(key, str), key)))
     by_name: dict[str, int] = {}
     for key in sorted(found, key=lambda key: given_numbers[key]):
         first = by_name.setdefault(found[key]["name"], given_numbers[key])

@@ -18,7 +18,7 @@ def canonical(value: object) -> int | str | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 2**53 else None
     if isinstance(value, int):
-        return value if abs(value) < 2**63 else str(value)
+        return value
     if isinstance(value, str) and value:
         return int(value) if _DIGITS.fullmatch(value) else value
     return None
@@ -37,21 +37,23 @@ def check_id(ledger: Ledger, place: Place, value: object) -> int | str:
         ledger.note(place, "id is text", f"its id is the text {value!r}; it gets a number")
     elif isinstance(value, float):
         ledger.harmless(place, "id is a fraction", f"its id is {value!r}, not a whole number")
-    elif isinstance(found, str):
-        ledger.harmless(place, "id too large", f"its id {found} does not fit into 64 bits")
+    elif not usable(found):
+        negative = isinstance(found, int) and found < 0
+        kind = "id is negative" if negative else "id too large"
+        reason = "" if negative else ", which is too large for numbers that are exact in all tools"
+        ledger.harmless(place, kind, f"its id is {found}{reason}; it gets a number")
     return found
 
 
+def usable(value: int | str) -> bool:
+    """Whether all evaluators take an id as it is: some want none below 0, some keep it in a float."""
+    return isinstance(value, int) and 0 <= value < 2**53
+
+
 def numbers(found: Iterable[int | str]) -> dict[Any, int]:
-    """A whole number for each id: itself, or the next that is free, in the order given."""
+    """A whole number for each id, all different: itself, or the next that is free, in order."""
     found = list(found)
-    free = max((value for value in found if isinstance(value, int)), default=0)
-    free = max(free, 0)
-    result: dict[Any, int] = {}
-    for value in found:
-        if isinstance(value, int):
-            result[value] = value
-        elif value not in result:
-            free += 1
-            result[value] = free
-    return result
+    result: dict[Any, int] = {value: int(value) for value in found if usable(value)}
+    free = max(result, default=0)
+    others = (value for value in found if value not in result)
+    return result | {value: free + k for k, value in enumerate(others, start=1)}

@@ -303,6 +303,10 @@ def _image_is(**values: Any) -> Callable[[Record], object]:
     return check
 
 
+def _named(content: Record) -> dict[str, int]:
+    return {entry["name"]: entry["id"] for entry in content["categories"]}
+
+
 def _one_category(content: Record) -> None:
     assert [entry["id"] for entry in content["categories"]] == [1]
     assert {entry["category_id"] for entry in content["annotations"]} == {1}
@@ -373,11 +377,13 @@ CASES = (
     Case("image and category id 0", lambda data: [
         _renamed_ids(kind, lambda k: k - 1)(data) for kind in ("image", "category")
     ], ACCEPTED, ""),
-    Case("negative image and category ids", lambda data: [
-        _renamed_ids(kind, lambda k: -k)(data) for kind in ("image", "category")
-    ], ACCEPTED, ""),
+    Case("negative image ids", _renamed_ids("image", lambda k: -k), MENDED,
+         "its id is -1; it gets a number", _image_is(id=1)),
+    Case("negative category ids", _renamed_ids("category", lambda k: -k), MENDED,
+         "its id is -1; it gets a number",
+         lambda content: _is("category_id", _named(content)["cat"])(content)),
     Case("image ids too large", _renamed_ids("image", lambda k: _HUGE + k), MENDED,
-         "does not fit into 64 bits", _image_is(id=1)),
+         "is too large for numbers that are exact in all tools", _image_is(id=1)),
     Case("image ids as fractions", _renamed_ids("image", float), MENDED,
          "its id is 1.0, not a whole number", _image_is(id=1)),
     Case("an image id that is no number", _image_put(id=1.5), DROPPED,
@@ -457,7 +463,8 @@ CASES = (
     Case("a picture of another size", _image_put(width=120), REPAIRED,
          "it is 96 x 64, the annotations say 120 x 64", _image_is(width=96)),
     Case("a picture of another size with RLE",
-         lambda data: data.train["images"][2].update(width=120), DROPPED, "run-length masks fit no other size"),
+         lambda data: data.train["images"][2].update(width=120), DROPPED,
+         "run-length masks fit no other size"),
     Case("a picture resized after annotating", _image_put(width=192, height=128), DROPPED,
          "it was resized, its annotations were not"),
     Case("a path that leaves the folder", _image_put(file_name="../1.jpg"), DROPPED,
