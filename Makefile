@@ -104,11 +104,8 @@ imports: setup ## Check the direction of imports
 	@lint-imports
 
 .PHONY: bench
-bench: setup ## Run the benchmarks; each prints ratios taken in one run
-	@shopt -s nullglob; scripts=(benchmarks/[!_]*.py); \
-	if [ $${#scripts[@]} -eq 0 ]; then echo "benchmarks/ holds no script."; fi; \
-	for script in "$${scripts[@]}"; do name=$${script%.py}; \
-		echo "== $$name"; python -m $${name//\//.}; done
+bench: setup ## Measure speed against the readable reference, into outputs/benchmarks.md (15 minutes)
+	@python -m benchmarks $(ARGS)
 
 .PHONY: bench-data
 bench-data: setup ## Prepare a JSON of COCO's size beside detectron2's loader (minutes, 4 GB of memory)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 Way = Callable[[], Callable[[], object]]  # makes its inputs, and gives what is to be measured
 
@@ -54,26 +52,34 @@ def measure(way: Way, repeats: int = 5, threads: int = 2) -> Measured:
 
 
 def show(title: str, rows: list[Row]) -> None:
-    """Prints the table."""
-    table = Table(
-        "", "median", "fastest to slowest", "peak extra", "times faster", "of peak", "goal"
-    )
-    table.title = title
+    """Prints the table in Markdown."""
+    lines = []
     for label, way, against, goal in rows:
-        seconds = way.seconds
-        table.add_row(
-            label,
-            _time(way.median),
-            f"{_time(min(seconds))} to {_time(max(seconds))}",
-            f"{way.peak / 1e6:.0f} MB",
-            f"{against.median / way.median:.1f}" if against else "",
-            f"{way.peak / max(against.peak, 1):.2f}" if against else "",
-            goal,
+        lines.append(
+            (
+                label,
+                time_text(way.median),
+                f"{time_text(min(way.seconds))} to {time_text(max(way.seconds))}",
+                f"{against.median / way.median:.1f}" if against else "",
+                f"{way.peak / 1e6:.0f} MB",
+                f"{way.peak / max(against.peak, 1):.2f}" if against else "",
+                goal,
+            )
         )
-    Console(width=150).print(table)
+    heads = ("", "median", "fastest to slowest", "times faster", "peak extra", "of peak", "goal")
+    markdown(title, heads, lines)
 
 
-def _time(seconds: float) -> str:
+def markdown(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table of Markdown under its title."""
+    print(f"\n**{title}**\n")
+    for cells in (heads, ["---"] * len(heads), *rows):
+        print(f"| {' | '.join(cells)} |")
+    print(flush=True)
+
+
+def time_text(seconds: float) -> str:
+    """Milliseconds or seconds."""
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

@@ -131,7 +131,7 @@ def main() -> None:
         return
     print(torch.cuda.get_device_name())
     mask_heads()
-    train_step.main(["--device", "cuda", "--size", "800", "1344", "--repeats", "10"])
+    train_step.main(["--device", "cuda", "--size", "800", "1344", "--repeats", "10", "--half"])
     inference.main(["--device", "cuda", "--size", "800", "1344", "--repeats", "20"])
 
 

@@ -20,11 +20,13 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
+from benchmarks._measure import markdown
 from condinst.config import load_config
 from condinst.modeling.inference_copy import inference_copy
 from condinst.modeling.mask_head.head import get_backend
 
 RECIPE = Path(__file__).parents[1] / "configs" / "CondInst" / "MS_R_50_1x.yaml"
+GOALS = {"reference fp32": "", "inference copy fp32": ">= 2.5", "inference copy bf16": ">= 5"}
 CANDIDATES = 3000  # scores above the threshold, before suppression
 
 
@@ -135,18 +137,16 @@ def main(given: Sequence[str] | None = None) -> None:
     base = statistics.median(times["reference fp32"])
     first = found["reference fp32"]
     where = f"{arguments.threads} threads" if arguments.device == "cpu" else arguments.device
-    print(f"{h} x {w}, {len(first)} detections, {where}")
-    print(f"{'':22}{'median s':>10}{'min to max s':>16}{'ratio':>8}  against the reference")
+    rows = []
     for name, taken in times.items():
-        middle = statistics.median(taken)
-        spread = f"{min(taken):.3f} to {max(taken):.3f}"
-        print(
-            f"{name:22}{middle:10.3f}{spread:>16}{base / middle:8.2f}  "
-            f"{agreement(first, found[name])}"
-        )
+        middle, spread = statistics.median(taken), f"{min(taken):.3f} to {max(taken):.3f}"
+        same = agreement(first, found[name])
+        rows.append((name, f"{middle:.3f}", spread, f"{base / middle:.2f}", same, GOALS[name]))
+    heads = ("", "median s", "fastest to slowest", "times faster", "against the reference", "goal")
+    markdown(f"Inference, R-50, {h} x {w}, {len(first)} detections, {where}", heads, rows)
     for name, model in models.items():
         parts = ", ".join(f"{part} {seconds:.3f}" for part, seconds in stages(model, image).items())
-        print(f"{name}: {parts}")
+        print(f"{name}, seconds: {parts}  ")
 
 
 if __name__ == "__main__":

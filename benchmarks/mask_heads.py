@@ -19,11 +19,12 @@ from torch.nn import functional as F
 import condinst  # noqa: F401  # registration
 from benchmarks._measure import Measured, Row, measure, show
 from condinst.layers.locations import cell_locations
+from condinst.layers.threads import in_threads, spans
 from condinst.layers.upsampling import aligned_bilinear
 from condinst.modeling.mask_head import mask_lines
 from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.layout import HeadLayout
-from condinst.modeling.mask_head.numba_backend import NumbaBackend, for_chunks, in_threads, spans
+from condinst.modeling.mask_head.numba_backend import NumbaBackend, for_chunks
 from condinst.modeling.mask_head.reference import ReferenceBackend, mask_logits
 from condinst.modeling.mask_head.rle import encode_masks
 from condinst.modeling.mask_head.taps import final_matrix, window

@@ -68,7 +68,7 @@ class ModulatedDeformConv(nn.Module):
 
 
 class CellConv(nn.Module):
-    """A 3x3 convolution of zero padding, computed at chosen cells alone.
+    """A 3x3 convolution of zero padding, computed at chosen cells alone, for inference.
 
     Args:
         conv: the convolution.
@@ -76,28 +76,50 @@ class CellConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        assert conv.kernel_size == (3, 3), conv
-        assert (conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), 1), conv
         self.out_channels = conv.out_channels
-        # (9 C, C'): the taps row by row, the channels of each
-        self.weight = nn.Parameter(
-            conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2).contiguous(), requires_grad=False
-        )
+        self.weight = nn.Parameter(_cell_weight(conv).detach().contiguous(), requires_grad=False)
         self.bias = conv.bias
 
     def forward(self, x: Tensor, cells: Tensor) -> Tensor:
         """One map (C, h, w), (N,) cells counted row by row -> (N, C')."""
-        h, w = x.shape[-2:]
-        rows, columns = cells // w, cells % w
-        taps = []
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                y, z = rows + dy, columns + dx
-                inside = (y >= 0) & (y < h) & (z >= 0) & (z < w)
-                tap = x[:, y.clamp(0, h - 1), z.clamp(0, w - 1)].T  # (N, C)
-                taps.append(tap * inside[:, None])
-        made = torch.cat(taps, dim=1) @ self.weight
-        return made if self.bias is None else made + self.bias
+        return _at_cells(x[None], cells, self.weight, self.bias)
+
+
+def conv_at_cells(conv: nn.Conv2d, x: Tensor, cells: Tensor) -> Tensor:
+    """A 3x3 convolution of zero padding, at chosen cells alone; gradients reach all it reads.
+
+    Args:
+        conv: the convolution.
+        x: (B, C, h, w).
+        cells: (N,) counted image by image, row by row; N may be 0.
+
+    Returns:
+        (N, C').
+    """
+    return _at_cells(x, cells, _cell_weight(conv), conv.bias)
+
+
+def _cell_weight(conv: nn.Conv2d) -> Tensor:
+    """(9 C, C'): the taps row by row, the channels of each."""
+    assert conv.kernel_size == (3, 3), conv
+    assert (conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), 1), conv
+    return conv.weight.permute(2, 3, 1, 0).flatten(0, 2)
+
+
+def _at_cells(x: Tensor, cells: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    h, w = x.shape[-2:]
+    lines = x.permute(0, 2, 3, 1).flatten(0, 2)  # (B h w, C)
+    rows, columns = cells // w % h, cells % w
+    taps = []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            y, z = rows + dy, columns + dx
+            inside = (y >= 0) & (y < h) & (z >= 0) & (z < w)
+            # index_select's gradient, unlike indexing's, adds up in a fixed order on a CPU
+            tap = lines.index_select(0, torch.where(inside, cells + dy * w + dx, 0))  # (N, C)
+            taps.append(tap * inside[:, None])
+    made = torch.cat(taps, dim=1) @ weight
+    return made if bias is None else made + bias
 
 
 class PerLevelNorm(nn.ModuleList):

@@ -5,7 +5,6 @@ Letters: ``R`` locations of all levels and images, ``P`` positive ones.
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from typing import Any, NamedTuple
 
@@ -15,11 +14,11 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from condinst.errors import UserError
 from condinst.layers.conv import init_normal
 from condinst.layers.distributed import begins_step, normalizer
 from condinst.layers.locations import cell_locations
 from condinst.modeling.backbone.timm_backbone import build_named_backbone
+from condinst.modeling.config_checks import check_config
 from condinst.modeling.fcos import losses as fcos_losses
 from condinst.modeling.fcos.decode import DecodeSettings, decode
 from condinst.modeling.fcos.head import FCOSHead, HeadOutput, flatten
@@ -38,9 +37,6 @@ from condinst.modeling.normalizers import count_normalizers
 from condinst.modeling.postprocess import make_instances, to_original
 from condinst.modeling.sampling import Positives, Sampling, sample
 from condinst.modeling.semantic_loss import SemanticHead
-
-CENTERS = ("mass", "box")
-_LOGGER = logging.getLogger(__name__)
 
 
 class MaskParts(NamedTuple):
@@ -123,16 +119,7 @@ class CondInst(nn.Module):
         backbone = build_named_backbone(cfg)
         shapes = backbone.output_shape()
         names = list(cfg.MODEL.FCOS.IN_FEATURES)
-        _check_levels(cfg, shapes, names)
-        if cfg.MODEL.CONDINST.CENTER not in CENTERS:
-            raise UserError(
-                f"MODEL.CONDINST.CENTER = {cfg.MODEL.CONDINST.CENTER!r}: use mass or box"
-            )
-        if cfg.MODEL.BOXINST.ENABLED:
-            raise UserError(
-                "MODEL.BOXINST.ENABLED = True: BoxInst is not supported; set it to False"
-            )
-        _warn_of_unread_keys(cfg)
+        check_config(cfg, shapes)
         channels = int(shapes[names[0]].channels)
         return {
             "backbone": backbone,
@@ -309,36 +296,8 @@ class CondInst(nn.Module):
         return results
 
 
-def _warn_of_unread_keys(cfg: CfgNode) -> None:
-    """Say so where a key is set that means nothing to CondInst, here or at the peers."""
-    for section, key, default in (
-        ("FCOS", "USE_RELU", True),
-        ("FCOS", "YIELD_PROPOSAL", False),
-        ("FCOS", "YIELD_BOX_FEATURES", False),
-        ("CONDINST", "BOTTOM_PIXELS_REMOVED", -1),
-    ):
-        if cfg.MODEL[section][key] != default:
-            name, value = f"MODEL.{section}.{key}", cfg.MODEL[section][key]
-            _LOGGER.warning("%s = %s changes nothing: CondInst does not read it", name, value)
-    if cfg.MODEL.CONDINST.MASK_HEAD.USE_FP16:
-        name = "MODEL.CONDINST.MASK_HEAD.USE_FP16"
-        _LOGGER.warning("%s = True changes nothing: set SOLVER.AMP.ENABLED", name)
-
-
 def _original_size(x: dict[str, Any], image: Tensor) -> tuple[int, int]:
     return int(x.get("height", image.shape[-2])), int(x.get("width", image.shape[-1]))
-
-
-def _check_levels(cfg: CfgNode, shapes: dict[str, Any], names: list[str]) -> None:
-    missing = [name for name in names if name not in shapes]
-    if not names or missing:
-        raise UserError(f"MODEL.FCOS.IN_FEATURES = {names}: the backbone gives {sorted(shapes)}")
-    strides = [shapes[name].stride for name in names]
-    if strides != list(cfg.MODEL.FCOS.FPN_STRIDES):
-        raise UserError(
-            f"MODEL.FCOS.FPN_STRIDES = {list(cfg.MODEL.FCOS.FPN_STRIDES)}: levels {names} have "
-            f"strides {strides}"
-        )
 
 
 def _build_mask_parts(cfg: CfgNode, shapes: dict[str, Any], channels: int) -> MaskParts:

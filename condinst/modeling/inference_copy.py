@@ -2,7 +2,8 @@
 
 Frozen batch norms are folded into their convolutions (in double precision, so results differ by
 rounding alone), maps lie channels last, weights are packed for oneDNN with the following ReLU
-or addition fused in, and the controller computes its numbers at detections instead of everywhere.
+or addition fused in, wide 3 x 3 convolutions take Winograd's way on a CPU, and the controller
+computes its numbers at detections instead of everywhere.
 
 Letters: ``B`` images, ``C`` channels, ``h, w`` size of a map.
 """
@@ -20,6 +21,7 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
 from condinst.errors import UserError
+from condinst.layers import winograd
 from condinst.layers.conv import CellConv
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -143,7 +145,7 @@ class FusedBottleneck(nn.Module):
 
     def __init__(self, block: Any) -> None:
         super().__init__()
-        self.conv1, self.conv2 = PackedConv(block.conv1, True), PackedConv(block.conv2, True)
+        self.conv1, self.conv2 = PackedConv(block.conv1, True), _packed(block.conv2, True)
         self.conv3 = PackedConv(block.conv3, True)
         self.shortcut = None if block.shortcut is None else PackedConv(block.shortcut)
 
@@ -163,9 +165,15 @@ def _pack(root: nn.Module) -> None:
             setattr(root, name, FusedBottleneck(child))
         elif _packable(child):
             relu = isinstance(root, nn.Sequential) and _fuse_relu(root, int(name))
-            setattr(root, name, PackedConv(child, relu))
+            setattr(root, name, _packed(child, relu))
         else:
             _pack(child)
+
+
+def _packed(conv: nn.Conv2d, relu: bool) -> nn.Module:
+    if winograd.suits(conv):
+        return winograd.WinogradConv(conv, relu)
+    return PackedConv(conv, relu)
 
 
 def _packable(module: nn.Module) -> bool:

@@ -9,7 +9,6 @@ Letters: see `condinst.modeling.mask_head.head`; ``H, W`` size of supervised or 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from condinst.layers.locations import cell_locations, unit_coordinates
+from condinst.layers.threads import in_threads, spans
 from condinst.modeling.mask_head import kernel_types, kernels, mask_lines
 from condinst.modeling.mask_head.fused import FusedMean, Step
 from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
@@ -193,17 +193,3 @@ def _kernel_taps(
     missing = (0, max(least - len(taps.low), 0))
     low, fraction = (np.pad(x, missing, mode="edge") for x in taps)
     return kernel_types.Taps(low, fraction.astype(dtype))
-
-
-def spans(count: int, size: int) -> list[tuple[int, int]]:
-    """Ends of pieces of at most ``size``."""
-    return [(i, min(i + size, count)) for i in range(0, count, size)]
-
-
-def in_threads(work: Callable[[tuple[int, int]], T], spans: list[tuple[int, int]]) -> list[T]:
-    """The results in order; as many threads as torch uses, and none for a single span."""
-    threads = min(torch.get_num_threads(), len(spans))
-    if threads <= 1:
-        return [work(span) for span in spans]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, spans))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from condinst.layers.conv import PerLevelNorm, Tower, conv_norm_relu, make_norm
+from condinst.layers.conv import PerLevelNorm, Tower, conv_at_cells, conv_norm_relu, make_norm
 
 
 @pytest.mark.parametrize("name", ["", "none"])
@@ -53,3 +53,18 @@ def test_a_deformable_convolution_without_offsets_is_half_a_convolution() -> Non
     x = torch.randn(1, 4, 6, 6)
     expected = nn.functional.conv2d(x, deform.conv.weight, padding=1) / 2
     torch.testing.assert_close(deform(x), expected)
+
+
+def test_convolution_at_cells_and_its_gradients() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 7, 3, padding=1).double()
+    for h, w in ((4, 6), (1, 3), (1, 1)):
+        x = torch.randn(2, 5, h, w, dtype=torch.float64, requires_grad=True)
+        for cells in (torch.arange(2 * h * w), torch.tensor([0, 2 * h * w - 1]), torch.arange(0)):
+            slope = torch.randn(len(cells), 7, dtype=torch.float64)
+            found = conv_at_cells(conv, x, cells)
+            wanted = conv(x).permute(0, 2, 3, 1).flatten(0, 2)[cells]
+            torch.testing.assert_close(found, wanted)
+            given = (x, conv.weight, conv.bias)
+            found, wanted = (torch.autograd.grad(y, given, slope) for y in (found, wanted))
+            torch.testing.assert_close(found, wanted)

@@ -1,0 +1,100 @@
+"""COCO's evaluation of 5,000 images: the evaluators that `evaluate.backend` knows.
+
+Drawn objects and detections of 80 categories at COCO val2017's numbers, boxes and masks; the same
+content for each evaluator, and the 24 numbers compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle_tools
+
+from benchmarks._measure import markdown, time_text
+from condinst.errors import UserError
+from condinst.evaluation.coco import evaluate_coco
+
+SIZE = (480, 640)
+CATEGORIES = 80
+OBJECTS = 36_781 / 5_000  # a picture, as in val2017
+
+
+def shape(box: np.ndarray) -> dict[str, Any]:
+    """COCO's entries of an ellipse (x, y, width, height)."""
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    x = box[0] + box[2] * (1 + np.cos(angle)) / 2
+    y = box[1] + box[3] * (1 + np.sin(angle)) / 2
+    runs = rle_tools.frPyObjects([np.stack((x, y), 1).ravel().tolist()], *SIZE)[0]
+    area = float(rle_tools.area(runs))
+    runs["counts"] = runs["counts"].decode()
+    return {"bbox": [float(v) for v in box], "segmentation": runs, "area": area}
+
+
+def boxes(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(count, 4) inside the picture, small ones the most."""
+    size = 8 + rng.random((count, 2)) ** 2 * 220
+    corner = rng.random((count, 2)) * (np.array(SIZE[::-1]) - size)
+    return np.concatenate((corner, size), axis=1)
+
+
+def draw(images: int, detections: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ground truth, and detections: most objects found roughly, the rest false alarms."""
+    rng = np.random.default_rng(0)
+    objects: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for image in range(1, images + 1):
+        true = boxes(rng, int(rng.poisson(OBJECTS)))
+        classes = rng.integers(1, CATEGORIES + 1, detections + len(true))
+        for box, kind in zip(true, classes, strict=False):
+            about = {"image_id": image, "category_id": int(kind), "iscrowd": 0}
+            objects.append({"id": len(objects) + 1, **about, **shape(box)})
+        near = true * (1 + 0.06 * rng.normal(size=true.shape))
+        alarms = boxes(rng, max(detections - len(true), 0))
+        for box, kind in zip(np.concatenate((near, alarms))[:detections], classes, strict=False):
+            about = {"image_id": image, "category_id": int(kind), "score": float(rng.random())}
+            found.append({**about, **shape(np.maximum(box, 1))})
+    truth = {
+        "images": [
+            {"id": i, "height": SIZE[0], "width": SIZE[1], "file_name": f"{i}.jpg"}
+            for i in range(1, images + 1)
+        ],
+        "categories": [{"id": i, "name": f"class {i}"} for i in range(1, CATEGORIES + 1)],
+        "annotations": objects,
+    }
+    return truth, found
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--detections", type=int, default=30, help="an image")
+    given = parser.parse_args()
+    logging.disable(logging.WARNING)
+    truth, found = draw(given.images, given.detections)
+    rows, base, wanted = [], 0.0, None
+    for backend in ("pycocotools", "faster-coco-eval", "hotcoco"):
+        start = time.perf_counter()
+        try:
+            scores = evaluate_coco(truth, found, backend=backend)
+        except UserError:
+            rows.append((backend, "not installed", "", "", ""))
+            continue
+        seconds = time.perf_counter() - start
+        if wanted is None:
+            base, wanted = seconds, scores.metrics
+        same = "yes" if scores.metrics == wanted else "no"
+        rows.append((backend, time_text(seconds), f"{base / seconds:.1f}", same, ">= 10"))
+    title = (
+        f"COCO evaluation, boxes and masks: {given.images:,} images, "
+        f"{len(truth['annotations']):,} objects, {len(found):,} detections"
+    )
+    markdown(title, ("", "once", "times faster", "same 24 numbers", "goal"), rows)
+
+
+if __name__ == "__main__":
+    main()
