@@ -34,7 +34,9 @@ repro: setup ## Set up, then run every stage that is out of date, up to the repo
 .PHONY: sweep
 sweep: setup ## Search sweep.space of params.yaml, then renew the report
 	@dvc repro pipeline/dvc.yaml:sweep
-	@dvc repro --single-item --force report
+	@# DVC keeps a report only with all that it shows; before that it is a page on the sweep
+	@if [ -e outputs/compare/comparison.json ]; then dvc repro --single-item --force report; \
+	else python cli.py report; fi
 
 .PHONY: doctor
 doctor: setup ## Check environment, data, parameters and disk
