@@ -103,7 +103,10 @@ def _trial(
 
 
 def _axis(one: Axis, x: float, last: bool) -> list[Markup]:
-    parts = [rule("axis", x, _height(0), x, _height(1)), text("name", x, _TOP - 22, one.name.rpartition(".")[2])]
+    parts = [
+        rule("axis", x, _height(0), x, _height(1)),
+        text("name", x, _TOP - 22, one.name.rpartition(".")[2]),
+    ]
     for label, place in one.ticks:
         y = _height(place)
         side, anchor = (9, "start") if last else (-9, "end")
