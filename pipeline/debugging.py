@@ -27,6 +27,9 @@ def run(params: Params, options: TrainOptions) -> None:
     """
     engine.check_gpus(params.train.num_gpus)
     train, data = params.train, PreparedData.load()
+    if train.launcher == "ray":
+        sys.stderr.write("note: this look is taken on this machine, without Ray\n")
+        train = dataclasses.replace(train, launcher="processes", min_workers=None)
     if options.fast_dev_run:
         train = dataclasses.replace(
             train, steps=_FAST_STEPS, warmup_steps=0, checkpoint_period=1, eval_period=2

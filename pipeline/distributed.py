@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +43,10 @@ def connected(settings: Ray, cpus: int | None = None) -> Iterator[None]:
     quiet = "ignore::FutureWarning,ignore::DeprecationWarning"  # of the libraries, when imported
     options: dict[str, Any] = {
         "logging_level": "warning",
-        "runtime_env": {"env_vars": {"PYTHONPATH": root, "PYTHONWARNINGS": quiet}},
+        "runtime_env": {
+            "env_vars": {"PYTHONPATH": root, "PYTHONWARNINGS": quiet},
+            "worker_process_setup_hook": "pipeline.distributed.hush",
+        },
     }
     if settings.address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -70,6 +75,111 @@ def _unreachable(settings: Ray, error: Exception) -> str:
         f"ray.address = {settings.address}: no Ray cluster answers there ({error}); start one "
         "(`ray start --head`), correct the address, or set it to null for this machine"
     )
+
+
+def hush() -> None:
+    """Keep Ray Train's processes from telling what the training itself tells."""
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+
+
+def inside() -> bool:
+    """Whether this process is connected to a Ray already, as a study's task is."""
+    import ray
+
+    return ray.is_initialized()
+
+
+def ready(workers: int, *, gpu: bool, seconds: float) -> None:
+    """Wait until Ray has room for so many workers.
+
+    Args:
+        workers: each takes a CPU.
+        gpu: and a GPU.
+        seconds: to wait at most.
+
+    Raises:
+        UserError: it has not by then.
+    """
+    import ray
+
+    wanted = {"CPU": workers, **({"GPU": workers} if gpu else {})}
+    end = time.monotonic() + seconds
+    while True:
+        found = ray.cluster_resources()
+        if all(found.get(name, 0) >= count for name, count in wanted.items()):
+            return
+        if time.monotonic() > end:
+            break
+        time.sleep(1)
+    there = " and ".join(f"{found.get(name, 0):g} {name}s" for name in wanted)
+    asked = " and ".join(f"{count} {name}s" for name, count in wanted.items())
+    raise UserError(
+        f"Ray has {there}, but the training needs {asked}, after {seconds:g} s of waiting "
+        "(CONDINST_RENDEZVOUS_SECONDS); add machines, lower train.num_gpus (num_processes), or let "
+        "it start with fewer: train.min_workers"
+    )
+
+
+class Faults:
+    """An actor that knows why the workers gave up, so that Ray does not try that again.
+
+    Ray starts workers again whatever ended them; what a user must mend ends them once more.
+    """
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._lives = 0
+
+    def tell(self, text: str) -> None:
+        """Keep the first."""
+        self._text = self._text or text
+
+    def text(self) -> str:
+        """What was told, or nothing."""
+        return self._text
+
+    def begin(self) -> int:
+        """Count the lives of the first worker."""
+        self._lives += 1
+        return self._lives
+
+
+def storage_of(path: str) -> tuple[Any, str]:
+    """A file system of pyarrow's and the path on it, made if missing.
+
+    Args:
+        path: a folder, or an address that pyarrow (``s3://``, ``gs://``, ``hdfs://``) or fsspec
+            knows.
+
+    Raises:
+        UserError: nobody knows it, or it cannot be written to.
+    """
+    from pyarrow import fs
+
+    try:
+        filesystem, inner = fs.FileSystem.from_uri(path if "://" in path else Path(path).resolve())
+    except Exception:  # unknown to pyarrow: fsspec has more
+        filesystem, inner = _by_fsspec(path)
+    try:
+        filesystem.create_dir(inner, recursive=True)
+    except Exception as error:  # every service has its own
+        first = str(error).partition("\n")[0]
+        raise UserError(f"ray.storage = {path}: cannot be written to ({first})") from error
+    return filesystem, inner
+
+
+def _by_fsspec(path: str) -> tuple[Any, str]:
+    import fsspec
+    from pyarrow import fs
+
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path)
+    except Exception as error:  # an unknown protocol, or its package is missing
+        raise UserError(
+            f"ray.storage = {path}: {error}; give a folder, s3://bucket/path, gs://bucket/path, or "
+            "an address of fsspec whose package is installed"
+        ) from error
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), inner
 
 
 def tasks(

@@ -36,6 +36,8 @@ class Job:
         params: for those evaluations.
         address: the MLflow run to log to, if any.
         data_hash: of the prepared data, which all machines must have alike; empty: unknown.
+        elastic: whether the number of workers may change on the way.
+        stores: whether Ray keeps the checkpoints.
     """
 
     config: str
@@ -44,6 +46,8 @@ class Job:
     params: Params | None = None
     address: tracking.Address | None = None
     data_hash: str = ""
+    elastic: bool = False
+    stores: bool = False
 
 
 def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
@@ -67,11 +71,11 @@ def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
         own.append(_evaluation_hook(cfg, job))
     if job.address is not None and comm.is_main_process():
         own.append(MlflowHook(job.address))
-    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights)
+    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights, elastic=job.elastic)
 
 
 def start_job(job: Job, train: Train, hooks: Sequence[HookBase] = ()) -> None:
-    """Run a training in as many processes as params ask for.
+    """Run a training in as many processes as params ask for, started by ``train.launcher``.
 
     A lack of memory in one of several processes ends them all; they start again from the last
     checkpoint with half the images at once.
@@ -82,20 +86,37 @@ def start_job(job: Job, train: Train, hooks: Sequence[HookBase] = ()) -> None:
         hooks: for a training in this very process alone.
     """
     folder = Path(load_cfg(job.config).OUTPUT_DIR)
+    start = _start_by_ray if train.launcher == "ray" else _start_processes
     while True:
         parts = engine.saved_parts(folder)
         try:
-            engine.launch(
-                train_job,
-                (job, tuple(hooks)),
-                num_gpus=train.num_gpus,
-                num_processes=train.num_processes,
-            )
+            start(job, train, hooks)
             return
         except UserError as error:
             if engine.saved_parts(folder) <= parts or engine.torchrun_worker() is not None:
                 raise
             sys.stderr.write(f"{error}\n")
+
+
+def _start_processes(job: Job, train: Train, hooks: Sequence[HookBase]) -> None:
+    engine.launch(
+        train_job,
+        (job, tuple(hooks)),
+        num_gpus=train.num_gpus,
+        num_processes=train.num_processes,
+    )
+
+
+def _start_by_ray(job: Job, train: Train, hooks: Sequence[HookBase]) -> None:
+    from pipeline import distributed
+    from pipeline.ray_training import train_on_ray
+
+    if distributed.inside():  # a task of a study that Ray runs: it has its share already
+        sys.stderr.write("note: Ray runs this training as one of many; it starts its processes\n")
+        _start_processes(job, train, hooks)
+        return
+    assert job.params is not None
+    train_on_ray(job, train, job.params.ray, hooks)
 
 
 def load_cfg(text: str) -> CfgNode:

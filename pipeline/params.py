@@ -127,6 +127,8 @@ class Train:
     workers: int = setting(minimum=0, maximum=256)
     num_gpus: int = setting(minimum=0)
     num_processes: int = setting(minimum=1)
+    launcher: str = setting("processes", choices=("processes", "ray"))
+    min_workers: int | None = setting(None, minimum=1)
     accumulate: int = setting(1, minimum=1)
     ema: float = setting(0.0, minimum=0, below=1)
     sync_bn: bool = setting(False)
@@ -214,9 +216,15 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Ray:
-    """The cluster for ablations, sweeps and training on several machines; null: this machine."""
+    """The cluster for ablations, sweeps and trainings by `train.launcher: ray`; null: this machine.
+
+    `storage` keeps such a training's checkpoints, so that any machine can go on with them; null:
+    `.runs` is a disk that all machines see. `failures` is how often lost workers start again.
+    """
 
     address: str | None = setting(None)
+    storage: str | None = setting(None)
+    failures: int = setting(3, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,8 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
         warmup_steps=train.warmup_steps,
     )
     cfg.MODEL.FCOS.NUM_CLASSES = len(data.classes)
-    cfg.MODEL.DEVICE = "cuda" if train.num_gpus and torch.cuda.is_available() else "cpu"
+    there = torch.cuda.is_available() or train.launcher == "ray"  # perhaps on other machines
+    cfg.MODEL.DEVICE = "cuda" if train.num_gpus and there else "cpu"
     cfg.SEED = train.seed
     if params.model.weights is not None:
         cfg.MODEL.WEIGHTS = params.model.weights

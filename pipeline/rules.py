@@ -185,6 +185,14 @@ def _check_train(train: Train) -> Iterator[Fault]:
             f"is {train.early_stopping}, which needs evaluations on the way: set train.eval_period",
         )
     workers = max(train.num_gpus, train.num_processes)
+    if train.min_workers is not None and train.launcher != "ray":
+        yield Fault("train.min_workers", "is only for train.launcher: ray; set it to null")
+    elif train.min_workers is not None and train.min_workers > workers:
+        yield Fault(
+            "train.min_workers",
+            f"is {train.min_workers}, must be at most the {workers} workers of train.num_gpus or "
+            "train.num_processes",
+        )
     if train.images_per_step is not None and train.images_per_step % workers:
         yield Fault(
             "train.images_per_step",

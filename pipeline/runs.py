@@ -52,7 +52,9 @@ def code_hash() -> str:
     return digest([sources, {name: metadata.version(name) for name in _LIBRARIES}])
 
 
-def run_hash(cfg: CfgNode, data_hash: str, *, processes: int = 1, eval_period: int = 0) -> str:
+def run_hash(
+    cfg: CfgNode, data_hash: str, *, processes: int | str = 1, eval_period: int = 0
+) -> str:
     """Identifies a training: equal hashes give equal weights on a CPU.
 
     Args:

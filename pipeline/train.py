@@ -18,11 +18,12 @@ from detectron2.engine import HookBase
 
 from condinst import engine
 from condinst.config import load_config
+from condinst.errors import UserError
 from pipeline import preflight, runs, tracking
 from pipeline.config_file import train_from_config_file
 from pipeline.job import Job, start_job
 from pipeline.options import TrainOptions
-from pipeline.params import Params, as_dict
+from pipeline.params import Params, Train, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 
 __all__ = [
@@ -87,9 +88,18 @@ def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) ->
     return runs.run_hash(
         recipe.cfg,
         data.hash,
-        processes=engine.count_workers(params.train.num_gpus, params.train.num_processes),
+        processes=_workers(params),
         eval_period=params.train.eval_period or 0,
     )
+
+
+def _workers(params: Params) -> int | str:
+    """How many share a step; for a number that may change, from how many to how many."""
+    train = params.train
+    if train.launcher != "ray":
+        return engine.count_workers(train.num_gpus, train.num_processes)
+    most = train.num_gpus or train.num_processes
+    return most if train.min_workers in (None, most) else f"{train.min_workers} to {most}"
 
 
 def train_into(
@@ -112,7 +122,7 @@ def train_into(
     Returns:
         The content of ``run.json``; nothing in a process that only helps the one of rank 0.
     """
-    engine.check_gpus(params.train.num_gpus)
+    _check_launcher(params.train)
     recipe = resolve(params, data)
     key = run_key(params, data, recipe)
     folder = (runs.RUNS / key).resolve()
@@ -152,6 +162,17 @@ def train_into(
         files = {item: folder / item for item in (*names, "run.json") if (folder / item).exists()}
         runs.publish(files, place.output)
     return record
+
+
+def _check_launcher(train: Train) -> None:
+    """Refuse what cannot be started; with Ray the GPUs may be on other machines."""
+    if train.launcher != "ray":
+        engine.check_gpus(train.num_gpus)
+    elif engine.torchrun_worker() is not None:
+        raise UserError(
+            "train.launcher: ray starts the workers itself, but this process is one of torchrun's "
+            "(RANK and WORLD_SIZE are set); run `python cli.py train` once, or set it to processes"
+        )
 
 
 class _Ledger:
@@ -225,18 +246,27 @@ def _train(
 def _job(
     params: Params, data: PreparedData, recipe: Recipe, address: tracking.Address | None
 ) -> Job:
-    period = params.train.eval_period or 0
-    return Job(recipe.cfg.dump(), data.root, period, params, address, data.hash)
+    return Job(
+        recipe.cfg.dump(),
+        data.root,
+        params.train.eval_period or 0,
+        params,
+        address,
+        data.hash,
+        elastic=isinstance(_workers(params), str),
+        stores=params.train.launcher == "ray" and params.ray.storage is not None,
+    )
 
 
 def _preflight(params: Params, data: PreparedData, recipe: Recipe) -> list[str]:
-    overrides = params.model.overrides
+    overrides, workers = params.model.overrides, _workers(params)
+    most = params.train.num_gpus or params.train.num_processes
     return preflight.check(
         recipe.cfg,
         load_config(params.model.config, [str(x) for item in overrides.items() for x in item]),
         classes=len(data.classes),
         asked_classes=overrides.get("MODEL.FCOS.NUM_CLASSES"),
-        workers=engine.count_workers(params.train.num_gpus, params.train.num_processes),
+        workers=workers if isinstance(workers, int) else most,
         insist=params.train.insist,
     )
 
@@ -288,7 +318,8 @@ def _record(
 def environment(params: Params, cfg: CfgNode) -> dict[str, Any]:
     """The machine and the versions that a training ran on."""
     names = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "timm", "mlflow")
-    gpus = [torch.cuda.get_device_name(i) for i in range(params.train.num_gpus)]
+    here = min(params.train.num_gpus, torch.cuda.device_count())  # Ray may use other machines'
+    gpus = [torch.cuda.get_device_name(i) for i in range(here)]
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),

@@ -5,7 +5,13 @@ from condinst.engine.batches import build_train_loader
 from condinst.engine.evaluating import EvaluationHook
 from condinst.engine.failure import NonFiniteLossError
 from condinst.engine.hooks import ConsoleProgress, CurveWriter
-from condinst.engine.launch import check_gpus, count_workers, launch, use_all_cores
+from condinst.engine.launch import (
+    check_gpus,
+    count_workers,
+    is_lost_connection,
+    launch,
+    use_all_cores,
+)
 from condinst.engine.limits import TimeUpError
 from condinst.engine.parts import saved_parts
 from condinst.engine.rendezvous import torchrun_worker
@@ -25,6 +31,7 @@ __all__ = [
     "check_gpus",
     "check_same",
     "count_workers",
+    "is_lost_connection",
     "launch",
     "saved_parts",
     "torchrun_worker",

@@ -92,19 +92,21 @@ def from_first(make: Callable[[], T]) -> T:
     return box[0]
 
 
-def check_origin(folder: Path, cfg: CfgNode, *, begun: bool) -> None:
+def check_origin(folder: Path, cfg: CfgNode, *, begun: bool, elastic: bool = False) -> None:
     """Refuse to go on with a training of another config or number of workers.
 
     Args:
         folder: of the run; keeps ``origin.json``.
         cfg: of this call.
         begun: whether the folder holds state to go on from; else this call is the origin.
+        elastic: any number of workers will do.
 
     Raises:
         UserError: they differ.
     """
     path = folder / _ORIGIN
-    now = {**deciding_keys(cfg), "number of workers": str(comm.get_world_size())}
+    workers = "any" if elastic else str(comm.get_world_size())
+    now = {**deciding_keys(cfg), "number of workers": workers}
     if begun and path.exists():
         former = json.loads(path.read_text())
         if former != now:

@@ -64,7 +64,9 @@ def describe(
     """The message for the user: what happened, where the evidence is, what to try."""
     terms = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
     kept = (
-        f"batch, weights and optimiser are in {dump}" if dump else "the dump did not fit the disk"
+        f"batch, weights and optimiser are in {dump}, which `python cli.py replay {dump}` repeats"
+        if dump
+        else "the dump did not fit the disk"
     )
     return (
         f"{what} became infinite or NaN at step {step} (lr {lr:.4g}; {terms}); {kept}.\n"

@@ -168,6 +168,11 @@ def _work(worker: Worker, gpu: bool, main: Callable[..., None], args: tuple[Any,
     leave()
 
 
+def is_lost_connection(error: Exception) -> bool:
+    """Whether the other end of a connection between workers is gone."""
+    return isinstance(error, RuntimeError) and bool(_LOST.search(str(error)))
+
+
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """A connection that broke becomes a user's error."""
@@ -176,7 +181,7 @@ def _plain_errors() -> Iterator[None]:
     except UserError:
         raise
     except RuntimeError as error:
-        if not _LOST.search(str(error)):
+        if not is_lost_connection(error):
             raise
         first = str(error).partition("\n")[0][:200]
         raise UserError(

@@ -118,7 +118,8 @@ class PartCount:
     def __init__(self, folder: Path, asked: int, images: int) -> None:
         self.path = folder / _FILE
         self.images = images
-        self.value = min(max(asked, saved_parts(folder)), images)
+        needed = max(comm.all_gather(saved_parts(folder)))  # machines may have folders of their own
+        self.value = min(max(asked, needed), images)
 
     def double(self, error: Exception) -> None:
         """Halve the images that pass at once.

@@ -41,6 +41,7 @@ class Worker:
         port: its port.
         agent: whether torchrun's agent keeps the store, not the worker of rank 0.
         attempt: how often torchrun has restarted the workers.
+        device: the number of its GPU; ``local_rank`` by default.
     """
 
     rank: int
@@ -51,6 +52,7 @@ class Worker:
     port: int
     agent: bool = False
     attempt: str = "0"
+    device: int | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -109,12 +111,12 @@ def join(worker: Worker, *, gpu: bool) -> None:
     Raises:
         UserError: the workers do not come together; says who is missing or wrong.
     """
-    seconds = _seconds()
+    seconds = patience()
     store = _open_store(worker, seconds)
     prefix = f"condinst/{worker.attempt}/{next(_rounds)}"
     _meet(worker, dist.PrefixStore(prefix, store), seconds)
     if gpu:
-        torch.cuda.set_device(worker.local_rank)
+        torch.cuda.set_device(worker.local_rank if worker.device is None else worker.device)
     dist.init_process_group(
         "nccl" if gpu else "gloo",
         store=dist.PrefixStore(f"{prefix}/group", store),
@@ -134,7 +136,12 @@ def leave() -> None:
     comm._get_global_gloo_group.cache_clear()
 
 
-def _seconds() -> float:
+def patience() -> float:
+    """Seconds for which workers wait for each other.
+
+    Raises:
+        UserError: CONDINST_RENDEZVOUS_SECONDS is no such number.
+    """
     text = os.environ.get(SECONDS, str(_DEFAULT_SECONDS))
     try:
         seconds = float(text)

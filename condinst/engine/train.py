@@ -87,6 +87,7 @@ def train(
     mapper: Callable[[dict], dict | None] | None = None,
     load_weights: Callable[[nn.Module, str], object] | None = None,
     log_period: int = 20,
+    elastic: bool = False,
 ) -> TrainResult:
     """Train as the config says and leave weights, curve and checkpoints in ``OUTPUT_DIR``.
 
@@ -101,6 +102,7 @@ def train(
         mapper: data set dict -> model input; CondInst's own by default.
         load_weights: puts ``MODEL.WEIGHTS`` into the model; detectron2's loader by default.
         log_period: steps between rows of figures.
+        elastic: go on also from a checkpoint of another number of workers.
 
     Raises:
         TimeUpError: ``SOLVER.MAX_SECONDS`` are over; the state is saved.
@@ -110,7 +112,7 @@ def train(
     output = Path(cfg.OUTPUT_DIR)
     checkpoints = Checkpoints(output / "checkpoints", cfg.SOLVER.KEEP_CHECKPOINTS)
     check_same("the config", deciding_keys(cfg))
-    finished, state = from_first(lambda: _former(cfg, checkpoints, resume))
+    finished, state = from_first(lambda: _former(cfg, checkpoints, resume, elastic))
     if finished is not None:
         return dataclasses.replace(finished, start_step=finished.steps)
     seed = _seed(cfg, state)
@@ -166,7 +168,7 @@ def _save_result(cfg: CfgNode, trainer: Trainer, result: TrainResult) -> None:
 
 
 def _former(
-    cfg: CfgNode, checkpoints: Checkpoints, resume: bool
+    cfg: CfgNode, checkpoints: Checkpoints, resume: bool, elastic: bool
 ) -> tuple[TrainResult | None, dict[str, Any] | None]:
     """The result if the training is finished, else the state to go on from."""
     output = Path(cfg.OUTPUT_DIR)
@@ -177,7 +179,7 @@ def _former(
             f"{checkpoints.folder} holds checkpoints of an earlier training; add --resume to go "
             "on with it, or choose another OUTPUT_DIR"
         )
-    check_origin(output, cfg, begun=begun)
+    check_origin(output, cfg, begun=begun, elastic=elastic)
     if finished is not None:
         return finished, None
     return None, checkpoints.load_last()
@@ -266,7 +268,7 @@ def distribute(model: nn.Module, cfg: CfgNode) -> nn.Module:
     on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
     return nn.parallel.DistributedDataParallel(
         model,
-        device_ids=[comm.get_local_rank()] if on_gpu else None,
+        device_ids=[torch.cuda.current_device()] if on_gpu else None,
         forward_sync_buffers=False,
         gradient_as_bucket_view=True,
     )

@@ -148,6 +148,9 @@ def test_file_that_is_no_mapping(value: object) -> None:
         ({"train.num_gpus": 2, "train.num_processes": 2}, ["train.num_processes", "own process"]),
         ({"train.amp": "fp16"}, ["needs a GPU"]),
         ({"train.num_gpus": 3}, ["train.images_per_step", "multiple of the 3"]),
+        ({"train.min_workers": 1}, ["train.min_workers", "only for train.launcher: ray"]),
+        ({"train.min_workers": 3, "train.launcher": "ray", "train.num_processes": 2},
+         ["train.min_workers", "at most the 2 workers"]),
     ],
 )  # fmt: skip
 def test_keys_that_contradict_each_other(

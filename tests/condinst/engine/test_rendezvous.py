@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from condinst.engine import check_same, launch, train
+from condinst.engine import TrainResult, check_same, launch, train
 from condinst.engine.rendezvous import SECONDS, Worker, torchrun_worker
 from condinst.errors import UserError
 from tests.condinst.engine.toy import toy_mapper
@@ -122,6 +122,17 @@ def test_data_that_differ(tmp_path: Path) -> None:
     assert all("the data of rank 1" in message for message in run_workers(main, tmp_path))
 
 
+class Stop(HookBase):
+    """Stands for a kill before a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.step:
+            raise KeyboardInterrupt
+
+
 class Die(HookBase):
     """The last worker dies before its third step."""
 
@@ -151,3 +162,18 @@ def test_checkpoint_of_another_config_or_size(toy_cfg: MakeConfig, tmp_path: Pat
     run("SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERIOD", 1)  # decides nothing
     messages = run_workers(lambda: launch(run, ("SOLVER.MAX_ITER", 2)), tmp_path)
     assert all("number of workers: 2 here, 1 there" in message for message in messages)
+
+
+def test_elastic_training_goes_on_with_other_workers(toy_cfg: MakeConfig, tmp_path: Path) -> None:
+    def run(steps: int) -> None:
+        keys = ("SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 2)
+        train(
+            toy_cfg("r", *keys), mapper=toy_mapper, resume=True, elastic=True, hooks=[Stop(steps)]
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run(3)
+    assert run_workers(lambda: launch(run, (99,)), tmp_path) == ["", ""]
+    found = TrainResult.load(tmp_path / "r")
+    assert found is not None
+    assert (found.start_step, found.steps) == (2, 6)
