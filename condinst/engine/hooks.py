@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 
 from condinst.engine.state import Checkpoints
 from condinst.engine.trainer import Row, RowHook, Trainer
@@ -17,6 +18,8 @@ from condinst.errors import UserError
 
 class CheckpointHook(HookBase):
     """Saves the whole state every ``period`` steps, after the last one and before a stop.
+
+    All workers have it, for the figures since the last row, which each counts; the first saves.
 
     Args:
         checkpoints: the folder to save to.
@@ -33,7 +36,10 @@ class CheckpointHook(HookBase):
         """Save when it is time."""
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter or self.trainer.stopping:
-            self.checkpoints.save(self.trainer.state(done), done)
+            state = self.trainer.state(done)
+            state["meters"] = comm.all_gather(state["meter"])
+            if comm.is_main_process():
+                self.checkpoints.save(state, done)
 
 
 class CurveWriter(RowHook):

@@ -26,6 +26,7 @@ _DEFAULT_SECONDS = 300.0
 _SILENCE = dt.timedelta(hours=2)
 _LINGER = 1.0  # seconds that the store's keeper stays after a fault, for the others to read it
 _rounds = itertools.count()
+_stores: dict[Worker, dist.TCPStore] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,9 @@ def join(worker: Worker, *, gpu: bool) -> None:
         UserError: the workers do not come together; says who is missing or wrong.
     """
     seconds = patience()
-    store = _open_store(worker, seconds)
+    # kept over rounds: else a quick worker meets the store of the round before as it closes
+    store = _stores.get(worker) or _open_store(worker, seconds)
+    _stores[worker] = store
     prefix = f"condinst/{worker.attempt}/{next(_rounds)}"
     _meet(worker, dist.PrefixStore(prefix, store), seconds)
     if gpu:

@@ -123,6 +123,9 @@ def train(
         )
         trainer.register_hooks([*hooks, *_own_hooks(cfg, checkpoints)])
         if state:
+            meters = state["meters"]
+            if len(meters) == comm.get_world_size():
+                state["meter"] = meters[comm.get_rank()]
             trainer.restore(state)
             del state
         comm.synchronize()
@@ -277,9 +280,9 @@ def distribute(model: nn.Module, cfg: CfgNode) -> nn.Module:
 def _own_hooks(cfg: CfgNode, checkpoints: Checkpoints) -> list[HookBase]:
     """In their order: what stops comes before what saves, which keeps the others' state too."""
     shared = [TimeLimit(cfg.SOLVER.MAX_SECONDS)] if cfg.SOLVER.MAX_SECONDS else []
-    if not comm.is_main_process():
-        return [*shared]
     period = cfg.SOLVER.CHECKPOINT_PERIOD
+    if not comm.is_main_process():
+        return [*shared, CheckpointHook(checkpoints, period)]
     return [
         *shared,
         *([ProfileHook()] if cfg.DEBUG.PROFILE else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import socket
@@ -177,3 +178,26 @@ def test_elastic_training_goes_on_with_other_workers(toy_cfg: MakeConfig, tmp_pa
     found = TrainResult.load(tmp_path / "r")
     assert found is not None
     assert (found.start_step, found.steps) == (2, 6)
+
+
+def test_two_workers_resume_to_the_same_curve(toy_cfg: MakeConfig, tmp_path: Path) -> None:
+    def run(name: str, *hooks: HookBase) -> None:
+        cfg = toy_cfg(name, "SOLVER.MAX_ITER", 8, "SOLVER.CHECKPOINT_PERIOD", 3)
+        train(cfg, mapper=toy_mapper, resume=True, hooks=hooks, log_period=4)
+
+    def cut() -> None:
+        launch(run, ("whole",))
+        with pytest.raises(KeyboardInterrupt):
+            launch(run, ("cut", Stop(7)))
+
+    assert run_workers(cut, tmp_path) == ["", ""]
+    assert run_workers(lambda: launch(run, ("cut",)), tmp_path) == ["", ""]
+    whole, again = (
+        [
+            {key: value for key, value in row.items() if "loss" in key}
+            for row in csv.DictReader((tmp_path / name / "curve.csv").read_text().splitlines())
+        ]
+        for name in ("whole", "cut")
+    )
+    assert len(whole) == 2
+    assert whole == again
