@@ -216,10 +216,9 @@ class Tracking:
 
 @dataclass(frozen=True, kw_only=True)
 class Ray:
-    """The cluster for ablations, sweeps and trainings by `train.launcher: ray`; null: this machine.
+    """The cluster for ablations, sweeps and `train.launcher: ray`; null: this machine.
 
-    `storage` keeps such a training's checkpoints, so that any machine can go on with them; null:
-    `.runs` is a disk that all machines see. `failures` is how often lost workers start again.
+    `storage` is for such a training's checkpoints; null: `.runs`, on a disk of all machines.
     """
 
     address: str | None = setting(None)
