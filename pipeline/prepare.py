@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,16 @@ def run(params: Params) -> None:
         UserError: the data cannot be used, or, under ``prepare.policy`` strict, has faults; all are
             counted by kind and listed in a file.
     """
-    manifest = _manifest()
+    from condinst.data.json_lists import no_collection
+
+    with no_collection():
+        _run(params)
+
+
+def _run(params: Params) -> None:
     from condinst.data import build_index, open_index
 
+    manifest = _manifest()
     found = Findings()
     checked = {
         name: _check(name, split, manifest["files"], params.prepare.policy, found)
@@ -146,9 +154,16 @@ def _require_unchanged(listed: str, files: Mapping[str, Record]) -> None:
         )
 
 
-def _listed(path: Path) -> str:
-    """A file's key in the manifest."""
-    return str(path.relative_to(RAW)) if path.is_relative_to(RAW) else str(path)
+@lru_cache
+def _base(folder: Path, raw: Path) -> str:
+    return str(folder.relative_to(raw)) if folder.is_relative_to(raw) else str(folder)
+
+
+def _listed(folder: Path, name: str) -> str:
+    """The key in the manifest of an image in a folder."""
+    plain = not name.startswith(".") and "./" not in name and "//" not in name
+    base = _base(folder, RAW)
+    return f"{base}/{name}" if plain else str(Path(base) / name)
 
 
 def _part_with_shared(
@@ -163,9 +178,10 @@ def _part_with_shared(
 
     def keys(split: str) -> list[tuple[Record, str | None]]:
         folder = RAW / manifest["splits"][split]["images"]
-        paths = ((image, folder / image["file_name"]) for image in checked[split]["images"])
-        files = manifest["files"]
-        return [(image, files.get(_listed(path), {}).get("sha256")) for image, path in paths]
+        return [
+            (image, manifest["files"].get(_listed(folder, image["file_name"]), {}).get("sha256"))
+            for image in checked[split]["images"]
+        ]
 
     known = {digest: image["file_name"] for image, digest in keys("val") if digest is not None}
     shared = {image["id"]: (image, known[d]) for image, d in keys("train") if d in known}
@@ -222,7 +238,7 @@ def _content_hash(manifest: Record, indexes: Mapping[str, Index]) -> str:
             digest.update(np.ascontiguousarray(values).data)
         folder = RAW / manifest["splits"][split]["images"]
         for file_name in index.file_names():
-            entry = manifest["files"].get(_listed(folder / file_name), {})
+            entry = manifest["files"].get(_listed(folder, file_name), {})
             digest.update(entry.get("sha256", "").encode())
     return digest.hexdigest()
 

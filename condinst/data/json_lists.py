@@ -6,12 +6,13 @@ as whole elements from the list's beginning on cannot have been cut within one.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, overload
@@ -144,6 +145,21 @@ class Edited(Sequence[Any]):
             yield from self._source.texts()
         else:
             yield from map(dumps, self)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Let the garbage collector rest: entries of JSON form no cycles, but make it run all the time.
+
+    It costs a third of the time of reading.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def edit(listed: Sequence[Any], change: Callable[[Any], Any]) -> Sequence[Any]:
