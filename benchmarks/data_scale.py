@@ -6,9 +6,9 @@ a process of its own; the peak is the system's own figure, above what the proces
 are those on the CPU where both sides compute on one thread, since a clock also counts what others
 do on the machine; the clock's are given beside.
 
-Neither side looks into pictures: detectron2's loader never does, and the stage's check of them is
-left out here. All the rest of the stage is timed: reading, checking, statistics, hash, index, and
-the copy of the annotations that evaluators read.
+Neither side looks into pictures: detectron2's loader never does, and the stage's check of them and
+its sheets are left out here. All the rest of the stage is timed: reading, checking, statistics,
+hash, index, and the copy of the annotations that evaluators read.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _theirs(source: Path) -> Figures:
 
 def _ours(source: Path, work: Path) -> Figures:
     from condinst.data import open_index
-    from pipeline import pictures, prepare
+    from pipeline import pictures, prepare, show
     from pipeline.params import load_params
 
     params = load_params(Path(__file__).parent.parent / "profiles/sample.yaml")
@@ -212,7 +212,8 @@ def _ours(source: Path, work: Path) -> Figures:
     (raw / "manifest.json").write_text(json.dumps(manifest))
     os.chdir(work)
     found: Figures = {}
-    with mock.patch.object(pictures, "look", _as_stated), _measured(found, "prepare"):
+    no_sheets = mock.patch.object(show, "write_sheets")
+    with mock.patch.object(pictures, "look", _as_stated), no_sheets, _measured(found, "prepare"):
         prepare.run(params)
     path = Path("data/prepared/train")
     found |= _apart(_opened, path)

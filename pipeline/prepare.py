@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from condinst.errors import UserError
-from pipeline import classes, pictures
+from pipeline import classes, pictures, show
 from pipeline.categories import agree
 from pipeline.faults import Findings, few
 from pipeline.folders import check_space, replaced
@@ -29,6 +29,7 @@ RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
+_ON_SHEET = 24  # pictures
 
 Record = dict[str, Any]
 
@@ -74,6 +75,7 @@ def _run(params: Params) -> None:
             indexes = {name: open_index(folder / name) for name in checked}
             summary = _summary(params.dataset.name, manifest, indexes, found)
             _write(folder, summary, indexes, found)
+            show.write_sheets(_ON_SHEET, 0, folder / "sheets", folder)
     except OSError as error:
         raise UserError(f"{PREPARED} could not be written: {error}; is the disk full?") from error
     Console().print(table(summary))

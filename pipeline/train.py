@@ -36,6 +36,7 @@ __all__ = [
     "train_into",
 ]
 OUTPUT = Path("outputs/train")
+_OF_DATA = ("dataset.json", "sheets")  # kept with a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +223,7 @@ def _open_run(
     )
     ledger.enter(run)
     run.log_dataset(data.name, data.hash[:36], str(data.root), "training")
+    run.log_artifacts([data.root / name for name in _OF_DATA], "dataset")
     return run
 
 

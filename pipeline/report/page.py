@@ -10,7 +10,17 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.params import Params, as_dict
-from pipeline.report import curves, data, pictures, scores, studies, sweep, threshold, words
+from pipeline.report import (
+    curves,
+    data,
+    pictures,
+    scores,
+    sheets,
+    studies,
+    sweep,
+    threshold,
+    words,
+)
 from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]
@@ -60,6 +70,7 @@ class Page:
     splits: list[data.SplitRow]
     data_charts: Charts
     samples: list[pictures.Picture]
+    sheets: list[pictures.Picture]
     facts: list[tuple[str, list[tuple[str, str]]]]
     code_facts: tuple[str, ...]
     commands: str
@@ -109,6 +120,7 @@ def build(found: Findings, params: Params) -> Page:
         splits=rows,
         data_charts=data.data_charts(found),
         samples=_samples(found, val, params),
+        sheets=sheets.sheets(found),
         facts=facts(found, params),
         code_facts=("commit", "content hash", "run", "weights sha256", "code"),
         commands=_commands(found, params),

@@ -143,6 +143,10 @@ def _dataset(root: Path, truth: dict[str, dict[str, Any]]) -> None:
 
 
 def _sizes(root: Path) -> None:
+    sheets = root / "data/prepared/sheets"
+    sheets.mkdir(parents=True)
+    for split in ("train", "val"):
+        Image.new("RGB", (100, 32), (90, 120, 60)).save(sheets / f"{split}.jpg")
     folder = root / "data/prepared/plots"
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{"side": side, "train": 4, "val": 3} for side in ("0 to 8", "8 to 16", "16 to 32")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -68,6 +69,17 @@ def spoil(content: dict[str, Any]) -> None:
         {**first, "id": 100 + number, **change} for number, change in enumerate(changes)
     ]
     content["images"][1]["width"] = 95
+
+
+def test_leaves_a_sheet_of_pictures_for_each_split(
+    params: Params, acquired: Callable[..., Path]
+) -> None:
+    acquired()
+    prepare.run(params)
+    for split in ("train", "val"):
+        with Image.open(f"data/prepared/sheets/{split}.jpg") as sheet:
+            pixels = np.asarray(sheet)
+        assert pixels.std() > 10  # pictures on it
 
 
 def test_counts_what_is_there(params: Params, acquired: Callable[..., Path]) -> None:

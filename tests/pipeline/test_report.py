@@ -93,12 +93,15 @@ def test_the_page_says_what_matters(written: Path) -> None:
         assert wanted in text, wanted
     assert "still missing" not in text
     assert text.count("data:image/webp;base64,") >= 3 * 2 + 3
+    for split in ("Training", "Validation"):
+        assert f"<h3>{split} pictures by chance, with masks" in text
 
 
 def test_the_markdown_twin_shows_the_same_pictures_and_numbers(written: Path) -> None:
     text = (written / "report.md").read_text()
     shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert len(shown) >= 6
+    assert {"pictures/sheet_train.jpg", "pictures/sheet_val.jpg"} <= set(shown)
     for path in shown:
         with Image.open(written / path) as picture:
             assert picture.width == 100

@@ -138,6 +138,9 @@ def test_records_in_mlflow(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     params = dataclasses.replace(tiny_params, tracking=Tracking(enabled=True, experiment="x"))
+    sheets = project / "data/prepared/sheets"
+    sheets.mkdir()
+    (sheets / "train.jpg").write_bytes(b"a sheet")
     train.run(shrink(params))
     store = tracking.connect(params.tracking)
     assert store is not None
@@ -147,7 +150,9 @@ def test_records_in_mlflow(
     assert run.data.params["train.steps"] == "3"
     assert run.data.tags["data_hash"] == "0123456789abcdef"
     files = {file.path for file in store.client.list_artifacts(run.info.run_id)}
-    assert files == {"model", "config.yaml", "curve.csv", "environment.json"}
+    of_data = store.client.list_artifacts(run.info.run_id, "dataset")
+    assert {file.path for file in of_data} == {"dataset/dataset.json", "dataset/sheets"}
+    assert files == {"model", "config.yaml", "curve.csv", "environment.json", "dataset"}
     assert "system/cpu_utilization_percentage" in run.data.metrics
     (used,) = run.inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("small", "0123456789abcdef")
