@@ -14,7 +14,16 @@ import sys
 import time
 from pathlib import Path
 
-SCRIPTS = ("mask_heads", "targets", "inference", "train_step", "evaluation", "bootstrap", "gpu")
+SCRIPTS = (
+    "mask_heads",
+    "targets",
+    "inference",
+    "train_step",
+    "evaluation",
+    "bootstrap",
+    "data_scale",
+    "gpu",
+)
 OUTPUT = Path("outputs/benchmarks.md")
 
 

@@ -14,6 +14,8 @@ hash, index, and the copy of the annotations that evaluators read.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import logging
 import multiprocessing
@@ -27,8 +29,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 IMAGES, OBJECTS = 118_287, 860_001
 CATEGORIES, CROWDS = 80, 0.012
@@ -68,7 +68,7 @@ def main() -> None:
         found = {name: _apart(*way) for name, way in ways.items() if given.only in (None, name)}
         title = f"{given.images:,} images, JSON of {source.stat().st_size / 1e6:.0f} MB"
         if given.only:
-            Console().print(title, found)
+            print(title, found)
         else:
             _show(title, goals(found["theirs"], found["ours"]))
 
@@ -213,11 +213,21 @@ def _ours(source: Path, work: Path) -> Figures:
     os.chdir(work)
     found: Figures = {}
     no_sheets = mock.patch.object(show, "write_sheets")
-    with mock.patch.object(pictures, "look", _as_stated), no_sheets, _measured(found, "prepare"):
+    with (
+        mock.patch.object(pictures, "look", _as_stated),
+        no_sheets,
+        _silent(),
+        _measured(found, "prepare"),
+    ):
         prepare.run(params)
     path = Path("data/prepared/train")
     found |= _apart(_opened, path)
     return {**found, **_access(open_index(path))}
+
+
+def _silent() -> contextlib.AbstractContextManager[object]:
+    """Without the stage's own table."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _as_stated(images: list[dict[str, Any]], *_: object) -> list[Any]:
@@ -338,10 +348,11 @@ def _mb(size: float) -> str:
 
 
 def _show(title: str, lines: list[Goal]) -> None:
-    table = Table("", "detectron2", "ours", "figure", "goal", "met", title=title)
+    print(f"\n{title}\n\n| what | detectron2 | ours | figure | goal | met |")
+    print("|---|---|---|---|---|---|")
     for line in lines:
-        table.add_row(*line[:-1], "" if line.met is None else "yes" if line.met else "NO")
-    Console(width=130).print(table)
+        met = "" if line.met is None else "yes" if line.met else "**no**"
+        print(f"| {' | '.join(line[:-1])} | {met} |")
 
 
 if __name__ == "__main__":
