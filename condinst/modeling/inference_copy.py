@@ -157,17 +157,23 @@ class FusedBottleneck(nn.Module):
 
 def _pack(root: nn.Module) -> None:
     """Replace what can be packed inside a module, in place."""
+    replaced: dict[nn.Module, nn.Module] = {}
     children: list[tuple[str, Any]] = list(root.named_children())
     for name, child in children:
         if type(child) is BottleneckBlock and all(
             _packable(c) for c in child.modules() if isinstance(c, nn.Conv2d)
         ):
-            setattr(root, name, FusedBottleneck(child))
+            replaced[child] = FusedBottleneck(child)
         elif _packable(child):
             relu = isinstance(root, nn.Sequential) and _fuse_relu(root, int(name))
-            setattr(root, name, _packed(child, relu))
+            replaced[child] = _packed(child, relu)
         else:
             _pack(child)
+            continue
+        setattr(root, name, replaced[child])
+    for kept in vars(root).values():
+        if isinstance(kept, list):  # detectron2's pyramid calls its convolutions from lists
+            kept[:] = [replaced.get(x, x) if isinstance(x, nn.Module) else x for x in kept]
 
 
 def _packed(conv: nn.Conv2d, relu: bool) -> nn.Module:

@@ -8,7 +8,8 @@ from torch import nn
 
 from condinst.errors import UserError
 from condinst.layers.conv import CellConv
-from condinst.modeling.inference_copy import inference_copy
+from condinst.layers.winograd import WinogradConv
+from condinst.modeling.inference_copy import PackedConv, inference_copy
 from tests.condinst.modeling.tiny import tiny_model
 
 
@@ -65,6 +66,14 @@ def test_no_norm_with_fixed_statistics_is_left_and_the_original_stays() -> None:
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], x) for name, x in before.items())
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+
+
+def test_the_pyramid_calls_what_was_packed() -> None:
+    made: Any = inference_copy(model_with_statistics())
+    called = [*made.backbone.lateral_convs, *made.backbone.output_convs]
+    assert called
+    assert all(type(x) in (PackedConv, WinogradConv) for x in called)
+    assert all(any(x is m for m in made.backbone.children()) for x in called)
 
 
 def test_bf16_finds_nearly_the_same() -> None:
