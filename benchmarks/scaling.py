@@ -3,8 +3,8 @@
 `python -m benchmarks.scaling` times the same step (forward, backward, SGD; the sample's recipe, the
 same images) in one process with one thread, in one with two, and in two with one thread each, which
 exchange gradients by gloo. The ways take turns, so that a busy machine hits all alike; the ratio is
-to one process with one thread. The loss of the first step is printed: in two processes it differs
-by the batch norms alone, whose statistics are those of a process's own images.
+to one process with one thread. The loss of the first step shows that
+all take the same one.
 """
 
 from __future__ import annotations
