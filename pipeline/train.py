@@ -124,6 +124,11 @@ def train_into(
         The content of ``run.json``; nothing in a process that only helps the one of rank 0.
     """
     _check_launcher(params.train)
+    if not (data.root / "train").is_dir():
+        raise UserError(
+            f"{data.root} holds no images to train on: dataset.subset.train is 0; raise it, then "
+            "run `python cli.py acquire` and `prepare` again"
+        )
     recipe = resolve(params, data)
     key = run_key(params, data, recipe)
     folder = (runs.RUNS / key).resolve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -34,6 +35,10 @@ class Host(ThreadingHTTPServer):
         self.drip = 0.0
         self.failures = 0
         self.asked: list[str | None] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # the client had enough
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:

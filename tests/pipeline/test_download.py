@@ -20,6 +20,7 @@ import pytest
 
 from condinst.errors import UserError
 from pipeline.acquire import archive, coco2017, download, http
+from tests.pipeline.download_faults import FAULTS, WHOLE, Fault, outcome
 from tests.pipeline.faulty_host import CONTENT, MD5, Host
 
 
@@ -31,6 +32,13 @@ def host() -> Iterator[Host]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_ends_in_the_whole_file_or_in_an_error(fault: Fault, tmp_path: Path) -> None:
+    found = outcome(fault, tmp_path)
+    assert fault.outcome in found
+    assert (found == WHOLE) == (fault.outcome == WHOLE)
 
 
 def remote(host: Host, *, size: int = len(CONTENT), md5: str = MD5) -> download.RemoteFile:
@@ -136,8 +144,7 @@ def test_begins_again_where_ranges_are_not_understood(
 
         def mend(count: int) -> None:
             told.append(count)
-            if len(host.asked) > 2:
-                host.cut = None
+            host.cut = None  # the answer on its way is cut already
 
         host.cut = cut
     else:

@@ -190,7 +190,7 @@ def test_a_slow_host_is_given_up(tmp_path: Path, host: Host, archives: Any) -> N
 def test_the_stages_take_val_alone(
     params: Params, host: Host, archives: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import prepare
+    from pipeline import prepare, show, train
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subset.fetch, "__kwdefaults__", {"archives": archives, "patience": None})
@@ -206,6 +206,9 @@ def test_the_stages_take_val_alone(
     prepare.run(wanted)
     found = json.loads(Path("data/prepared/dataset.json").read_text())
     assert list(found["splits"]) == ["val"]
+    assert [path.name for path in show.write_sheets(images=2, seed=0)] == ["val.jpg"]
+    with pytest.raises(UserError, match=r"no images to train on: dataset.subset.train is 0"):
+        train.run(wanted)
     assert found["splits"]["val"]["images"] == 3
     assert changed_files(Path("data/raw")) == []
     source = Path("data/coco2017/annotations/instances_val2017.json").resolve()
