@@ -29,7 +29,7 @@ def published_lines(text: str, task: str) -> list[str]:
     return re.findall(r"\] = (\S+)", part)
 
 
-@pytest.mark.parametrize("backend", ["pycocotools", "faster-coco-eval"])
+@pytest.mark.parametrize("backend", ["pycocotools", *backends.TRUSTED])
 @pytest.mark.parametrize("task", ["bbox", "segm"])
 def test_published_check(shared_dir: Path, backend: str, task: str) -> None:
     folder = shared_dir / "data" / "evaluator"
@@ -47,14 +47,15 @@ def test_published_check(shared_dir: Path, backend: str, task: str) -> None:
 
 @pytest.mark.parametrize("kind", range(len(AWKWARD)))
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("backend", backends.TRUSTED)
 def test_fast_evaluator_passes_the_parity_gate(
-    make_case: Callable[..., Any], seed: int, kind: int
+    make_case: Callable[..., Any], backend: str, seed: int, kind: int
 ) -> None:
-    """All 24 numbers are the reference's; the two differ by the rounding of one division."""
+    """All 24 numbers are the reference's; they differ by the rounding of one division at most."""
     truth, detections = make_case(seed, **AWKWARD[kind])
     for limit in (100, 3):
         reference = evaluate_coco(truth, detections, backend="pycocotools", max_dets=limit)
-        fast = evaluate_coco(truth, detections, backend="faster-coco-eval", max_dets=limit)
+        fast = evaluate_coco(truth, detections, backend=backend, max_dets=limit)
         for task in ("bbox", "segm"):
             assert fast.metrics[task] == pytest.approx(reference.metrics[task], abs=1e-11)
             for name, numbers in reference.per_class[task].items():
@@ -84,7 +85,7 @@ def test_worked_by_hand() -> None:
 
 def test_no_detections_and_no_objects(make_case: Callable[..., Any]) -> None:
     truth, _ = make_case(0)
-    for backend in ("pycocotools", "faster-coco-eval"):
+    for backend in ("pycocotools", *backends.TRUSTED):
         scores = evaluate_coco(truth, [], backend=backend)
         assert scores.metrics["segm"]["AP"] == scores.metrics["bbox"]["AR100"] == 0
         nothing = evaluate_coco({**truth, "annotations": []}, [], backend=backend)
@@ -110,8 +111,11 @@ def test_input_stays_as_it_was(make_case: Callable[..., Any], tmp_path: Path) ->
     assert evaluate_coco(tmp_path / "truth.json", tmp_path / "found.json") == scores
 
 
-def test_fast_evaluator_stands_in_nobodys_name(make_case: Callable[..., Any]) -> None:
-    evaluate_coco(*make_case(0), backend="faster-coco-eval")
+@pytest.mark.parametrize("backend", backends.TRUSTED)
+def test_fast_evaluator_stands_in_nobodys_name(
+    make_case: Callable[..., Any], backend: str
+) -> None:
+    evaluate_coco(*make_case(0), backend=backend)
     import pycocotools
 
     assert sys.modules["pycocotools"].__name__ == pycocotools.__name__ == "pycocotools"
@@ -119,8 +123,10 @@ def test_fast_evaluator_stands_in_nobodys_name(make_case: Callable[..., Any]) ->
 
 
 def test_auto_trusts_only_what_was_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"pycocotools": "2.0.11", "faster-coco-eval": "1.8.0"}
+    versions = {"pycocotools": "2.0.11", "faster-coco-eval": "1.8.0", "hotcoco": "1.3.0"}
     monkeypatch.setattr(backends, "_version", versions.get)
+    assert backends.choose("auto") == ("hotcoco", "1.3.0")
+    versions["hotcoco"] = "99.0"
     assert backends.choose("auto") == ("faster-coco-eval", "1.8.0")
     versions["faster-coco-eval"] = "99.0"
     assert backends.choose("auto") == ("pycocotools", "2.0.11")
