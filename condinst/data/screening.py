@@ -133,7 +133,8 @@ def _masks(
             parts.append({"size": [height, width], "counts": rle.compress(given[k])})
     if rows:
         around[rows] = _as_corners(mask_tools.toBbox(parts))
-        enclosed[rows] = mask_tools.area(parts)
+        # one by one: a list of 256 overflows in pycocotools
+        enclosed[rows] = [mask_tools.area(part) for part in parts]
     rows = np.flatnonzero(outlined & sound)
     lists = [given[k] for k in rows]
     flat = _flat(lists)

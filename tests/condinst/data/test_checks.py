@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pycocotools import mask as mask_tools
 
 from condinst.data import check_annotations
 from condinst.data.faults import Ledger
@@ -115,6 +116,15 @@ def test_fills_in_from_the_mask(content: dict[str, Any]) -> None:
     (entry,) = check_annotations(content).content["annotations"]
     assert entry["bbox"] == [10, 10, 10, 10]
     assert (entry["area"], entry["iscrowd"]) == (100, 0)
+
+
+def test_measures_more_coded_masks_than_pycocotools_takes_at_once(content: dict[str, Any]) -> None:
+    (given,) = content["annotations"]
+    mask = mask_tools.merge(mask_tools.frPyObjects(given["segmentation"], 40, 60))
+    mask["counts"] = mask["counts"].decode()
+    many = [{**given, "id": k, "segmentation": mask} for k in range(1, 301)]
+    result = check_annotations({**content, "annotations": many}, "strict")
+    assert (len(result.content["annotations"]), result.faults) == (300, [])
 
 
 def test_gives_ids_that_the_evaluator_can_match(content: dict[str, Any]) -> None:

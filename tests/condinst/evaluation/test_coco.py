@@ -112,9 +112,7 @@ def test_input_stays_as_it_was(make_case: Callable[..., Any], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("backend", backends.TRUSTED)
-def test_fast_evaluator_stands_in_nobodys_name(
-    make_case: Callable[..., Any], backend: str
-) -> None:
+def test_fast_evaluator_stands_in_nobodys_name(make_case: Callable[..., Any], backend: str) -> None:
     evaluate_coco(*make_case(0), backend=backend)
     import pycocotools
 
