@@ -18,7 +18,7 @@ from condinst.engine import EvaluationHook, NonFiniteLossError, TimeUpError, Tra
 from condinst.engine.ema import Ema
 from condinst.engine.replay import load_dump, replay
 from condinst.errors import UserError
-from tests.condinst.engine.toy import ToyDetector, toy_mapper
+from tests.condinst.engine.toy import Stop, ToyDetector, toy_mapper
 
 MakeConfig = Callable[..., CfgNode]
 
@@ -33,15 +33,6 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-class Stop(HookBase):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def before_step(self) -> None:
-        if self.trainer.iter == self.step:
-            raise KeyboardInterrupt
 
 
 def test_moving_average_by_hand() -> None:

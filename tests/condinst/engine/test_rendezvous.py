@@ -19,7 +19,7 @@ from detectron2.utils import comm
 from condinst.engine import TrainResult, check_same, launch, train
 from condinst.engine.rendezvous import SECONDS, Worker, torchrun_worker
 from condinst.errors import UserError
-from tests.condinst.engine.toy import toy_mapper
+from tests.condinst.engine.toy import Stop, toy_mapper
 from tests.condinst.engine.workers import free_port, run_workers, start_worker, wait_for
 
 MakeConfig = Callable[..., CfgNode]
@@ -121,17 +121,6 @@ def test_data_that_differ(tmp_path: Path) -> None:
         launch(lambda: check_same("the data", {"hash": "abcd"[comm.get_rank()]}))
 
     assert all("the data of rank 1" in message for message in run_workers(main, tmp_path))
-
-
-class Stop(HookBase):
-    """Stands for a kill before a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def before_step(self) -> None:
-        if self.trainer.iter == self.step:
-            raise KeyboardInterrupt
 
 
 class Die(HookBase):

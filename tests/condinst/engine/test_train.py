@@ -16,7 +16,7 @@ from torch import nn
 
 from condinst.engine import ConsoleProgress, EvaluationHook, NonFiniteLossError, TrainResult, train
 from condinst.errors import UserError
-from tests.condinst.engine.toy import toy_mapper
+from tests.condinst.engine.toy import Stop, toy_mapper
 
 MakeConfig = Callable[..., CfgNode]
 
@@ -38,17 +38,6 @@ def rows(result: TrainResult) -> list[dict[str, str]]:
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
-
-
-class Stop(HookBase):
-    """Stands for a kill after some step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def before_step(self) -> None:
-        if self.trainer.iter == self.step:
-            raise KeyboardInterrupt
 
 
 def test_leaves_weights_curve_and_mark(toy_cfg: MakeConfig) -> None:

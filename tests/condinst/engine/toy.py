@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
+from detectron2.engine import HookBase
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import nn
@@ -68,3 +69,14 @@ def register_toy_data() -> None:
                 for i in range(IMAGES)
             ],
         )
+
+
+class Stop(HookBase):
+    """Stands for a kill before a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.step:
+            raise KeyboardInterrupt
