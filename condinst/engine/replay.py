@@ -13,9 +13,10 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from torch import nn
 
 from condinst.engine.batches import seed_everything
+from condinst.engine.buffers import load_buffers
 from condinst.engine.optim import Precision
 from condinst.engine.parts import split
-from condinst.engine.trainer import MODEL_STREAM, load_buffers
+from condinst.engine.trainer import MODEL_STREAM
 from condinst.errors import UserError
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from condinst.engine.agreement import check_origin, check_same, deciding_keys, from_first
 from condinst.engine.batches import build_train_loader, seed_everything
+from condinst.engine.buffers import check_weights
 from condinst.engine.evaluating import EvaluationHook
 from condinst.engine.hooks import CheckpointHook, ConsoleProgress, CurveWriter
 from condinst.engine.limits import TIME_UP, TimeLimit, TimeUpError
@@ -107,6 +108,7 @@ def train(
     Raises:
         TimeUpError: ``SOLVER.MAX_SECONDS`` are over; the state is saved.
         NonFiniteLossError: a loss or gradient became infinite or NaN.
+        NonFiniteStateError: weights, buffers or the optimiser's state did.
         UserError: the config asks for what cannot be.
     """
     output = Path(cfg.OUTPUT_DIR)
@@ -130,6 +132,7 @@ def train(
             del state
         comm.synchronize()
         trainer.train(start, cfg.SOLVER.MAX_ITER)
+        trainer.check_finite(trainer.iter)
     if trainer.stopping == TIME_UP:
         raise TimeUpError(
             f"the time of {cfg.SOLVER.MAX_SECONDS:g} s is up after step {trainer.iter} of "
@@ -240,6 +243,7 @@ def _build_trainer(
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:
         (load_weights or _load_by_detectron2)(model, cfg.MODEL.WEIGHTS)
+        check_weights(model, cfg.MODEL.WEIGHTS)
     if cfg.SOLVER.SYNC_BN:
         synchronise_batch_norms(model)
     if cfg.SOLVER.RECOMPUTE_BACKBONE:
