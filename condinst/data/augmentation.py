@@ -9,6 +9,7 @@ from detectron2.data import transforms as T
 from numpy.typing import NDArray
 
 from condinst.data.crop import CropAroundObject
+from condinst.data.resizing import Resize
 from condinst.input_config import input_section
 
 _GREY = 128.0  # of padded pixels
@@ -30,7 +31,7 @@ def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
         found.append(CropAroundObject(crop.TYPE, crop.SIZE, cuts_objects=cuts))
     if lsj.ENABLED:
         resize = T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *lsj.SIZE)
-    found += [resize, *flip]
+    found += [Resize(resize), *flip]
     if lsj.ENABLED:
         found.append(_to_size(lsj.SIZE, pad=True))
     elif fixed.ENABLED:

@@ -19,6 +19,7 @@ from pycocotools import mask as mask_tools
 
 from condinst.data.augmentation import cuts_objects, training_augmentations
 from condinst.data.images import read_oriented
+from condinst.data.resizing import resize_for_test
 
 Record = dict[str, Any]
 
@@ -64,7 +65,7 @@ class CondInstDatasetMapper:
         if is_train:
             augmentations = training_augmentations(cfg)
         else:
-            augmentations = detection_utils.build_augmentation(cfg, is_train)
+            augmentations = [resize_for_test(cfg)]
         return {
             "is_train": is_train,
             "augmentations": augmentations,
