@@ -62,10 +62,7 @@ class CondInstDatasetMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Read ``INPUT`` and ``MODEL.MASK_ON``."""
-        if is_train:
-            augmentations = training_augmentations(cfg)
-        else:
-            augmentations = [resize_for_test(cfg)]
+        augmentations = training_augmentations(cfg) if is_train else [resize_for_test(cfg)]
         return {
             "is_train": is_train,
             "augmentations": augmentations,
