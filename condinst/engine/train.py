@@ -33,6 +33,7 @@ from condinst.engine.profiling import ProfileHook
 from condinst.engine.state import Checkpoints, save_atomically, unwrap
 from condinst.engine.trainer import Row, Trainer
 from condinst.errors import UserError
+from condinst.layers.memory_format import to_channels_last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +249,7 @@ def _build_trainer(
     if cfg.SOLVER.RECOMPUTE_BACKBONE:
         recompute_backbone(model)
     if torch.device(cfg.MODEL.DEVICE).type == "cpu":
-        model.to(memory_format=torch.channels_last)  # a tenth of the time of a step
+        to_channels_last(model)  # a tenth of the time of a step
     optimizer = build_optimizer(cfg, model)
     return Trainer(
         distribute(model, cfg),

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from condinst.errors import UserError
 from condinst.layers import winograd
 from condinst.layers.conv import CellConv
+from condinst.layers.memory_format import to_channels_last
 from condinst.layers.synchronised_norm import SynchronisedNorm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,7 +56,7 @@ def inference_copy(model: nn.Module, precision: str = "fp32") -> nn.Module:
         if part is None:
             continue
         _fold(part)
-        part.to(dtype=dtype, memory_format=torch.channels_last)
+        to_channels_last(part.to(dtype=dtype))
         if name == "controller":
             made.controller = CellConv(part)
         elif packed:
