@@ -16,7 +16,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-import condinst  # noqa: F401  # registration
 from tests.condinst import parity
 from tests.condinst.descent import Verdict, allowed, judge
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condinst import atomic
 from condinst.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def run_analyze(
     import torch
     from detectron2.modeling import build_model
 
-    import condinst.modeling  # noqa: F401 - registers the model
     from condinst.analysis import analyze
     from condinst.config import load_config
 
@@ -82,8 +81,7 @@ def write_json(analysis: Analysis, path: Path) -> None:
         "uncounted_operators": dict(analysis.uncounted),
         "modules": [module.as_dict() for module in analysis.modules],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    atomic.write_json(path, content)
 
 
 def print_analysis(analysis: Analysis, title: str, console: Console | None = None) -> None:

@@ -1,0 +1,161 @@
+"""Pictures and videos that a user names: files, folders, patterns."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from condinst.atomic import atomic_file
+
+IMAGE_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"]
+)
+VIDEO_SUFFIXES = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An input that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Media:
+    """What was found: image files, video files, and inputs that are neither."""
+
+    images: tuple[Path, ...]
+    videos: tuple[Path, ...]
+    faults: tuple[Fault, ...]
+
+
+def find_media(inputs: Sequence[str | Path]) -> Media:
+    """Sorts out what the user named; each file appears once, in the order given.
+
+    Args:
+        inputs: Files, folders (searched with all folders below them) and patterns such as
+            ``photos/*.jpg``.
+    """
+    images: dict[Path, None] = {}
+    videos: dict[Path, None] = {}
+    faults: list[Fault] = []
+    for given in map(str, inputs):
+        files, fault = _expand(given)
+        if fault:
+            faults.append(Fault(given, fault))
+        for file in files:
+            if file.suffix.lower() in VIDEO_SUFFIXES:
+                videos[file] = None
+            else:
+                images[file] = None
+    return Media(tuple(images), tuple(videos), tuple(faults))
+
+
+def _expand(given: str) -> tuple[list[Path], str]:
+    """The files that an input stands for, or why there are none."""
+    path = Path(given).expanduser()
+    if path.is_file():
+        return [path], ""
+    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    if path.is_dir():
+        files = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in known]
+        return files, "" if files else "the folder holds no image and no video"
+    if glob.has_magic(given):
+        # Path.glob takes no absolute patterns
+        found = glob.glob(str(path), recursive=True)  # noqa: PTH207
+        files = [Path(p) for p in sorted(found) if Path(p).is_file()]
+        return files, "" if files else "no file matches this pattern"
+    return [], "there is no such file or folder"
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A picture as (h, w, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Raises:
+        ValueError: It does not decode.
+    """
+    try:
+        with Image.open(path) as file:
+            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError("this is no image in a known format") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"it does not decode: {error}") from error
+
+
+class Video:
+    """A video file to read frame by frame.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It cannot be opened or has no frames.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import cv2
+
+        self._capture = cv2.VideoCapture(str(path))
+        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        if not self._capture.isOpened() or not self.width:
+            raise ValueError("this is no video that can be decoded here")
+        self.frames_per_second = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
+        # What the header says, which is at times wrong: only for the progress bar.
+        self.expected_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Frames as (h, w, 3) uint8 RGB until the end."""
+        try:
+            while True:
+                good, frame = self._capture.read()
+                if not good:
+                    return
+                yield np.ascontiguousarray(frame[..., ::-1])
+        finally:
+            self._capture.release()
+
+
+class VideoSink:
+    """Writes an MP4 file; complete or absent, under `with`.
+
+    Args:
+        path: Of the file, ending in ``.mp4``.
+        frames_per_second: Its speed.
+    """
+
+    def __init__(self, path: Path, frames_per_second: float) -> None:
+        self.path = path
+        self.frames_per_second = frames_per_second
+        self._writer = None
+        self._file = contextlib.ExitStack()
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Adds a frame, (h, w, 3) uint8 RGB; all must have the first one's size."""
+        import cv2
+
+        height, width = (side // 2 * 2 for side in frame.shape[:2])  # codecs want even sides
+        if self._writer is None:
+            partial = self._file.enter_context(atomic_file(self.path))
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(
+                str(partial), code, self.frames_per_second, (width, height)
+            )
+        self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+
+    def __exit__(self, *error: Any) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        self._file.__exit__(*error)

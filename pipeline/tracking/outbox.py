@@ -1,0 +1,111 @@
+"""Records that a tracking server did not take, kept on disk until one does.
+
+One JSON file a record under ``.runs/outbox``, oldest first; files to upload lie beside it as hard
+links, so that they stay when the outputs they come from are replaced. Needs no MLflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from condinst.atomic import write_json
+from pipeline import runs
+
+Record = dict[str, Any]
+_numbers = itertools.count()
+
+
+def folder(uri: str) -> Path:
+    """Where records for a store are kept."""
+    return (runs.RUNS / "outbox" / runs.digest(uri)).resolve()
+
+
+def put(uri: str, run_id: str, kind: str, value: Any) -> None:
+    """Keep a record.
+
+    Args:
+        uri: of the store that it is for.
+        run_id: the run.
+        kind: ``metrics``, ``params``, ``tags``, ``files`` or ``end``.
+        value: plain; for ``files`` {"path", "folder"}.
+
+    Raises:
+        OSError, UserError: the disk does not take it.
+    """
+    place = folder(uri)
+    place.mkdir(parents=True, exist_ok=True)
+    name = f"{time.time_ns()}-{os.getpid()}-{next(_numbers)}"
+    if kind == "files":
+        source = Path(value["path"])
+        kept = place / f"{name}.files" / source.name
+        kept.parent.mkdir()
+        _link(source, kept)
+        value = {**value, "path": str(kept)}
+    record = {"uri": uri, "run_id": run_id, "kind": kind, "value": value}
+    write_json(place / f"{name}.json", record)
+
+
+def waiting(uri: str) -> list[Path]:
+    """The records that wait for a store, oldest first."""
+    return sorted(folder(uri).glob("*.json"))
+
+
+def send(uri: str, deliver: Callable[[Record], bool]) -> tuple[int, int]:
+    """Deliver what waits, oldest first, and forget what was delivered.
+
+    Args:
+        uri: of the store.
+        deliver: gets a record; whether the store is done with it. At the first that it is not,
+            sending stops.
+
+    Returns:
+        How many were delivered, and how many still wait.
+    """
+    sent = 0
+    with _alone(folder(uri)) as alone:
+        for path in waiting(uri) if alone else ():
+            if not deliver(json.loads(path.read_text())):
+                break
+            path.unlink()
+            shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
+            sent += 1
+    return sent, len(waiting(uri))
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[bool]:
+    """Whether no other process is sending from there."""
+    if not place.is_dir():
+        yield False
+        return
+    with (place / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_file)
+    else:
+        _link_file(str(source), str(target))
+
+
+def _link_file(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+    return target
