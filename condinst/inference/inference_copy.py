@@ -107,6 +107,15 @@ def _fold_into(conv: nn.Conv2d, norm: Any) -> None:
 
 # Packing
 
+_SHAPE = ("kernel_size", "stride", "padding", "dilation", "groups", "in_channels", "out_channels")
+
+
+def _answer_for(made: Any, conv: nn.Conv2d) -> None:
+    """Give a convolution's stand-in what some networks read off their convolutions."""
+    for name in _SHAPE:
+        setattr(made, name, getattr(conv, name))
+    made.weight = conv.weight.detach()
+
 
 class PackedConv(nn.Module):
     """A convolution whose weights lie as oneDNN wants them; optionally adds a map, then a ReLU.
@@ -121,7 +130,8 @@ class PackedConv(nn.Module):
         self.relu = relu
         self.settings: Any = (conv.padding, conv.stride, conv.dilation, conv.groups)
         self.bias = None if conv.bias is None else conv.bias.detach()
-        self.plain = conv.weight.detach()
+        self.weight: Tensor
+        _answer_for(self, conv)
         self.packed: tuple[torch.Size, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,7 +143,7 @@ class PackedConv(nn.Module):
         packed = self.packed
         if packed is None or packed[0] != size:
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            packed = (size, reorder(self.plain.to_mkldnn(), *self.settings, list(size)))
+            packed = (size, reorder(self.weight.to_mkldnn(), *self.settings, list(size)))
             self.packed = packed
         return packed[1]
 
@@ -188,7 +198,9 @@ def _pack(root: nn.Module) -> None:
 
 def _packed(conv: nn.Conv2d, relu: bool) -> nn.Module:
     if winograd.suits(conv):
-        return winograd.WinogradConv(conv, relu)
+        made = winograd.WinogradConv(conv, relu)
+        _answer_for(made, conv)
+        return made
     return PackedConv(conv, relu)
 
 

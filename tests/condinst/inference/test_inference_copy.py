@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from torch import nn
 
@@ -99,7 +100,9 @@ class Backbone(nn.Module):
         self.active = nn.Sequential(nn.Conv2d(2, 2, 1), BatchNormAct2d(2, act_layer=nn.SiLU))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.active(self.doubled(self.named(x)))
+        conv = self.doubled[0]  # read off, as by networks that pad or place for themselves
+        padded = F.pad(self.named(x), [conv.kernel_size[0] - conv.stride[0]] * 4)
+        return self.active(self.doubled(padded.to(conv.weight.device)))
 
 
 class Detector(nn.Module):
