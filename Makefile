@@ -86,6 +86,10 @@ lock: ## Resolve requirements.in into requirements.lock
 test: setup ## Run the tests (ARGS="-k params")
 	@python -m pytest $(ARGS)
 
+.PHONY: test-timm
+test-timm: setup ## Train and evaluate one network of every family of timm (a quarter of an hour)
+	@TIMM_FAMILIES=all python -m pytest -m slow tests/condinst/modeling/test_timm_families.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## Check style, format and spelling
 	@ruff check
