@@ -146,7 +146,7 @@ def _add_fcos(cfg: CfgNode) -> None:
 def _add_condinst(cfg: CfgNode) -> None:
     """MODEL.CONDINST: masks by conditional convolutions."""
     cfg.MODEL.CONDINST = node = CfgNode()
-    node.BACKEND = "auto"  # auto, reference, tiles, numba, triton
+    node.BACKEND = "auto"  # auto, reference, numba, triton
     node.MASK_OUT_STRIDE = 4  # stride at which masks are supervised: 1, 2, 4, 8
     node.INFERENCE_STRIDE = -1  # peer: stride at which the sigmoid is taken; -1: MASK_OUT_STRIDE
     node.UPSAMPLING = (

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.reference import ReferenceBackend
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.triton_backend import TritonBackend
 from condinst.modeling.supervision.dice import Dice
 
