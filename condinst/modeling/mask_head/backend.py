@@ -23,9 +23,11 @@ class MaskBackend(ABC):
 
     Attributes:
         name: as MODEL.CONDINST.BACKEND has it.
+        on_trial: at first use on a device it is compared with the reference; see `trial`.
     """
 
     name: str
+    on_trial = False
 
     def unsupported(self, spec: MaskHeadSpec, device: torch.device) -> str | None:
         """What keeps it from computing this; None where nothing does.

@@ -34,6 +34,7 @@ class TritonBackend(MaskBackend):
     """Dice and masks by `triton_kernels`."""
 
     name = "triton"
+    on_trial = True  # GPUs and compilers of kernels are many
 
     def unsupported(self, spec: MaskHeadSpec, device: torch.device) -> str | None:
         """See `MaskBackend`."""
