@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
-from pipeline.folders import replaced
 from pipeline.params import Params
 
 OUTPUT = Path("outputs/report")
@@ -29,7 +29,7 @@ def run(params: Params, root: Path = Path()) -> None:
     made = page.build(found, params)
     target = root / OUTPUT
     try:
-        with replaced(target) as folder:
+        with atomic_folder(target) as folder:
             (folder / "pictures").mkdir()
             (folder / "index.html").write_text(render.html(made), encoding="utf-8")
             text = render.markdown(made, lambda picture: picture.write(folder / "pictures"))
