@@ -18,10 +18,8 @@ except ModuleNotFoundError:
     raise SystemExit("Not the project's Python: make setup; source .venv/bin/activate") from None
 from typer.core import TyperGroup
 
-from pipeline import STAGES, console
-
-# isort: split
 from condinst.errors import UserError
+from pipeline import STAGES, console
 from pipeline.layout import RAW, REPORT
 
 if TYPE_CHECKING:
