@@ -99,8 +99,9 @@ def image_names(annotations: Path) -> list[str]:
     Raises:
         UserError: the file is missing or holds no such list, or none of a name.
     """
-    from condinst.data.checks import leaves_folder  # slow: with torch, which --check need not load
-    from condinst.data.index import read_coco
+    # slow: with torch, which --check need not load
+    from condinst.annotations.building import read_coco
+    from condinst.annotations.checks import leaves_folder
 
     content = read_coco(annotations)
     entries = [entry for entry in content["images"] if isinstance(entry, dict)]
@@ -111,8 +112,8 @@ def image_names(annotations: Path) -> list[str]:
     inside = [name for name in texts if not leaves_folder(name) and problem(name) is None]
     if not inside:
         raise UserError(
-            f"{annotations}: every file_name leads out of the folder of images or cannot be one, "
-            f"such as {brief(texts[0])}; they must be relative to it and without '..'"
+            f"{annotations}: every file_name leads out of the folder of images, such as "
+            f"{brief(texts[0])}; they must be names of files, relative to it and without '..'"
         )
     return inside
 

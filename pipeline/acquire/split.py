@@ -27,8 +27,8 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     Raises:
         UserError: a file is missing or no COCO JSON, or a half would be empty.
     """
-    from condinst.data.index import read_coco  # slow: with torch
-    from condinst.data.json_lists import edit, write_json
+    from condinst.annotations.building import read_coco  # slow: with torch
+    from condinst.annotations.json_lists import edit, write_json
 
     image_names(whole.annotations)  # says what is wrong with the file
     content = read_coco(whole.annotations)
@@ -63,7 +63,7 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
 
 def _id(entry: object, key: str) -> str:
     """An id of any kind, for comparing."""
-    from condinst.data.ids import canonical
+    from condinst.annotations.ids import canonical
 
     value = entry.get(key) if isinstance(entry, dict) else None
     plain = canonical(value)

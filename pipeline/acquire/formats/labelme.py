@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_api
 
-from condinst.data import polygons
+from condinst.annotations import polygons
 from condinst.errors import UserError
 from condinst.files import images as image_files
 from condinst.files import jsontext

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from condinst.data import polygons
+from condinst.annotations import polygons
 from condinst.errors import UserError
 from condinst.files.names import brief
 from condinst.files.text import read_text
