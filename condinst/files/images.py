@@ -20,9 +20,7 @@ from condinst.files import names
 from condinst.files.bounds import PIXELS
 
 # Formats of still images. Others that Pillow knows start programs (EPS) or are containers.
-FORMATS = (
-    "JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF",
-)  # fmt: skip
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
