@@ -12,6 +12,7 @@ from condinst.annotations.faults import Ledger, Place, Unusable
 from condinst.annotations.ids import canonical
 from condinst.annotations.polygons import Box, is_number
 from condinst.annotations.screening import MARGIN
+from condinst.files.names import brief
 
 Entry = dict[str, Any]
 
@@ -86,10 +87,10 @@ class Mender:
         value = given.get(key)
         plain = canonical(value)
         if plain in self.lost[what]:
-            self.ledger.lost(at, f"{what} left out", f"its {what} {value!r} is left out")
+            self.ledger.lost(at, f"{what} left out", f"its {what} {brief(value)} is left out")
         if plain not in self.numbers[what]:
             kind = f"{what} unknown"
-            self.ledger.lost(at, kind, f"its {key} is {value!r}, which is not listed")
+            self.ledger.lost(at, kind, f"its {key} is {brief(value)}, which is not listed")
         if isinstance(value, float):
             reason = f"its {key} is {value!r}, not a whole number"
             self.ledger.harmless(at, "id is a fraction", reason)
@@ -102,7 +103,7 @@ class Mender:
         value = given["iscrowd"]
         if type(value) is int and value in (0, 1):
             return value
-        reason = f"its iscrowd is {value!r}, must be 0 or 1"
+        reason = f"its iscrowd is {brief(value)}, must be 0 or 1"
         if isinstance(value, (bool, float)) and value in (0, 1):
             found: int | None = int(value)
         else:
@@ -218,7 +219,7 @@ class Mender:
         """Takes away the id that evaluators cannot take."""
         value = entry.get("id")
         if type(value) is not int or not 0 < value < 2**63:
-            what = f"its id is {value!r}" if "id" in entry else "it has no id"
+            what = f"its id is {brief(value)}" if "id" in entry else "it has no id"
             reason = f"{what}, must be a whole number above 0; it gets a new one"
             self.ledger.harmless(at, "annotation id unusable", reason)
             entry["id"] = None
