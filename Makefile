@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHONS := 3.14 3.13 3.12 3.11
 FITS := import sys; sys.exit("{}.{}".format(*sys.version_info) not in "$(PYTHONS)".split())
 # The newest that runs: a version manager's shim may lie on the PATH and still not run
-PYTHON ?= $(shell for name in $(PYTHONS:%=python%) python3 python; do \
+PYTHON ?= $(shell export PATH="$(OUTER_PATH)"; for name in $(PYTHONS:%=python%) python3 python; do \
 	if $$name -c '$(FITS); import ensurepip' 2>/dev/null; then echo $$name; break; fi; done)
 PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
 # Only a PYTHON that was named changes an environment that is there
@@ -20,7 +20,10 @@ STAMP := $(VENV)/.installed
 PINS := requirements.lock requirements-detectron2.txt
 DETECTRON2_COMMIT := 02b5c4e295e990042a714712c21dc79b731e8833
 
+OUTER_PATH := $(PATH)
 export PATH := $(VENV)/bin:$(PATH)
+# or else `python` would be the environment's own
+setup install: export PATH := $(OUTER_PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
@@ -52,11 +55,11 @@ doctor: setup ## Check environment, data, parameters and disk
 
 ##@ Environment
 
-# The stamp holds the hashes of the pins: a changed lock installs again, as does a PYTHON of another
+# The stamp holds the checksums of the pins: a changed lock installs again, as does a PYTHON of another
 # version; anything else is quick.
 .PHONY: setup
 setup: ## Build .venv from requirements.lock, checked by hash (quick when it is there)
-	@pins=$$(sha256sum $(PINS)); \
+	@pins=$$(cksum $(PINS)); \
 	if [ "$$(cat $(STAMP) 2>/dev/null)" != "$$pins" ] || [ ! -x $(VENV)/bin/python ] $(OTHER_PYTHON); then \
 		$(MAKE) install; printf '%s\n' "$$pins" > $(STAMP); \
 	fi
@@ -111,9 +114,16 @@ lock-check: setup ## Resolve the lock for each Python on Linux and macOS: wheels
 
 ##@ Development
 
+# Workers side by side; each keeps to one thread (tests/conftest.py)
+WORKERS := -n logical --maxprocesses 8 --dist worksteal
+
 .PHONY: test
-test: setup ## Run the tests (ARGS="-k params")
-	@python -m pytest $(ARGS)
+test: setup ## Run the tests on all cores (ARGS="-k params")
+	@python -m pytest $(WORKERS) $(ARGS)
+
+.PHONY: quick
+quick: setup ## Run the tests without the slow ones, those that failed last first
+	@python -m pytest $(WORKERS) -m "not slow and not gpu" --failed-first $(ARGS)
 
 .PHONY: lint
 lint: setup ## Check style, format and spelling
