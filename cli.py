@@ -101,8 +101,19 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="The experiment's par
 PARAMS = Path("params.yaml")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from pipeline import project
+
+        typer.echo(project.version())
+        raise typer.Exit
+
+
 @app.callback()
 def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks (or set CONDINST_DEBUG=1).")
     ] = False,
