@@ -67,6 +67,24 @@ def extents(parts: list[list[float]]) -> Box:
     return min(xs), min(ys), max(xs), max(ys)
 
 
+def moved(
+    parts: list[list[float]], factors: tuple[float, float], swapped: bool = False
+) -> list[list[float]]:
+    """Polygons in pixels of another frame.
+
+    Args:
+        parts: polygons.
+        factors: pixels for a unit of x and of y.
+        swapped: y stands before x.
+    """
+    found = []
+    for part in parts:
+        xs, ys = (part[1::2], part[0::2]) if swapped else (part[0::2], part[1::2])
+        points = zip(xs, ys, strict=True)
+        found.append([v for x, y in points for v in (x * factors[0], y * factors[1])])
+    return found
+
+
 def enclosed(parts: list[list[float]]) -> float:
     """The sum of the polygons' areas."""
     return sum(abs(_signed(part)) for part in parts)
