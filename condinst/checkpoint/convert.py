@@ -23,8 +23,8 @@ from condinst.checkpoint.recognise import recognise
 from condinst.checkpoint.report import KIND_NAMES
 from condinst.config import load_config
 from condinst.errors import UserError
-from condinst.modeling.mask_head.head import MaskHeadSpec
 from condinst.modeling.mask_head.layout import HeadLayout
+from condinst.modeling.mask_head.spec import MaskHeadSpec
 
 KINDS = ("condinst", *TABLES)
 _FEATURE_STRIDE = 8  # of the mask features, for which a head's size is the same at any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 
 from condinst.atomic import atomic_folder
@@ -37,14 +36,3 @@ def run(params: Params, root: Path = Path()) -> None:
             (folder / "tables.tex").write_text(render.latex(made), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error}; is the disk full?") from error
-
-
-def open_report(path: Path = REPORT / "index.html") -> bool:
-    """Shows the page in the user's browser; False where none can be started.
-
-    Raises:
-        UserError: There is no such page.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} is not there; run `python cli.py report`")
-    return webbrowser.open(path.resolve().as_uri())
