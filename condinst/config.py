@@ -39,7 +39,9 @@ def add_condinst_config(cfg: CfgNode) -> None:
     """Add our keys to a detectron2 config, in place."""
     _add_fcos(cfg)
     _add_condinst(cfg)
+    _add_boxinst(cfg)
     _add_bifpn(cfg)
+    _add_resnets(cfg)
     _add_timm(cfg)
     _add_solver(cfg)
     _add_debug(cfg)
@@ -161,7 +163,7 @@ def _add_condinst(cfg: CfgNode) -> None:
     node.DICE_DENOMINATOR = 1e-5  # peer: added to the sum of squares
     node.MAX_PROPOSALS = -1  # at most so many random positives a worker get a mask loss; -1: all
     node.TOPK_PROPOSALS_PER_IM = -1  # else the best of an image, shared over its instances; -1: all
-    node.BOTTOM_PIXELS_REMOVED = -1  # BoxInst only
+    node.BOTTOM_PIXELS_REMOVED = -1  # neither implementation reads it; see MODEL.BOXINST
 
     node.MASK_HEAD = head = CfgNode()
     head.CHANNELS = 8
@@ -180,6 +182,22 @@ def _add_condinst(cfg: CfgNode) -> None:
     branch.SEMANTIC_LOSS_ON = False
 
 
+def _add_boxinst(cfg: CfgNode) -> None:
+    """MODEL.BOXINST: masks learned from boxes."""
+    cfg.MODEL.BOXINST = node = CfgNode()
+    node.ENABLED = False
+    node.BOTTOM_PIXELS_REMOVED = 10  # rows of the original image in which colours say nothing
+    node.PAIRWISE = pairwise = CfgNode()
+    pairwise.SIZE = 3  # a pixel is compared with the SIZE x SIZE around it; odd
+    pairwise.DILATION = 2  # steps between those, at the stride of the loss
+    pairwise.WARMUP_ITERS = 10000  # steps over which the pairwise loss grows to its weight
+    pairwise.COLOR_THRESH = 0.3  # likeness of colours from which on two pixels belong together
+    # Objects with a mask are compared with it, the others with their box. False: masks are not read
+    node.USE_MASKS = False
+    node.MASK_WEIGHT = 1.0  # with USE_MASKS: of the loss of objects with a mask
+    node.BOX_WEIGHT = 1.0  # with USE_MASKS: of the losses of objects with only a box
+
+
 def _add_bifpn(cfg: CfgNode) -> None:
     """MODEL.BiFPN: for build_fcos_resnet_bifpn_backbone."""
     cfg.MODEL.BiFPN = bifpn = CfgNode()
@@ -187,6 +205,12 @@ def _add_bifpn(cfg: CfgNode) -> None:
     bifpn.OUT_CHANNELS = 160
     bifpn.NUM_REPEATS = 6
     bifpn.NORM = ""
+
+
+def _add_resnets(cfg: CfgNode) -> None:
+    """MODEL.RESNETS, beyond detectron2's keys."""
+    # Of the stages in DEFORM_ON_PER_STAGE, every so-manieth block is deformable, from the first on
+    cfg.MODEL.RESNETS.DEFORM_INTERVAL = 1
 
 
 def _add_timm(cfg: CfgNode) -> None:

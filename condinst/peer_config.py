@@ -38,7 +38,6 @@ _OTHER_MODELS: dict[str, Any] = {
     "MODEL": {
         "MOBILENET": False,
         "BACKBONE": {"ANTI_ALIAS": False},
-        "RESNETS": {"DEFORM_INTERVAL": 1},
         "VOVNET": {
             "CONV_BODY": "V-39-eSE",
             "OUT_FEATURES": ["stage2", "stage3", "stage4", "stage5"],
@@ -50,11 +49,6 @@ _OTHER_MODELS: dict[str, Any] = {
             "CONV_BODY": "DLA34",
             "OUT_FEATURES": ["stage2", "stage3", "stage4", "stage5"],
             "NORM": "FrozenBN",
-        },
-        "BOXINST": {
-            "ENABLED": False,
-            "BOTTOM_PIXELS_REMOVED": 10,
-            "PAIRWISE": {"SIZE": 3, "DILATION": 2, "WARMUP_ITERS": 10000, "COLOR_THRESH": 0.3},
         },
         "BASIS_MODULE": {
             "NAME": "ProtoNet",

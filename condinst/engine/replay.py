@@ -15,7 +15,8 @@ from torch import nn
 from condinst.engine.batches import seed_everything
 from condinst.engine.optim import Precision
 from condinst.engine.parts import split
-from condinst.engine.trainer import MODEL_STREAM, load_buffers
+from condinst.engine.state import load_buffers
+from condinst.engine.trainer import MODEL_STREAM
 from condinst.errors import UserError
 
 

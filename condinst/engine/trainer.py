@@ -30,7 +30,7 @@ from condinst.engine.parts import (
     local_gradients,
     split,
 )
-from condinst.engine.state import unwrap
+from condinst.engine.state import load_buffers, moving_buffers, unsaved_buffers, unwrap
 
 Row = dict[str, float]
 _LOGGER = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Trainer(TrainerBase):
             self._batches = iter(self.data_loader)
         batch = next_batch(self._batches)
         waited = time.perf_counter() - began
-        self._buffers = {k: x.clone() for k, x in _unsaved_buffers(unwrap(self.model)).items()}
+        self._buffers = {k: x.clone() for k, x in moving_buffers(unwrap(self.model)).items()}
         while True:
             try:
                 values = self._gradients(batch)
@@ -141,6 +141,7 @@ class Trainer(TrainerBase):
                 if not is_out_of_memory(error):
                     raise
                 self.parts.double(error)
+                load_buffers(unwrap(self.model), self._buffers)
         lr = float(self.scheduler.get_last_lr()[0])
         if values is not None:
             self.precision.step(self.optimizer)
@@ -250,7 +251,7 @@ class Trainer(TrainerBase):
             "iteration": self.iter if steps_done is None else steps_done,
             "seed": self.seed,
             "model": unwrap(self.model).state_dict(),
-            "unsaved_buffers": _unsaved_buffers(unwrap(self.model)),
+            "unsaved_buffers": unsaved_buffers(unwrap(self.model)),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.precision.state_dict(),
@@ -321,18 +322,6 @@ def memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _unsaved_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Buffers that a state dict leaves out, such as moving means that need not outlive a run."""
-    saved = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
-
-
-def load_buffers(model: nn.Module, values: dict[str, Tensor]) -> None:
-    """Restore the buffers that a state dict leaves out."""
-    for name, buffer in _unsaved_buffers(model).items():
-        buffer.copy_(values[name])
 
 
 def _finite(value: float) -> bool:

@@ -22,12 +22,14 @@ from tests.condinst.parity import (
     train_step,
 )
 
-RECIPES = Path(__file__).parents[2] / "configs" / "CondInst"
+RECIPES = Path(__file__).parents[2] / "configs"
 CASES = {
-    "adelaidet_r50": "MS_R_50_1x.yaml",
-    "adelaidet_r50_sem": "MS_R_50_3x_sem.yaml",
-    "adelaidet_r50_bifpn": "MS_R_50_BiFPN_1x.yaml",
-    "epiphqny_r50": "epiphqny/R_50_1x.yaml",
+    "adelaidet_r50": "CondInst/MS_R_50_1x.yaml",
+    "adelaidet_r50_sem": "CondInst/MS_R_50_3x_sem.yaml",
+    "adelaidet_r50_bifpn": "CondInst/MS_R_50_BiFPN_1x.yaml",
+    "epiphqny_r50": "CondInst/epiphqny/R_50_1x.yaml",
+    "adelaidet_boxinst": "BoxInst/MS_R_50_1x.yaml",
+    "adelaidet_boxinst_options": "BoxInst/MS_R_50_3x.yaml",
 }
 # Batch norm over the few cells of BiFPN's coarse levels magnifies rounding some thousandfold a
 # step: from the fourth on, two orders of summation of the same model part by more than 1e-3.

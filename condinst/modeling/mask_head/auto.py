@@ -8,9 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from condinst.modeling.mask_head import box_reference
 from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.reference import ReferenceBackend
 from condinst.modeling.mask_head.rle import Rle
+from condinst.modeling.supervision.box import BoxTruth
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,6 +54,12 @@ class ChosenBackend:
     ) -> Tensor:
         """See `MaskBackend`."""
         return self.choose(spec, features.device).loss(spec, features, query, masks, targets)
+
+    def box_losses(
+        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, truth: BoxTruth
+    ) -> tuple[Tensor, Tensor]:
+        """See `MaskBackend`."""
+        return box_reference.box_losses(spec, features, query, truth)
 
     def masks(
         self,

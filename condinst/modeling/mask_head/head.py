@@ -18,6 +18,7 @@ from condinst.errors import UserError
 from condinst.layers.upsampling import get_upsampling
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.rle import Rle
+from condinst.modeling.supervision.box import BoxTruth
 from condinst.modeling.supervision.dice import Dice
 
 COORDINATES = ("relative", "absolute", "none")
@@ -133,6 +134,22 @@ class MaskBackend(Protocol):
 
         Returns:
             A scalar.
+        """
+        ...
+
+    def box_losses(
+        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, truth: BoxTruth
+    ) -> tuple[Tensor, Tensor]:
+        """BoxInst's projection and pairwise losses, each summed over the instances.
+
+        Args:
+            spec: what is computed.
+            features: (B, C, h, w).
+            query: K instances; K may be 0, the losses are then 0 and connected to the graph.
+            truth: at the spec's ``out_stride``.
+
+        Returns:
+            Two scalars.
         """
         ...
 

@@ -46,7 +46,7 @@ class ReferenceBackend:
             return spec.dice(logits.sigmoid(), masks[targets[index]])
 
         indices = torch.arange(count, device=features.device)
-        size = _group_size(features, spec.feature_stride // spec.out_stride)
+        size = group_size(features, spec.feature_stride // spec.out_stride)
         if count <= size:
             return part(query.params, features, indices).mean()
         # Each group's maps are computed again in the backward pass instead of being kept.
@@ -70,7 +70,7 @@ class ReferenceBackend:
         )
         upsample = get_upsampling(spec.upsampling)
         indices = torch.arange(len(out), device=features.device)
-        for index in indices.split(_group_size(features, spec.feature_stride)):
+        for index in indices.split(group_size(features, spec.feature_stride)):
             logits = mask_logits(spec, features, MaskQuery(*(x[index] for x in query)))[:, None]
             probs = upsample(logits, spec.feature_stride // spec.inference_stride).sigmoid()
             probs = aligned_bilinear(probs, spec.inference_stride)
@@ -129,6 +129,6 @@ def _inputs(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:
     return torch.cat((coords.to(own.dtype), own), dim=1)
 
 
-def _group_size(features: Tensor, factor: int) -> int:
+def group_size(features: Tensor, factor: int) -> int:
     """Instances whose maps, enlarged by ``factor``, make up one group."""
     return max(_GROUP_ELEMENTS // (features.shape[-2:].numel() * factor**2), 1)
