@@ -18,13 +18,13 @@ except ModuleNotFoundError:
     raise SystemExit("Not the project's Python: make setup; source .venv/bin/activate") from None
 from typer.core import TyperGroup
 
-from pipeline import console  # first: it lets condinst.errors load without torch
+from pipeline import STAGES, console
 
 # isort: split
 from condinst.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.options import TrainOptions
+    from pipeline.train.options import TrainOptions
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -91,7 +91,7 @@ def _complete_study(incomplete: str) -> list[str]:
 
 
 def _complete_profile(incomplete: str) -> list[str]:
-    from pipeline import profiles
+    from pipeline.params import profiles
 
     return [name for name in profiles.names() if name.startswith(incomplete)]
 
@@ -125,7 +125,7 @@ def _run(stage: str, params: Path, *args: object) -> None:
     from pipeline.params import load_params
 
     loaded = load_params(params)
-    importlib.import_module(f"pipeline.{stage}").run(loaded, *args)
+    importlib.import_module(STAGES[stage]).run(loaded, *args)
 
 
 def _add_stage(stage: str, text: str) -> None:
@@ -204,7 +204,7 @@ def train(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Train by params.yaml, or one recipe by --config-file."""
-    from pipeline.options import TrainOptions, seconds_of
+    from pipeline.train.options import TrainOptions, seconds_of
 
     keys = console.key_values(overrides)
     options = TrainOptions(
@@ -226,7 +226,7 @@ def train(
             )
         _run_train(params, options, num_processes)
         return
-    from pipeline.config_file import train_from_config_file
+    from pipeline.train.config_file import train_from_config_file
 
     if num_gpus is None:
         import torch
@@ -252,7 +252,7 @@ def _run_train(params: Path, options: TrainOptions, num_processes: int | None) -
     loaded = load_params(params)
     if num_processes is not None:
         loaded = override(loaded, {"train.num_processes": num_processes})
-    importlib.import_module("pipeline.train").run(loaded, options)
+    importlib.import_module(STAGES["train"]).run(loaded, options)
 
 
 @app.command(epilog=_examples("replay .runs/HASH/nonfinite/step_0000012_rank0.pth"))
@@ -263,7 +263,7 @@ def replay(
     ] = False,
 ) -> None:
     """Repeat the step at which a training stopped: same batch, weights and random numbers."""
-    from pipeline.replay import run
+    from pipeline.train.replay import run
 
     run(dump, detect_anomaly)
 
@@ -303,8 +303,7 @@ def ablate(
     ] = False,
 ) -> None:
     """Train and evaluate every variant of one study."""
-    from pipeline import schema
-    from pipeline.params import load_params
+    from pipeline.params import load_params, schema
 
     loaded = load_params(params)
     if study not in loaded.ablations:
@@ -313,11 +312,11 @@ def ablate(
         raise UserError(f"{params} has no ablations.{study}{near}. Studies there: {known}.")
     chosen = variant or []
     if dry_run:
-        from pipeline import estimate
+        from pipeline.studies import estimate
 
         typer.echo(estimate.describe(estimate.costs(loaded, study, chosen, seeds), loaded, jobs))
         return
-    run = importlib.import_module("pipeline.ablate").run
+    run = importlib.import_module(STAGES["ablate"]).run
     run(loaded, study, jobs, variants=chosen, seeds=seeds)
 
 
@@ -355,7 +354,7 @@ def compare(
             raise UserError("--output needs RUNs; without them outputs/compare is written.")
         _run("compare", params)
         return
-    from pipeline.compare import compare_runs
+    from pipeline.compare.stage import compare_runs
     from pipeline.params import load_params
 
     how = load_params(params).compare
@@ -369,7 +368,7 @@ def verify(
     ] = Path("outputs/report"),
 ) -> None:
     """Compute tables anew from the stored detections and say whether they hold."""
-    from pipeline import verify as checks
+    from pipeline.compare import verify as checks
 
     found = checks.verify(report)
     typer.echo(checks.describe(found))
@@ -453,7 +452,7 @@ def predict(
     ] = None,
 ) -> None:
     """Find instances in pictures and videos."""
-    from pipeline.predict import run_predict
+    from pipeline.predict.stage import run_predict
 
     run_predict(
         config_file,
@@ -540,8 +539,8 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
     """Start MLflow here, with a link that compares runs."""
-    from pipeline import dashboard as server
     from pipeline.params import load_params
+    from pipeline.tracking import dashboard as server
 
     server.serve(load_params(params), port, typer.echo)
 
@@ -549,7 +548,7 @@ def dashboard(
 @profile_app.command("list", epilog=_examples("profile list"))
 def profile_list(params: ParamsFile = PARAMS) -> None:
     """List the ready experiments; a star marks the one in use."""
-    from pipeline import profiles
+    from pipeline.params import profiles
 
     current = profiles.current(params)
     rows = [("*" if n == current else "", n, profiles.summary(n)) for n in profiles.names()]
@@ -563,7 +562,7 @@ def profile_show(
     name: Annotated[str, typer.Argument(autocompletion=_complete_profile)],
 ) -> None:
     """Print one profile."""
-    from pipeline import profiles
+    from pipeline.params import profiles
 
     typer.echo(profiles.text(name), nl=False)
 
@@ -579,7 +578,7 @@ def profile_use(
     ] = False,
 ) -> None:
     """Make a profile the experiment in params.yaml."""
-    from pipeline import profiles
+    from pipeline.params import profiles
 
     backup = profiles.use(name, params, force=force)
     if backup:
@@ -596,8 +595,8 @@ def runs_export(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Write runs with params, series and files into one archive."""
-    from pipeline import run_archive
     from pipeline.params import load_params
+    from pipeline.tracking import archive as run_archive
 
     number = run_archive.export_runs(load_params(params).tracking, archive, run_ids or [])
     typer.echo(f"{number} runs in {archive}")
@@ -609,8 +608,8 @@ def runs_import(
     params: ParamsFile = PARAMS,
 ) -> None:
     """Add an archive's runs to the store; twice adds nothing twice."""
-    from pipeline import run_archive
     from pipeline.params import load_params
+    from pipeline.tracking import archive as run_archive
 
     added, there = run_archive.import_runs(load_params(params).tracking, archive)
     typer.echo(f"{added} runs added, {there} were there already")
@@ -624,11 +623,11 @@ def data_show(
     """Print what the prepared dataset holds; draw sheets of its pictures with masks."""
     from rich.console import Console
 
-    from pipeline import prepare
+    from pipeline.prepare import stage as prepare
 
     Console().print(prepare.summary())
     if images:
-        from pipeline import show
+        from pipeline.prepare import show
 
         for path in show.write_sheets(images, seed):
             typer.echo(f"Sheet: {path}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks._measure import markdown
 from condinst import engine
 from condinst.errors import UserError
-from pipeline.evaluate import evaluate_run
+from pipeline.evaluate.stage import evaluate_run
 from pipeline.params import Params, load_params
 from pipeline.recipe import PreparedData, resolve
 

@@ -199,8 +199,10 @@ def _theirs(source: Path) -> Figures:
 
 def _ours(source: Path, work: Path) -> Figures:
     from condinst.data import open_index
-    from pipeline import pictures, prepare, show
     from pipeline.params import load_params
+    from pipeline.prepare import images as pictures
+    from pipeline.prepare import show
+    from pipeline.prepare import stage as prepare
 
     params = load_params(Path(__file__).parent.parent / "profiles/sample.yaml")
     raw = work / "data/raw"
@@ -232,7 +234,7 @@ def _silent() -> contextlib.AbstractContextManager[object]:
 
 def _as_stated(images: list[dict[str, Any]], *_: object) -> list[Any]:
     """Pictures of the sizes that the annotations state."""
-    from condinst.data import Picture
+    from condinst.annotations import Picture
 
     return [Picture(((image["width"], image["height"]),)) for image in images]
 

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-import condinst  # noqa: F401  # registration
 from condinst.checkpoint import load_state
 from condinst.checkpoint.key_tables import to_peer
 from condinst.config import load_config

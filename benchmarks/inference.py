@@ -22,7 +22,7 @@ from torch import nn
 
 from benchmarks._measure import markdown
 from condinst.config import load_config
-from condinst.modeling.inference_copy import inference_copy
+from condinst.inference.inference_copy import inference_copy
 from condinst.modeling.mask_head.head import get_backend
 
 RECIPE = Path(__file__).parents[1] / "configs" / "CondInst" / "MS_R_50_1x.yaml"

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import condinst  # noqa: F401  # registration
 from benchmarks._measure import Measured, Row, measure, show
 from condinst.layers.locations import cell_locations
 from condinst.layers.threads import in_threads, spans

@@ -23,9 +23,10 @@ from pathlib import Path
 import psutil
 import torch
 
-from pipeline import prepare, train
-from pipeline.acquire import run as acquire
+from pipeline.acquire.stage import run as acquire
 from pipeline.params import Params, Sample, as_dict, load_params, parse_params
+from pipeline.prepare import stage as prepare
+from pipeline.train import stage as train
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {

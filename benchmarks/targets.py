@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import torch
 
-import condinst  # noqa: F401  # registration
 from benchmarks._measure import Row, measure, show
 from condinst.layers.locations import cell_locations
 from condinst.modeling.fcos.readable_targets import assign_readably

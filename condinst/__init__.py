@@ -1,9 +1,5 @@
 """CondInst: instance segmentation by conditional convolutions (https://arxiv.org/abs/2003.05664).
 
-Importing the package registers its meta architecture and backbones with detectron2, and does
-nothing else.
+Importing the package does nothing; :mod:`condinst.config`, where configs are made, registers the
+meta architecture and the backbones with detectron2.
 """
-
-from condinst import modeling  # registration
-
-__all__ = ["modeling"]

@@ -52,7 +52,6 @@ def run_analyze(
     import torch
     from detectron2.modeling import build_model
 
-    import condinst.modeling  # noqa: F401 - registers the model
     from condinst.analysis import analyze
     from condinst.config import load_config
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from condinst.errors import UserError
-from pipeline import dashboard, tracking
+from pipeline import tracking
 from pipeline.params import Params, load_params
+from pipeline.tracking import dashboard
 
 State = Literal["ok", "note", "bad"]
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-import pipeline  # noqa: F401 - lets tests of light parts do without torch
-
 if TYPE_CHECKING:
     from pipeline.params import Params
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import cli
 from condinst.errors import UserError
+from pipeline import STAGES as MODULES
 
 VERBS = [
     "acquire", "prepare", "train", "evaluate", "ablate", "sweep", "compare", "report", "predict",
@@ -50,10 +51,9 @@ def project(in_empty_folder: Path, repository: Path) -> Path:
 
 def put_stage(monkeypatch: pytest.MonkeyPatch, name: str, **functions: object) -> None:
     """Puts a module with these functions where a stage would be imported from."""
-    module = types.ModuleType(f"pipeline.{name}")
+    module = types.ModuleType(MODULES[name])
     vars(module).update(functions)
-    monkeypatch.setitem(sys.modules, f"pipeline.{name}", module)
-    monkeypatch.setattr(f"pipeline.{name}", module, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -184,11 +184,9 @@ def test_train_takes_the_public_repositories_arguments(
     in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    put_stage(
-        monkeypatch,
-        "config_file",
-        train_from_config_file=lambda *args, **more: seen.append((args, more)),
-    )
+    module = types.ModuleType("pipeline.train.config_file")
+    vars(module).update(train_from_config_file=lambda *args, **more: seen.append((args, more)))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     result = run(
         "train", "--config-file", "a.yaml", "--num-gpus", "8", "--resume",
         "SOLVER.BASE_LR", "0.02", "MODEL.X", "-1",

@@ -9,7 +9,7 @@ from detectron2.data import transforms as T
 from numpy.typing import NDArray
 
 from condinst.data.crop import CropAroundObject
-from condinst.input_config import input_section
+from condinst.data.input_config import input_section
 
 _GREY = 128.0  # of padded pixels
 
@@ -20,7 +20,8 @@ def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     Random numbers come from numpy's global state, as in detectron2.
 
     Args:
-        cfg: whose ``INPUT`` has no problems (see :func:`condinst.input_config.input_problems`).
+        cfg: whose ``INPUT`` has no problems (see
+            :func:`condinst.data.input_config.input_problems`).
     """
     crop, lsj, fixed = cfg.INPUT.CROP, input_section(cfg, "LSJ"), input_section(cfg, "FIXED_CROP")
     resize, *flip = detection_utils.build_augmentation(cfg, is_train=True)

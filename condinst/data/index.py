@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
@@ -35,82 +35,28 @@ import numpy as np
 from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 
-from condinst.data.gathering import ARRAYS, IndexReport, gather
-from condinst.data.json_lists import JsonList, read_in_pieces, write_json
 from condinst.errors import UserError
 
 VERSION = 1
-LARGE = 32 << 20  # bytes of JSON from which on annotations are read in pieces
-
-
-def build_index(
-    annotations: str | Path | Mapping[str, Any], images: str | Path, out: str | Path
-) -> IndexReport:
-    """Write an index, and the annotations beside it as ``annotations.json``.
-
-    Images keep the JSON's order. Classes are numbered in the order of their ids.
-
-    Args:
-        annotations: a COCO instance JSON, or its content; sound (see :func:`check_annotations`).
-        images: folder that the file names are relative to; a relative one is kept relative to the
-            index, so that both can move together.
-        out: folder to write, made if missing.
-
-    Raises:
-        UserError: the JSON is missing, is no JSON, or refers to an image or category that it lacks.
-    """
-    content = read_coco(annotations) if isinstance(annotations, (str, Path)) else annotations
-    out, images = Path(out), Path(images)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "index.json").unlink(missing_ok=True)  # written last: an index without it is not whole
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    classes = {category["id"]: k for k, category in enumerate(categories)}
-    report = gather(content, classes).write(out)
-    write_json(dict(content), out / "annotations.json")
-    root = str(images) if images.is_absolute() else os.path.relpath(images.resolve(), out.resolve())
-    names = [{"id": category["id"], "name": category["name"]} for category in categories]
-    meta = {"version": VERSION, "images": root, "categories": names}
-    (out / "index.json").write_text(json.dumps(meta, indent=2) + "\n")
-    return report
-
-
-def read_coco(path: str | Path) -> dict[str, Any]:
-    """A COCO instance JSON.
-
-    The annotations of a long one are read in pieces, each time that they are walked through.
-
-    Raises:
-        UserError: it is missing, is no JSON, or lacks one of the three lists.
-    """
-    try:
-        content = None
-        if Path(path).stat().st_size >= LARGE:
-            content = read_in_pieces(Path(path), ("annotations",))
-        if content is None:
-            with Path(path).open("rb") as file:
-                content = json.load(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; it should hold COCO annotations") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder; give the JSON file of the annotations") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    lists = ("images", "annotations", "categories")
-    lacking = [
-        key
-        for key in lists
-        if not isinstance(content, dict) or not isinstance(content.get(key), (list, JsonList))
-    ]
-    if lacking:
-        raise UserError(
-            f"{path} has no list {', '.join(lacking)}; COCO instance annotations have the lists "
-            "images, annotations and categories"
-        )
-    return content
+ARRAYS = {
+    "ids": np.int64,
+    "sizes": np.int32,
+    "names": np.uint8,
+    "name_ends": np.int64,
+    "ends": np.int64,
+    "numbers": np.int64,
+    "boxes": np.float64,
+    "areas": np.float64,
+    "polygon_ends": np.int64,
+    "point_ends": np.int64,
+    "points": np.float64,
+    "run_ends": np.int64,
+    "runs": np.uint8,
+}
 
 
 def open_index(directory: str | Path) -> Index:
-    """Open what :func:`build_index` left.
+    """Open what :func:`condinst.annotations.build_index` left.
 
     Raises:
         UserError: there is no whole index of this version.
@@ -152,7 +98,7 @@ class Index(Sequence[dict[str, Any]]):
         # An absolute one stays as it is.
         self.image_root = Path(os.path.normpath(self.directory.resolve() / meta["images"]))
         self._arrays = {name: values.view(np.ndarray) for name, values in arrays.items()}
-        self._prefix = os.path.join(self.image_root, "")
+        self._prefix = f"{self.image_root}{os.sep}"
         self.sizes = self._arrays["sizes"]
 
     @property

@@ -15,8 +15,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import nn
 
+from condinst.inference.inference_copy import inference_copy
 from condinst.modeling.detector import CondInst
-from condinst.modeling.inference_copy import inference_copy
 
 WeightsLoader = Callable[[nn.Module, str], object]
 

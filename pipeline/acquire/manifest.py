@@ -99,7 +99,9 @@ def image_names(annotations: Path) -> list[str]:
     Raises:
         UserError: the file is missing or holds no such list, or none of a name.
     """
-    from condinst.data.checks import leaves_folder  # slow: with torch, which --check need not load
+    from condinst.annotations.checks import (
+        leaves_folder,  # slow: with torch, which --check need not load
+    )
 
     content = _content(annotations)
     keys = ("images", "annotations", "categories")

@@ -59,7 +59,7 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
 
 def _id(entry: object, key: str) -> str:
     """An id of any kind, for comparing."""
-    from condinst.data.ids import canonical
+    from condinst.annotations.ids import canonical
 
     value = entry.get(key) if isinstance(entry, dict) else None
     plain = canonical(value)

@@ -10,17 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.params import Params, as_dict
-from pipeline.report import (
-    curves,
-    data,
-    pictures,
-    scores,
-    sheets,
-    studies,
-    sweep,
-    threshold,
-    words,
-)
+from pipeline.report import curves, data, pictures, scores, sheets, studies, sweep, threshold, words
 from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]

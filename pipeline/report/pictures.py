@@ -17,7 +17,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from condinst.inference import Shapes, draw_instances
-from pipeline.media import read_image
+from pipeline.predict.media import read_image
 from pipeline.report.collect import Findings, Record
 
 SIDE = 560

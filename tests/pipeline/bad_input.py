@@ -150,7 +150,8 @@ def run(case: Case, folder: Path, params: Params) -> dict[str, Outcome]:
 
 
 def _outcome(params: Params, policy: str) -> Outcome:
-    from pipeline import acquire, prepare
+    from pipeline.acquire import stage as acquire
+    from pipeline.prepare import stage as prepare
 
     prepared = Path("data/prepared")
     shutil.rmtree("data", ignore_errors=True)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from condinst.errors import UserError
-from pipeline import ablate, estimate, runs, study, tracking
+from pipeline import runs, tracking
 from pipeline.params import Ablation, Params, Tracking
 from pipeline.recipe import PreparedData
+from pipeline.studies import ablate, estimate, study
 from tests.conftest import TinyDataset
 from tests.pipeline.small import prepare_small, shrink
 
@@ -78,7 +79,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return metrics
 
     monkeypatch.setattr(ablate, "train_into", train_into)
-    monkeypatch.setattr("pipeline.evaluate.evaluate_run", evaluate_run)
+    monkeypatch.setattr("pipeline.evaluate.stage.evaluate_run", evaluate_run)
     return done
 
 

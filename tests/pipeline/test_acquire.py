@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from condinst.errors import UserError
-from pipeline import acquire
+from pipeline.acquire import stage as acquire
 from pipeline.acquire.changes import changed_files, check
 from pipeline.params import Split
 

@@ -12,8 +12,11 @@ import pytest
 from rich.console import Console
 
 from condinst.errors import UserError
-from pipeline import compare, comparison_tables, scoring, verify
-from pipeline.evaluated import Sampler
+from pipeline.compare import stage as compare
+from pipeline.compare import tables as comparison_tables
+from pipeline.compare import verify
+from pipeline.compare.evaluated import Sampler
+from pipeline.evaluate import scoring
 from pipeline.params import Ablation
 from pipeline.report.collect import collect
 from pipeline.report.studies import study_views

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import cli
 from condinst.errors import UserError
-from pipeline import dashboard
 from pipeline.params import Params
+from pipeline.tracking import dashboard
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_named_server_is_told_and_nothing_is_started(
     params: Params, project: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.invalid")
-    monkeypatch.setattr("pipeline.tracking.check_answers", lambda uri: None)
+    monkeypatch.setattr("pipeline.tracking.dashboard.check_answers", lambda uri: None)
     said: list[str] = []
     dashboard.serve(params, taken_port, said.append)
     assert said[0] == "MLflow: http://example.invalid"

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from condinst.errors import UserError
 from condinst.evaluation import NUMBERS
-from pipeline import evaluate, scoring
+from pipeline.evaluate import scoring
+from pipeline.evaluate import stage as evaluate
 
 HASH = "0123"
 
@@ -155,7 +156,7 @@ def test_a_real_model(
     """Index, mapper, weights and an untrained network, nothing replaced."""
     from detectron2.modeling import build_model
 
-    from condinst.data import build_index
+    from condinst.annotations import build_index
 
     monkeypatch.chdir(tmp_path)
     prepared = tmp_path / "data/prepared"

@@ -10,7 +10,7 @@ import pytest
 
 from condinst.errors import UserError
 from pipeline import tracking
-from pipeline.evaluated import EvaluatedRun, check_comparable, locate
+from pipeline.compare.evaluated import EvaluatedRun, check_comparable, locate
 
 PARTS = {
     "evaluation.json": {"evaluator": "e", "images": 3, "annotations_sha256": "0"},

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from condinst.errors import UserError
-from pipeline import acquire
 from pipeline.acquire import formats
+from pipeline.acquire import stage as acquire
 from pipeline.acquire.changes import changed_files, check
 from pipeline.acquire.formats import voc, yolo
 from pipeline.acquire.formats.names import read as read_names
@@ -391,7 +391,7 @@ def with_dataset(params: Params, **values: Any) -> Params:
 
 
 def test_from_labels_to_the_index(params: Params, content: Record) -> None:
-    from pipeline import prepare
+    from pipeline.prepare import stage as prepare
 
     val = json.loads(Path("images/annotations/instances_val.json").read_text())
     write_yolo(content, Path("labels/train"))

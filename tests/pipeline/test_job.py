@@ -13,7 +13,7 @@ def test_says_what_the_weights_did_not_decide(
     from torch import nn
 
     from condinst import checkpoint
-    from pipeline import job
+    from pipeline.train import job
 
     report = SimpleNamespace(notes=("the class layer starts from its initial values",))
     monkeypatch.setattr(checkpoint, "load_weights", lambda model, path: report)

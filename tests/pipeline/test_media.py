@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.media import Video, VideoSink, find_media, read_image
+from pipeline.predict.media import Video, VideoSink, find_media, read_image
 
 
 @pytest.fixture

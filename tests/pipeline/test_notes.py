@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline import notes
+from pipeline.tracking import notes
 
 RESULTS: dict[str, Any] = {
     "question": "Which?",

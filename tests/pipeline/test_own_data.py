@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from condinst.errors import UserError
-from pipeline import acquire, classes, prepare
+from pipeline.acquire import stage as acquire
 from pipeline.params import Parted
+from pipeline.prepare import classes
+from pipeline.prepare import stage as prepare
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -93,7 +95,7 @@ def test_both_halves_need_an_image(params: Params, tiny_dataset: Any) -> None:
 
 
 def test_show_draws_both_splits(params: Params, tiny_dataset: Any) -> None:
-    from pipeline import show
+    from pipeline.prepare import show
 
     wanted = parted(params, tiny_dataset, val_share=0.25)
     acquire.run(wanted)

@@ -10,10 +10,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from condinst.errors import UserError
-from pipeline import predict
-from pipeline.media import VideoSink, find_media
-from pipeline.predict import _categories, _predict_all, run_predict
-from pipeline.predictions import Categories, PredictionSink
+from pipeline.predict import stage as predict
+from pipeline.predict.media import VideoSink, find_media
+from pipeline.predict.predictions import Categories, PredictionSink
+from pipeline.predict.stage import _categories, _predict_all, run_predict
 from tests.condinst.inference.toy import toy_cfg
 
 

@@ -7,8 +7,8 @@ from detectron2.config import CfgNode
 
 from condinst.config import get_cfg
 from condinst.errors import UserError
-from pipeline import preflight
-from pipeline.options import seconds_of
+from pipeline.train import preflight
+from pipeline.train.options import seconds_of
 
 
 def recipe(*keys: object) -> CfgNode:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from condinst.errors import UserError
-from pipeline import prepare
 from pipeline.acquire import manifest
+from pipeline.prepare import stage as prepare
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -289,7 +289,7 @@ def test_names_the_stage_to_run_first(params: Params, acquired: Callable[..., Pa
 
 
 def test_reads_real_coco(params: Params, shared_dir: Path) -> None:
-    from pipeline import acquire
+    from pipeline.acquire import stage as acquire
 
     root = str(shared_dir / "data/coco_mini")
     dataset = dataclasses.replace(params.dataset, source="directory", root=root, sample=None)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from condinst.errors import UserError
-from pipeline import profiles
-from pipeline.params import load_params
+from pipeline.params import load_params, profiles
 
 NAMES = [
     "sample",
@@ -54,9 +53,8 @@ def test_every_variant_of_the_ready_studies_is_a_model(
 ) -> None:
     from detectron2.modeling import build_model
 
-    import condinst  # noqa: F401 - registers the models
     from pipeline.recipe import PreparedData, resolve
-    from pipeline.study import plan
+    from pipeline.studies.study import plan
 
     monkeypatch.chdir(repository)
     params = load_params(profiles.FOLDER / f"{base}-studies.yaml")

@@ -17,11 +17,11 @@ from detectron2.utils import comm
 from benchmarks.kills_train import config, same_files
 from condinst.engine import EvaluationHook, launch, train
 from condinst.errors import UserError
-from pipeline import train as stage
-from pipeline.distributed import storage_of
+from pipeline.cluster import storage_of
 from pipeline.params import Params, Ray
-from pipeline.ray_store import Store
-from pipeline.ray_training import Plan, run_on_ray
+from pipeline.train import stage
+from pipeline.train.on_ray import Plan, run_on_ray
+from pipeline.train.ray_store import Store
 from tests.condinst.engine.test_equality import assert_equal, images, step
 from tests.condinst.engine.toy import toy_mapper
 from tests.condinst.engine.workers import run_workers

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from condinst.engine import NonFiniteLossError
-from pipeline import replay, train
-from pipeline.options import TrainOptions
 from pipeline.params import Params
+from pipeline.train import replay
+from pipeline.train import stage as train
+from pipeline.train.options import TrainOptions
 from tests.conftest import TinyDataset
 from tests.pipeline.small import prepare_small, shrink
 

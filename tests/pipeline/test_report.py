@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from condinst.errors import UserError
-from pipeline import report
 from pipeline.params import Params
 from pipeline.report import pictures, threshold, words
+from pipeline.report import stage as report
 from pipeline.report.render import escape_latex
 from pipeline.report.studies import Comparison, Variant, _answer
 from tests.pipeline.outputs_tree import NAMES, build_tree

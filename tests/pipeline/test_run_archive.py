@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from condinst.errors import UserError
-from pipeline import run_archive, tracking
+from pipeline import tracking
 from pipeline.params import Tracking
+from pipeline.tracking import archive as run_archive
 
 ON = Tracking(enabled=True, experiment="test")
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from condinst.errors import UserError
-from pipeline import acquire
 from pipeline.acquire import coco2017, http, subset
+from pipeline.acquire import stage as acquire
 from pipeline.acquire.changes import changed_files
 from pipeline.params import Subset
 from tests.pipeline.faulty_host import Host
@@ -190,7 +190,9 @@ def test_a_slow_host_is_given_up(tmp_path: Path, host: Host, archives: Any) -> N
 def test_the_stages_take_val_alone(
     params: Params, host: Host, archives: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import prepare, show, train
+    from pipeline.prepare import show
+    from pipeline.prepare import stage as prepare
+    from pipeline.train import stage as train
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subset.fetch, "__kwdefaults__", {"archives": archives, "patience": None})

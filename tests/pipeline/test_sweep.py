@@ -17,8 +17,10 @@ import yaml
 from rich.console import Console
 
 from condinst.errors import UserError
-from pipeline import notes, sweep, sweep_board, sweep_results, tracking
+from pipeline import tracking
 from pipeline.params import METRICS, Params, Tracking, as_dict, load_params
+from pipeline.studies import sweep, sweep_board, sweep_results
+from pipeline.tracking import notes
 from tests.conftest import REPOSITORY, TinyDataset
 from tests.pipeline.small import prepare_small, shrink
 

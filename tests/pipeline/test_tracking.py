@@ -11,9 +11,10 @@ from typing import Any, cast
 import pytest
 
 from condinst.errors import UserError
-from pipeline import outbox, tracking
-from pipeline.job import MlflowHook
+from pipeline import tracking
 from pipeline.params import Params, Tracking
+from pipeline.tracking import outbox
+from pipeline.train.job import MlflowHook
 
 ON = Tracking(enabled=True, experiment="test")
 
@@ -122,7 +123,7 @@ def test_evaluation_goes_to_the_training_run(
     with tracking.open_run(store, "train", {}, {}) as run:
         pass
     assert run.address is not None
-    monkeypatch.setattr(tracking, "connect", lambda *_, **__: store)
+    monkeypatch.setattr("pipeline.tracking.store.connect", lambda *_, **__: store)
     metrics = {"segm": {"AP": 50.0, "APs": None}, "bbox": {"AP": 55.0}}
     tracking.log_evaluation(params, run.address.run_id, metrics, tags={"evaluator": "x"})
     found = store.client.get_run(run.address.run_id)

@@ -13,9 +13,10 @@ from detectron2.engine import HookBase
 from PIL import Image
 
 from condinst.errors import UserError
-from pipeline import tracking, train
+from pipeline import tracking
 from pipeline.params import Params, Tracking
 from pipeline.recipe import PreparedData
+from pipeline.train import stage as train
 from tests.conftest import TinyDataset
 from tests.pipeline.small import prepare_small, shrink
 

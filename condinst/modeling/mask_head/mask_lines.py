@@ -127,7 +127,7 @@ def _collect(probs, down, across, ring, held, line, runs):
 
 @numba.njit(**_PART)
 def _compress(runs, count, text):
-    """COCO's text of the runs (see `condinst.data.rle`); how many characters."""
+    """COCO's text of the runs (see `condinst.annotations.rle`); how many characters."""
     n = 0
     for i in range(count):
         rest = runs[i] - runs[i - 2] if i > 2 else runs[i]

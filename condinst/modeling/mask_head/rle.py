@@ -1,4 +1,4 @@
-"""Masks as COCO's runs (see `condinst.data.rle` for the text)."""
+"""Masks as COCO's runs (see `condinst.annotations.rle` for the text)."""
 
 from __future__ import annotations
 

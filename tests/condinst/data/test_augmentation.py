@@ -16,8 +16,9 @@ from detectron2.structures import BitMasks
 from PIL import Image
 from pycocotools import mask as mask_tools
 
+from condinst.annotations import build_index
 from condinst.config import get_cfg, load_config
-from condinst.data import CondInstDatasetMapper, build_index, register_index
+from condinst.data import CondInstDatasetMapper, register_index
 from condinst.data.augmentation import OnRgb, training_augmentations
 from condinst.engine.batches import build_train_loader
 from condinst.errors import UserError
@@ -89,9 +90,7 @@ def full_masks(found: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_boxes_and_masks_stay_where_the_picture_has_them(
-    record: dict[str, Any], way: str
-) -> None:
+def test_boxes_and_masks_stay_where_the_picture_has_them(record: dict[str, Any], way: str) -> None:
     mapper = CondInstDatasetMapper(config(WAYS[way]), is_train=True)
     objects = 0
     for number in range(12):
@@ -115,7 +114,10 @@ def test_boxes_and_masks_stay_where_the_picture_has_them(
 
 
 def test_boxes_without_masks_end_where_the_padding_begins(record: dict[str, Any]) -> None:
-    way = {"LSJ": {**LSJ["LSJ"], "MIN_SCALE": 0.4, "MAX_SCALE": 0.4}, "CROP": WAYS["crop before"]["CROP"]}
+    way = {
+        "LSJ": {**LSJ["LSJ"], "MIN_SCALE": 0.4, "MAX_SCALE": 0.4},
+        "CROP": WAYS["crop before"]["CROP"],
+    }
     cfg = config(way)
     cfg.MODEL.MASK_ON = False
     mapper = CondInstDatasetMapper(cfg, is_train=True)
@@ -235,8 +237,6 @@ def test_everything_repeats_by_seed_and_goes_on_after_a_stop(
         (["INPUT.LSJ.MIN_SCALES", "1"], "did you mean INPUT.LSJ.MIN_SCALE"),
     ],
 )  # fmt: skip
-def test_names_what_cannot_be(
-    overrides: list[str], message: str, repository: Path
-) -> None:
+def test_names_what_cannot_be(overrides: list[str], message: str, repository: Path) -> None:
     with pytest.raises(UserError, match=message):
         load_config(repository / "configs/CondInst/sample.yaml", overrides)

@@ -12,7 +12,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_tools
 
-from condinst.data import IndexReport, build_index, open_index, register_index
+from condinst.annotations import IndexReport, build_index
+from condinst.data import open_index, register_index
 from condinst.errors import UserError
 
 

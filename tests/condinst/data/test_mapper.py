@@ -11,7 +11,8 @@ from detectron2.data import DatasetMapper
 from detectron2.structures import BitMasks, PolygonMasks
 from PIL import Image
 
-from condinst.data import CondInstDatasetMapper, build_index, open_index, read_oriented
+from condinst.annotations import build_index
+from condinst.data import CondInstDatasetMapper, open_index, read_oriented
 from condinst.data.crop import CropAroundObject
 from condinst.data.index import Index
 from condinst.errors import UserError
@@ -70,9 +71,7 @@ def test_any_run_length_mask_makes_all_masks_bitmasks(index: Index, cfg: CfgNode
 
 
 @pytest.mark.parametrize("place", [2, 3])
-def test_crowds_are_no_objects_and_none_is_allowed(
-    index: Index, cfg: CfgNode, place: int
-) -> None:
+def test_crowds_are_no_objects_and_none_is_allowed(index: Index, cfg: CfgNode, place: int) -> None:
     found = CondInstDatasetMapper(cfg, is_train=True)(index[place])["instances"]
     assert len(found) == 0
     assert isinstance(found.gt_masks, PolygonMasks)
@@ -87,9 +86,7 @@ def test_gives_the_image_alone_for_inference(index: Index, cfg: CfgNode) -> None
 
 
 @pytest.mark.parametrize("cuts", [True, False])
-def test_a_crop_keeps_masks_and_boxes_together(
-    index: Index, cfg: CfgNode, cuts: bool
-) -> None:
+def test_a_crop_keeps_masks_and_boxes_together(index: Index, cfg: CfgNode, cuts: bool) -> None:
     cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = True, [0.5, 0.5]
     cfg.INPUT.CROP.CROP_INSTANCE = cuts
     mapper = CondInstDatasetMapper(cfg, is_train=True)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase
 from torch import nn
 
 from condinst.engine import ConsoleProgress, EvaluationHook, NonFiniteLossError, TrainResult, train

@@ -12,7 +12,8 @@ from detectron2.structures import Boxes, Instances
 from pycocotools import mask as rle_tools
 from torch import nn
 
-from condinst.data import build_index, register_index
+from condinst.annotations import build_index
+from condinst.data import register_index
 from condinst.evaluation import as_coco, evaluate_coco, predict_dataset
 
 NAME = "tiny_for_prediction"

@@ -1,0 +1,361 @@
+"""What COCO annotations can have wrong with them, found before anything trains on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from condinst.annotations.faults import Fault, Ledger, Place, Unusable
+from condinst.annotations.ids import canonical, check_id, numbers
+from condinst.annotations.json_lists import Edited
+from condinst.annotations.mending import Mender
+from condinst.annotations.screening import Pictures, screen
+
+Entry = dict[str, Any]
+
+_CHUNK = 8192  # annotations that are looked at together
+
+
+class Picture(NamedTuple):
+    """What an image's file holds.
+
+    Attributes:
+        sizes: (width, height) that annotations may state, the one to prefer first; empty where it
+            cannot be used.
+        kind: of what is wrong with it or worth knowing; empty for nothing.
+        reason: the same in a sentence.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    kind: str = ""
+    reason: str = ""
+
+
+Look = Callable[[list[Entry]], Sequence[Picture]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A COCO JSON's sound part.
+
+    Attributes:
+        content: with the lists images, annotations and categories; all ids are whole numbers, all
+            annotations have a box, an area and a crowd flag.
+        faults: what was wrong, and what became of it.
+        fatal: what no policy can help with.
+    """
+
+    content: Entry
+    faults: list[Fault]
+    fatal: list[str]
+
+
+def check_annotations(
+    content: Mapping[str, Any], policy: str = "drop", look: Look | None = None
+) -> Checked:
+    """Part a COCO JSON's content into what can be used and what cannot.
+
+    What is sound is handed on as the same objects; what is changed is copied.
+
+    Args:
+        content: with the lists images, annotations and categories.
+        policy: ``strict``, ``repair`` or ``drop``; see :class:`condinst.annotations.faults.Ledger`.
+        look: gives what the files of images hold; without it they are not looked at.
+    """
+    ledger = Ledger(policy)
+    categories, category_numbers, lost_categories = _categories(content["categories"], ledger)
+    images, image_numbers, lost_images = _images(content, ledger, look)
+    mender = Mender(
+        ledger,
+        {image["id"]: image for image in images},
+        {"image": image_numbers, "category": category_numbers},
+        {"image": lost_images, "category": lost_categories},
+    )
+    annotations = _annotations(content["annotations"], mender)
+    kept = {**content, "categories": categories, "images": images, "annotations": annotations}
+    return Checked(kept, ledger.faults, ledger.fatal)
+
+
+Table = tuple[list[Entry], dict[Any, int], dict[Any, str]]
+"""Entries kept, number of each id in its canonical form, and why others are left out."""
+
+
+def _categories(listed: list[Any], ledger: Ledger) -> Table:
+    found: dict[int | str, Entry] = {}
+    lost: dict[Any, str] = {}
+    for number, given in enumerate(listed):
+        at = _place("category", given, number)
+        try:
+            key = _key(ledger, at, given)
+            name = _category_name(ledger, at, given)
+            former = found.get(key)
+            if former is None:
+                found[key] = given if given.get("name") == name else {**given, "name": name}
+            elif former["name"] == name:
+                ledger.harmless(at, "category listed twice", "it is listed before")
+            else:
+                ledger.fatal.append(
+                    f"the categories {former['name']!r} and {name!r} share the id {at.id!r}: whose "
+                    "annotations are whose cannot be told; give one of them another id"
+                )
+        except Unusable:
+            _note_lost(lost, given)
+    # sorted, so that both splits number alike
+    given_numbers = numbers(sorted(found, key=lambda key: (isinstance(key, str), key)))
+    by_name: dict[str, int] = {}
+    for key in sorted(found, key=lambda key: given_numbers[key]):
+        first = by_name.setdefault(found[key]["name"], given_numbers[key])
+        if first != given_numbers[key]:
+            at = Place("category", key)
+            reason = f"category {first} is {found[key]['name']!r} too; they become one"
+            ledger.harmless(at, "categories share a name", reason)
+            given_numbers[key] = first
+    kept = {number: key for key, number in reversed(given_numbers.items())}
+    entries = [
+        _numbered(entry, given_numbers[key])
+        for key, entry in found.items()
+        if kept[given_numbers[key]] == key
+    ]
+    return entries, given_numbers, {key: why for key, why in lost.items() if key not in found}
+
+
+def _category_name(ledger: Ledger, at: Place, given: Entry) -> str:
+    name = given.get("name")
+    if isinstance(name, str) and name:
+        return name
+    plain = isinstance(name, (int, float)) and not isinstance(name, bool)
+    instead = str(name) if plain else f"category {at.id}"
+    reason = f"its name is {name!r}, must be a text; it is called {instead!r}"
+    ledger.repairable(at, "category name unusable", reason)
+    return instead
+
+
+def _images(content: Mapping[str, Any], ledger: Ledger, look: Look | None) -> Table:
+    found: dict[int | str, list[tuple[Place, Entry]]] = {}
+    lost: dict[Any, str] = {}
+    for number, given in enumerate(content["images"]):
+        at = _place("image", given, number)
+        try:
+            key = _key(ledger, at, given)
+            _require_name(ledger, at, given)
+            found.setdefault(key, []).append((at, given))
+        except Unusable:
+            _note_lost(lost, given)
+    lost = {key: why for key, why in lost.items() if key not in found}
+    numbered = numbers(found)
+    single = _single(found, lost, ledger)
+    kept = [(at, _numbered(given, numbered[key])) for key, (at, given) in single.items()]
+    kept = _merged(kept, numbered, lost, ledger)
+    pictures = look([entry for _, entry in kept]) if look is not None else [None] * len(kept)
+    masked = _Masked(content["annotations"])
+    sized = []
+    for (at, entry), picture in zip(kept, pictures, strict=True):
+        try:
+            sized.append(_sized(ledger, at, entry, picture, masked))
+        except Unusable:
+            lost[canonical(at.id)] = "picture"
+    return sized, {key: value for key, value in numbered.items() if key not in lost}, lost
+
+
+def _require_name(ledger: Ledger, at: Place, given: Entry) -> None:
+    name = given.get("file_name")
+    if not isinstance(name, str) or not name:
+        reason = f"its file_name is {name!r}, must be a text"
+        ledger.lost(at, "file_name unusable", reason)
+    if leaves_folder(name):
+        reason = f"its file_name {name!r} leads out of the folder of images"
+        ledger.lost(at, "path leaves the folder", reason)
+
+
+def _single(
+    found: Mapping[Any, list[tuple[Place, Entry]]],
+    lost: dict[Any, str],
+    ledger: Ledger,
+) -> dict[Any, tuple[Place, Entry]]:
+    """One image an id: none where two pictures have the same."""
+    single = {}
+    for key, entries in found.items():
+        names = list(dict.fromkeys(given["file_name"] for _, given in entries))
+        for at, _ in entries[1:] if len(names) == 1 else entries:
+            if len(names) == 1:
+                ledger.harmless(at, "image listed twice", "it is listed before")
+                continue
+            reason = f"{' and '.join(names[:3])} share its id: whose annotations are whose?"
+            try:
+                ledger.lost(at, "images share an id", reason)
+            except Unusable:
+                lost[key] = "shared"
+        if len(names) == 1:
+            single[key] = entries[0]
+    return single
+
+
+def _merged(
+    kept: list[tuple[Place, Entry]],
+    numbered: dict[Any, int],
+    lost: dict[Any, str],
+    ledger: Ledger,
+) -> list[tuple[Place, Entry]]:
+    """One image a file: annotations of others with the same file become its own."""
+    firsts: dict[str, int] = {}
+    result = []
+    for at, entry in kept:
+        first = firsts.setdefault(str(PurePosixPath(entry["file_name"])), entry["id"])
+        if first == entry["id"]:
+            result.append((at, entry))
+            continue
+        reason = f"image {first} is the same file; its annotations go there"
+        try:
+            ledger.repairable(at, "images share a file", reason)
+            numbered[canonical(at.id)] = first
+        except Unusable:
+            lost[canonical(at.id)] = "file"
+    return result
+
+
+class _Masked:
+    """Which images have run-length masks; all annotations are looked through when first asked."""
+
+    def __init__(self, annotations: Iterable[Any]) -> None:
+        self._annotations = annotations
+        self._found: set[Any] | None = None
+
+    def __contains__(self, key: object) -> bool:
+        if self._found is None:
+            self._found = {
+                canonical(entry.get("image_id"))
+                for entry in self._annotations
+                if isinstance(entry, dict) and isinstance(entry.get("segmentation"), dict)
+            }
+        return key in self._found
+
+
+def _sized(
+    ledger: Ledger, at: Place, entry: Entry, picture: Picture | None, masked: _Masked
+) -> Entry:
+    """The image with the size of its file."""
+    if picture is not None and not picture.sizes:
+        ledger.lost(at, picture.kind, picture.reason)
+    if picture is not None and picture.kind:
+        ledger.note(at, picture.kind, picture.reason)
+    stated: list[Any] = [entry.get("width"), entry.get("height")]
+    whole: tuple[Any, ...] = tuple(
+        int(v) if isinstance(v, float) and v.is_integer() else v for v in stated
+    )
+    usable = all(type(side) is int and 0 < side < 2**31 for side in whole)
+    if usable and (picture is None or whole in picture.sizes):
+        if any(isinstance(v, float) for v in stated):
+            reason = f"its width and height are {stated}, not whole numbers"
+            ledger.harmless(at, "image size is a fraction", reason)
+            return {**entry, "width": whole[0], "height": whole[1]}
+        return entry
+    if picture is None:
+        reason = f"its width and height are {stated}, must be whole numbers above 0"
+        ledger.lost(at, "image size unusable", reason)
+    width, height = picture.sizes[0]
+    if not usable:
+        reason = f"its width and height are {stated}, it is {width} x {height}"
+        ledger.repairable(at, "image size unusable", reason)
+        return {**entry, "width": width, "height": height}
+    kind = "image of another size"
+    reason = f"it is {width} x {height}, the annotations say {whole[0]} x {whole[1]}"
+    if canonical(at.id) in masked:
+        ledger.lost(at, kind, f"{reason}; run-length masks fit no other size")
+    across, down = width / whole[0], height / whole[1]
+    if abs(across / down - 1) < 0.02 and abs(across - 1) > 0.02:
+        ledger.lost(at, kind, f"{reason}: it was resized, its annotations were not")
+    ledger.repairable(at, kind, reason)
+    return {**entry, "width": width, "height": height}
+
+
+def _annotations(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
+    kept = Edited(listed)
+    unnumbered: list[tuple[int, Entry]] = []
+    seen: set[int] = set()
+    # An id in another writing, or of what became one with another, the mender looks up.
+    images, categories = (
+        {key for key, number in mender.numbers[what].items() if key == number}
+        for what in ("image", "category")
+    )
+    rows = {number: row for row, number in enumerate(mender.images) if number in images}
+    sizes = [(image["width"], image["height"]) for image in mender.images.values()]
+    pictures = Pictures(rows, np.array(sizes, np.float64).reshape(-1, 2))
+    decided = False
+    for start, chunk in _chunks(listed):
+        sound, corners, sizes_fit = screen(chunk, pictures, categories)
+        if not decided and corners + sizes_fit:
+            decided, mender.corners = True, corners > sizes_fit
+        if mender.corners:
+            sound[:] = False
+        twice = _used_before(chunk, seen)
+        for place, given in enumerate(chunk):
+            if sound[place] and not twice[place]:
+                kept.keep(start + place)
+                continue
+            entry = mender.mend(given, f"#{start + place}", twice[place])
+            if entry is not None:
+                if entry["id"] is None:
+                    unnumbered.append((len(kept), entry))
+                kept.keep(start + place, entry)
+    free = max(seen, default=0)
+    for number, (index, entry) in enumerate(unnumbered, start=free + 1):
+        kept.change(index, {**entry, "id": number})
+    return list(kept) if isinstance(listed, list) else kept
+
+
+def _chunks(listed: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+    iterator, start = iter(listed), 0
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield start, chunk
+        start += len(chunk)
+
+
+def _used_before(chunk: list[Any], seen: set[int]) -> list[bool]:
+    """Whether each id was there before; notes all in ``seen``."""
+    ids = [entry.get("id") if type(entry) is dict else None for entry in chunk]
+    ids = [value if type(value) is int and 0 < value < 2**63 else None for value in ids]
+    fresh = {value for value in ids if value is not None}
+    if len(fresh) == len(ids) and seen.isdisjoint(fresh):
+        seen |= fresh
+        return [False] * len(ids)
+    twice = []
+    for value in ids:
+        twice.append(value in seen)
+        if value is not None:
+            seen.add(value)
+    return twice
+
+
+def _place(entry: str, given: object, number: int) -> Place:
+    if not isinstance(given, dict):
+        return Place(entry, f"#{number}")
+    identity = given.get("id")
+    name = given.get("file_name") if entry == "image" else None
+    return Place(entry, f"#{number}" if identity is None else identity, name)
+
+
+def _key(ledger: Ledger, at: Place, given: Any) -> int | str:
+    if not isinstance(given, dict):
+        ledger.lost(at, "no mapping", f"it is {str(given)[:60]!r}, no mapping")
+    return check_id(ledger, at, given.get("id"))
+
+
+def _note_lost(lost: dict[Any, str], given: Any) -> None:
+    key = canonical(given.get("id")) if isinstance(given, dict) else None
+    if key is not None:
+        lost[key] = "faulty"
+
+
+def _numbered(entry: Entry, number: int) -> Entry:
+    return entry if type(entry["id"]) is int and entry["id"] == number else {**entry, "id": number}
+
+
+def leaves_folder(file_name: str) -> bool:
+    """Whether an image's name points outside of the folder that it is relative to."""
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts

@@ -1,0 +1,273 @@
+"""One annotation that may not be sound: repaired where one answer is right, or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pycocotools import mask as mask_tools
+
+from condinst.annotations import polygons, rle
+from condinst.annotations.faults import Ledger, Place, Unusable
+from condinst.annotations.ids import canonical
+from condinst.annotations.polygons import Box, is_number
+from condinst.annotations.screening import MARGIN
+
+Entry = dict[str, Any]
+
+_FLAGS: dict[object, int] = {None: 0, "0": 0, "1": 1}  # and 0, 1, 0.0, 1.0, true, false
+
+
+class Mender:
+    """Checks annotations one by one, in full.
+
+    Args:
+        ledger: gets what is wrong.
+        images: entries by id.
+        numbers: id of an image or a category in its canonical form to the number it got.
+        lost: why an image or a category is not there, by its id.
+
+    Attributes:
+        corners: boxes are x0, y0, x1, y1.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        images: Mapping[int, Entry],
+        numbers: Mapping[str, Mapping[Any, int]],
+        lost: Mapping[str, Mapping[Any, str]],
+    ) -> None:
+        self.ledger = ledger
+        self.images = images
+        self.numbers = numbers
+        self.lost = lost
+        self.corners = False
+
+    def mend(self, given: Any, place: str, twice: bool) -> Entry | None:
+        """An annotation that can be used, without an id if its own cannot; None: left out.
+
+        Args:
+            given: as it is in the JSON.
+            place: stands for the id of one without.
+            twice: its id is used before.
+        """
+        mark = len(self.ledger.faults)
+        try:
+            return self._mend(given, place, twice)
+        except Unusable:
+            self.ledger.only_last_since(mark)
+            return None
+
+    def _mend(self, given: Any, place: str, twice: bool) -> Entry:
+        if not isinstance(given, dict):
+            at = Place("annotation", place)
+            self.ledger.lost(at, "no mapping", f"it is {str(given)[:60]!r}, no mapping")
+        number = place if given.get("id") is None else given["id"]
+        at = Place("annotation", number)
+        image = self.images[self._reference(at, given, "image_id", "image")]
+        at = Place("annotation", number, image["file_name"])
+        category = self._reference(at, given, "category_id", "category")
+        height, width = image["height"], image["width"]
+        entry = {**given, "image_id": image["id"], "category_id": category}
+        entry["iscrowd"] = self._crowd(at, given)
+        entry["segmentation"] = mask = self._mask(at, given, height, width)
+        if entry["iscrowd"] and isinstance(mask, list):
+            reason = "a crowd region drawn as polygons, not as run lengths"
+            self.ledger.note(at, "crowd as polygon", reason)
+        around = _around(mask)
+        box = self._box(at, given, around, width, height, bool(entry["iscrowd"]))
+        entry["bbox"] = given["bbox"] if box == given.get("bbox") else box
+        entry["area"] = self._area(at, entry, around, height, width)
+        self._identity(at, entry, twice)
+        return given if _alike(entry, given) else entry
+
+    def _reference(self, at: Place, given: Entry, key: str, what: str) -> int:
+        value = given.get(key)
+        plain = canonical(value)
+        if plain in self.lost[what]:
+            self.ledger.lost(at, f"{what} left out", f"its {what} {value!r} is left out")
+        if plain not in self.numbers[what]:
+            kind = f"{what} unknown"
+            self.ledger.lost(at, kind, f"its {key} is {value!r}, which is not listed")
+        if isinstance(value, float):
+            reason = f"its {key} is {value!r}, not a whole number"
+            self.ledger.harmless(at, "id is a fraction", reason)
+        return self.numbers[what][plain]
+
+    def _crowd(self, at: Place, given: Entry) -> int:
+        if "iscrowd" not in given:
+            self.ledger.harmless(at, "iscrowd missing", "it has no iscrowd; taken as 0")
+            return 0
+        value = given["iscrowd"]
+        if type(value) is int and value in (0, 1):
+            return value
+        reason = f"its iscrowd is {value!r}, must be 0 or 1"
+        if isinstance(value, (bool, float)) and value in (0, 1):
+            found: int | None = int(value)
+        else:
+            found = _FLAGS.get(value) if isinstance(value, str) or value is None else None
+        if found is None:
+            self.ledger.lost(at, "iscrowd unusable", reason)
+        self.ledger.harmless(at, "iscrowd unusable", f"{reason}; taken as {found}")
+        return found
+
+    def _mask(self, at: Place, given: Entry, height: int, width: int) -> Any:
+        mask = given.get("segmentation")
+        if isinstance(mask, dict):
+            problem = rle.problem(mask, height, width)
+            if problem is not None:
+                kind = "RLE of another size" if " of size " in problem else "RLE corrupt"
+                kind = "mask empty" if "empty" in problem else kind
+                self.ledger.lost(at, kind, problem)
+            return mask
+        if not isinstance(mask, list):
+            what = "no segmentation" if mask is None else f"the segmentation {str(mask)[:40]!r}"
+            self.ledger.lost(at, "mask missing", f"it has {what}, must be polygons or RLE")
+        if not mask:
+            self.ledger.lost(at, "mask missing", "its list of polygons is empty")
+        other = polygons.usual_layout(mask)
+        if other is not None:
+            reason = "its polygons are no lists [x, y, x, y, ...] in a list"
+            self.ledger.repairable(at, "polygon layout", reason)
+            mask = other
+        return self._clipped(at, self._usable(at, mask), height, width)
+
+    def _usable(self, at: Place, parts: list[Any]) -> list[list[float]]:
+        kept = [part for part in parts if polygons.problem(part) is None]
+        if len(kept) < len(parts):
+            reason = next(filter(None, map(polygons.problem, parts)))
+            if not kept:
+                self.ledger.lost(at, "polygon unusable", reason)
+            reason = f"{len(parts) - len(kept)} of its {len(parts)} polygons left out: {reason}"
+            self.ledger.harmless(at, "polygon unusable", reason)
+        return kept
+
+    def _clipped(
+        self, at: Place, parts: list[list[float]], height: int, width: int
+    ) -> list[list[float]]:
+        x0, y0, x1, y1 = polygons.extents(parts)
+        if x1 <= x0 or y1 <= y0:
+            self.ledger.lost(at, "mask empty", "its polygons enclose nothing")
+        if min(x0, y0) >= -MARGIN and x1 <= width + MARGIN and y1 <= height + MARGIN:
+            return parts
+        reach = f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g} in a picture of {width} x {height}"
+        kept = [inside for part in parts if (inside := polygons.clip(part, width, height))]
+        if not kept:
+            self.ledger.lost(at, "mask outside", f"its polygons lie outside: {reach}")
+        self.ledger.harmless(at, "polygon sticks out", f"its polygons are cut: {reach}")
+        return kept
+
+    def _box(
+        self, at: Place, given: Entry, around: Box, width: int, height: int, crowd: bool
+    ) -> list[float]:
+        tight = [around[0], around[1], around[2] - around[0], around[3] - around[1]]
+        if "bbox" not in given:
+            self.ledger.harmless(at, "box missing", "it has no bbox; taken from its mask")
+            return tight
+        box = given["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+            reason = f"its bbox is {str(box)[:80]}, must be four finite numbers x, y, width, height"
+            self.ledger.repairable(at, "box unusable", reason)
+            return tight
+        stated = box
+        x, y, third, fourth = box
+        as_corners = (x, y, third, fourth)
+        corners = self.corners and third > x and fourth > y
+        if corners and polygons.fits(as_corners, around):
+            reason = f"its bbox {box} is x0, y0, x1, y1, must be x, y, width, height"
+            self.ledger.repairable(at, "box as corners", reason)
+            box = [x, y, third - x, fourth - y]
+        problem = _box_problem(box, around, width, height, crowd)
+        if problem is not None:
+            kind, reason = problem
+            self.ledger.repairable(at, kind, f"its bbox {stated} {reason}")
+            return tight
+        return self._cut(at, box, width, height)
+
+    def _cut(self, at: Place, box: list[float], width: int, height: int) -> list[float]:
+        x, y, w, h = box
+        if min(x, y) >= -MARGIN and x + w <= width + MARGIN and y + h <= height + MARGIN:
+            return box
+        reason = f"its bbox {box} is cut to its picture of {width} x {height}"
+        self.ledger.harmless(at, "box sticks out", reason)
+        left, top = max(x, 0), max(y, 0)
+        return [left, top, min(x + w, width) - left, min(y + h, height) - top]
+
+    def _area(self, at: Place, entry: Entry, around: Box, height: int, width: int) -> float:
+        if "area" not in entry:
+            self.ledger.harmless(at, "area missing", "it has no area; taken from its mask")
+            return _pixels(entry["segmentation"], height, width)
+        area = entry["area"]
+        if not is_number(area) or area < 0:
+            reason = f"its area is {str(area)[:40]}, must be a number of 0 or more"
+            self.ledger.harmless(at, "area wrong", f"{reason}; taken from its mask")
+            return _pixels(entry["segmentation"], height, width)
+        most = 1.1 * (around[2] - around[0]) * (around[3] - around[1]) + 4
+        covered = _enclosed(entry["segmentation"], height, width)
+        if entry["iscrowd"] or 0.5 * covered - 4 <= area <= most:
+            return area
+        pixels = _pixels(entry["segmentation"], height, width)
+        if 0.5 * pixels - 4 <= area <= most:
+            return area
+        reason = f"its area is {area:g}, its mask has {pixels:g} pixels"
+        self.ledger.harmless(at, "area wrong", reason)
+        return pixels
+
+    def _identity(self, at: Place, entry: Entry, twice: bool) -> None:
+        """Takes away the id that evaluators cannot take."""
+        value = entry.get("id")
+        if type(value) is not int or not 0 < value < 2**63:
+            what = f"its id is {value!r}" if "id" in entry else "it has no id"
+            reason = f"{what}, must be a whole number above 0; it gets a new one"
+            self.ledger.harmless(at, "annotation id unusable", reason)
+            entry["id"] = None
+        elif twice:
+            reason = f"its id {value} is used before; it gets a new one"
+            self.ledger.repairable(at, "annotations share an id", reason)
+            entry["id"] = None
+
+
+def _alike(entry: Entry, given: Entry) -> bool:
+    """Whether nothing was changed, not even true to 1."""
+    return all(
+        key in given and type(value) is type(given[key]) and value == given[key]
+        for key, value in entry.items()
+    )
+
+
+def _box_problem(
+    box: list[float], around: Box, width: int, height: int, crowd: bool
+) -> tuple[str, str] | None:
+    x, y, w, h = box
+    if w <= 0 or h <= 0:
+        return "box of no size", "is empty"
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        return "box outside", f"lies outside its picture of {width} x {height}"
+    if not crowd and not polygons.fits((x, y, x + w, y + h), around):
+        tight = ", ".join(
+            f"{v:g}" for v in (*around[:2], around[2] - around[0], around[3] - around[1])
+        )
+        return "box not around its mask", f"is not around its mask, which is at {tight}"
+    return None
+
+
+def _around(mask: Any) -> Box:
+    if isinstance(mask, list):
+        return polygons.extents(mask)
+    x, y, w, h = mask_tools.toBbox(_coded(mask)).tolist()
+    return x, y, x + w, y + h
+
+
+def _coded(mask: Entry) -> Entry:
+    return {"size": mask["size"], "counts": rle.compress(mask)}
+
+
+def _enclosed(mask: Any, height: int, width: int) -> float:
+    return polygons.enclosed(mask) if isinstance(mask, list) else _pixels(mask, height, width)
+
+
+def _pixels(mask: Any, height: int, width: int) -> float:
+    if isinstance(mask, list):
+        return float(mask_tools.area(mask_tools.merge(mask_tools.frPyObjects(mask, height, width))))
+    return float(mask_tools.area(_coded(mask)))

@@ -1,0 +1,1 @@
+"""Evaluated runs beside one another: differences, intervals, verdicts; whether they still hold."""

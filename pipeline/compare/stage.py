@@ -1,0 +1,300 @@
+"""The stage ``compare``: differences between evaluated runs, with intervals and plain verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from condinst import evaluation
+from condinst.errors import UserError
+from condinst.evaluation import EVERY, KINDS, NUMBERS, Difference
+from pipeline import runs, tracking
+from pipeline.compare import plot as comparison_plot
+from pipeline.compare import tables as comparison_tables
+from pipeline.compare.evaluated import TASKS, EvaluatedRun, Sampler, check_comparable, locate
+from pipeline.params import Ablation, Params
+from pipeline.tracking import notes
+
+OUTPUT = Path("outputs/compare")
+ABLATIONS = Path("outputs/ablate")
+MAIN = Path("outputs/evaluate")
+HEADLINE = ("segm", "AP")
+CLASS_NUMBERS = ("AP", "AP50", "AP75", "AR100")
+
+
+def run(params: Params) -> None:
+    """Compare every variant of every study with its baseline, into ``outputs/compare``.
+
+    Raises:
+        UserError: a study lacks its baseline, or its runs were not measured alike.
+    """
+    settings = params.compare
+    sampler = Sampler(settings.draws, settings.seed)
+    found: dict[str, Any] = {
+        "draws": settings.draws,
+        "confidence": settings.confidence,
+        "seed": settings.seed,
+        "headline": "/".join(HEADLINE),
+        "studies": {},
+    }
+    if (MAIN / "evaluation.json").exists():
+        found["main"] = _main(EvaluatedRun.load(MAIN, params.profile))
+    absent = [name for name in params.ablations if not (ABLATIONS / name).is_dir()]
+    if absent and len(absent) == len(params.ablations):
+        raise UserError(
+            f"{ABLATIONS / absent[0]} is missing; run `python cli.py ablate {absent[0]}` first"
+        )
+    for name, study in params.ablations.items():
+        if name in absent:
+            _say(f"{name} was not run and is left out: python cli.py ablate {name}")
+            continue
+        _say(f"comparing {name}")
+        found["studies"][name] = compare_study(
+            ABLATIONS / name, _as_run(ABLATIONS / name, study), sampler, settings.confidence
+        )
+    _publish(found, OUTPUT)
+    _log_to_parents(found, params)
+    sys.stdout.write(comparison_tables.summary(found) + f"Written to {OUTPUT}\n")
+
+
+def compare_study(
+    folder: Path, study: Ablation, sampler: Sampler, confidence: float
+) -> dict[str, Any]:
+    """Compare the variants of one study with its baseline.
+
+    Args:
+        folder: what the stage ``ablate`` left: ``<variant>/seed<k>/evaluate``.
+        study: its section of params.yaml.
+        sampler: draws samples.
+        confidence: of the intervals.
+
+    Returns:
+        Plain values, as ``comparison.json`` holds them for a study.
+
+    Raises:
+        UserError: the baseline was not evaluated, or runs were not measured alike.
+    """
+    evaluated = {name: _seeds(folder, name, study.seeds) for name in study.variants}
+    if not evaluated[study.baseline]:
+        raise UserError(
+            f"the baseline {study.baseline} of {folder.name} was not evaluated: run "
+            f"`python cli.py ablate {folder.name}`"
+        )
+    check_comparable([one for seeds in evaluated.values() for one in seeds.values()])
+    base = evaluated[study.baseline]
+    variants = {
+        name: _variant(name, base, evaluated[name], study, sampler, confidence)
+        for name in study.variants
+    }
+    about = next(iter(base.values())).about
+    result = {
+        "question": study.question,
+        **_published(study, about),
+        "baseline": study.baseline,
+        "steps": study.steps,
+        "images": about["images"],
+        "data_hash": about.get("data_hash"),
+        "evaluator": f"{about['evaluator']} {about['evaluator_version']}",
+        "variants": variants,
+    }
+    return {**result, "verdict": comparison_tables.study_verdict(result)}
+
+
+def compare_runs(
+    references: Sequence[str | Path],
+    *,
+    draws: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    output: Path | None = None,
+) -> dict[str, Any]:
+    """Compare evaluations with the first of them, print the table and write it if asked.
+
+    Args:
+        references: folders of evaluations, DVC revisions or MLflow run ids; two at least.
+        draws: number of draws.
+        confidence: of the intervals.
+        seed: of the draws.
+        output: folder for the files of ``comparison``, as JSON, Markdown, LaTeX and CSV.
+
+    Returns:
+        What ``comparison.json`` holds.
+
+    Raises:
+        UserError: a reference names no evaluation, or they were not measured alike.
+    """
+    if len(references) < 2:
+        raise UserError("compare needs two runs at least: the baseline first, then the others")
+    if len({str(one) for one in references}) < len(references):
+        raise UserError("compare was given the same run twice: there is nothing to compare")
+    with tempfile.TemporaryDirectory() as cache:
+        found = [locate(reference, Path(cache)) for reference in references]
+        check_comparable(found)
+        sampler = Sampler(draws, seed)
+        named = {_unique(one, found): {0: one} for one in found}
+        base = next(iter(named))
+        study = Ablation(
+            question="", baseline=base, seeds=(0,), steps=None, variants={n: {} for n in named}
+        )
+        variants = {
+            name: _variant(name, named[base], seeds, study, sampler, confidence)
+            for name, seeds in named.items()
+        }
+    result = {
+        "question": "",
+        "baseline": base,
+        "images": found[0].about["images"],
+        "data_hash": found[0].about.get("data_hash"),
+        "evaluator": f"{found[0].about['evaluator']} {found[0].about['evaluator_version']}",
+        "variants": variants,
+    }
+    result["verdict"] = comparison_tables.study_verdict(result)
+    content = {
+        "draws": draws,
+        "confidence": confidence,
+        "seed": seed,
+        "headline": "/".join(HEADLINE),
+        "studies": {"runs": result},
+    }
+    comparison_tables.show(content)
+    if output is not None:
+        _publish(content, output)
+    return content
+
+
+def _as_run(folder: Path, study: Ablation) -> Ablation:
+    """The study with the seeds that were really run, of which `ablate --seeds` may ask for more."""
+    path = folder / "results.json"
+    seeds = runs.read_json(path, "ablate").get("seeds") if path.exists() else None
+    return dataclasses.replace(study, seeds=tuple(seeds)) if seeds else study
+
+
+def _published(study: Ablation, about: dict[str, Any]) -> dict[str, Any]:
+    """What others published for the variants, and whether it is on other data."""
+    if not study.published:
+        return {}
+    values = {
+        "values": dict(study.published),
+        "from": study.published_from,
+        "data": study.published_data,
+        "other_data": about.get("dataset") != study.published_data,
+    }
+    return {"published": values}
+
+
+def _log_to_parents(found: dict[str, Any], params: Params) -> None:
+    """Add tables, picture and links to the MLflow run of each study."""
+    results = {
+        name: runs.read_json(path, "ablate")
+        for name in found["studies"]
+        if (path := ABLATIONS / name / "results.json").exists()
+    }
+    known = {name: study for name, study in results.items() if study.get("run_id")}
+    store = tracking.connect(params.tracking, optional=True) if known else None
+    for name, study in known.items():
+        if store is not None and store.has(study["run_id"]):
+            own = {**found, "studies": {name: found["studies"][name]}}
+            table = comparison_tables.markdown(own)
+            with tempfile.TemporaryDirectory() as folder, store.reopen(study["run_id"]) as run:
+                files = [Path(folder) / file for file in ("comparison.md", "comparison.svg")]
+                files[0].write_text(table)
+                drawn = comparison_plot.draw(own, files[1])
+                run.log_artifacts(files if drawn else files[:1], "compare")
+                plot = "compare/comparison.svg" if drawn else ""
+                run.set_tags({notes.TAG: notes.study_note(study, table, plot)})
+
+
+def _variant(
+    name: str,
+    base: dict[int, EvaluatedRun],
+    own: dict[int, EvaluatedRun],
+    study: Ablation,
+    sampler: Sampler,
+    confidence: float,
+) -> dict[str, Any]:
+    """One variant's scores, mean over its seeds, and its differences from the baseline."""
+    row: dict[str, Any] = {
+        "changes": dict(study.variants[name]),
+        "seeds": sorted(own),
+        "missing_seeds": sorted(set(study.seeds) - set(own)),
+        "metrics": {task: _mean_metrics(list(own.values()), task) for task in TASKS},
+        "lost": _mean_lost(list(own.values()), sampler),
+    }
+    shared = sorted(set(base) & set(own))
+    if name == study.baseline or not shared:
+        return row
+    row["per_class"] = {}
+    for task in TASKS:
+        before = sampler.sample([base[seed] for seed in shared], task)
+        after = sampler.sample([own[seed] for seed in shared], task)
+        sampler.sample([base[shared[0]], own[shared[0]]], task)  # both on the same data
+        found = evaluation.differences(before, after, confidence)
+        row[task] = {one.metric: _plain(one) for one in found if one.category == EVERY}
+        classes: dict[str, dict[str, Any]] = {}
+        for one in found:
+            if one.category != EVERY and one.metric in CLASS_NUMBERS:
+                classes.setdefault(one.category, {})[one.metric] = _plain(one)
+        row["per_class"][task] = classes
+    return row
+
+
+def _seeds(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, EvaluatedRun]:
+    """The seeds of a variant that were evaluated."""
+    found = {}
+    for seed in seeds:
+        place = folder / variant / f"seed{seed}" / "evaluate"
+        if (place / "evaluation.json").exists():
+            found[seed] = EvaluatedRun.load(place, f"{variant}/seed{seed}")
+    return found
+
+
+def _mean_metrics(found: Sequence[EvaluatedRun], task: str) -> dict[str, float | None]:
+    means: dict[str, float | None] = {}
+    for name in NUMBERS:
+        values = [v for one in found if (v := one.metrics[task][name]) is not None]
+        means[name] = sum(values) / len(values) if values else None
+    return means
+
+
+def _mean_lost(found: Sequence[EvaluatedRun], sampler: Sampler) -> dict[str, float]:
+    """Kind of error to the points of mask AP50 that it costs; empty where nothing ran."""
+    losses = [sampler.lost(one, HEADLINE[0]).gains for one in found]
+    return {kind: sum(one[kind] for one in losses) / len(losses) for kind in KINDS if losses}
+
+
+def _main(found: EvaluatedRun) -> dict[str, Any]:
+    intervals = found.about.get("intervals", {})
+    return {"name": found.name, "metrics": found.metrics, "intervals": intervals}
+
+
+def _plain(one: Difference) -> dict[str, Any]:
+    kept = ("a", "b", "difference", "low", "high", "std_error", "seeds", "seed_std")
+    return {
+        **{key: getattr(one, key) for key in kept},
+        "verdict": dataclasses.asdict(one.verdict),
+    }
+
+
+def _unique(one: EvaluatedRun, found: Sequence[EvaluatedRun]) -> str:
+    same = [other for other in found if other.name == one.name]
+    return one.name if len(same) == 1 else f"{one.name} ({same.index(one) + 1})"
+
+
+def _publish(content: dict[str, Any], output: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        runs.write_json(folder / "comparison.json", content)
+        runs.write_json(folder / "metrics.json", comparison_tables.flat_metrics(content))
+        (folder / "comparison.md").write_text(comparison_tables.markdown(content))
+        (folder / "comparison.tex").write_text(comparison_tables.latex(content))
+        comparison_plot.draw(content, folder / "comparison.svg")
+        (folder / "table.csv").write_text(comparison_tables.csv_table(content))
+        runs.publish({path.name: path for path in folder.iterdir()}, output)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,1 @@
+"""Trained weights measured on a split: numbers, intervals, curves, images."""

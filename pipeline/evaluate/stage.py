@@ -1,0 +1,177 @@
+"""The stage ``evaluate``: box and mask AP of trained weights on the validation split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from condinst import checkpoint, evaluation
+from condinst.errors import UserError
+from pipeline import runs, tracking
+from pipeline.evaluate import scoring
+from pipeline.evaluate.scoring import Metrics
+from pipeline.params import Params, as_dict
+from pipeline.recipe import PREPARED, VAL_NAME, PreparedData, load_resolved
+
+OUTPUT = Path("outputs/evaluate")
+TRAINED = Path("outputs/train")
+
+
+def run(params: Params) -> None:
+    """Evaluate ``outputs/train`` on the prepared validation split, into ``outputs/evaluate``.
+
+    Raises:
+        UserError: weights or data are missing, or do not belong together; nothing is written.
+    """
+    record = runs.read_json(TRAINED / "run.json", "train")
+    data = PreparedData.load()
+    if record.get("data_hash") != data.hash:
+        raise UserError(
+            f"{TRAINED} was trained on other data ({record.get('data_hash')}) than {PREPARED} "
+            f"holds ({data.hash}): run `python cli.py train` again"
+        )
+    cfg = load_resolved(TRAINED / "config.yaml")
+    metrics = evaluate_run(cfg, TRAINED / "model.pth", data.root, OUTPUT, params)
+    about = runs.read_json(OUTPUT / "evaluation.json", "evaluate")
+    files = (
+        "metrics.json",
+        "per_class.json",
+        "evaluation.json",
+        "pr_curves.csv",
+        "detections.json",
+    )
+    tracking.log_evaluation(
+        params,
+        record.get("run_id"),
+        metrics,
+        step=int(record.get("steps", 0)),
+        tags={key: str(about[key]) for key in ("evaluator", "evaluator_version", "data_hash")},
+        artifacts=[OUTPUT / name for name in files],
+    )
+
+
+def evaluate_run(
+    cfg: CfgNode,
+    weights_path: str | Path,
+    data_dir: str | Path,
+    out_dir: str | Path,
+    params: Params,
+    *,
+    progress: bool = True,
+) -> Metrics:
+    """Evaluate weights on prepared data and leave everything known about it in a folder.
+
+    Args:
+        cfg: that the weights were trained by.
+        weights_path: ours or, where the architecture fits, any that `condinst.checkpoint` reads.
+        data_dir: what the stage ``prepare`` left.
+        out_dir: replaced as a whole when all is done.
+        params: its section ``evaluate`` counts.
+        progress: show images done, and the table at the end.
+
+    Returns:
+        Task (``bbox``, ``segm``) to the twelve numbers, in percent, None where undefined.
+
+    Raises:
+        UserError: weights or data cannot be used; ``out_dir`` stays as it was.
+    """
+    data = PreparedData.load(Path(data_dir))
+    weights = Path(weights_path)
+    if not weights.is_file():
+        raise UserError(f"{weights} is missing; run `python cli.py train` first")
+    if len(data.classes) != cfg.MODEL.FCOS.NUM_CLASSES:
+        raise UserError(
+            f"{weights} tells {cfg.MODEL.FCOS.NUM_CLASSES} classes apart, but {data.name} in "
+            f"{data_dir} has {len(data.classes)}: train on this data, or evaluate on the other"
+        )
+    cfg = _with_limits(cfg, params)
+    model = _load(cfg, weights, params.evaluate.precision)
+    data.register()
+    annotations = Path(data_dir) / "val" / "annotations.json"
+    limit = params.evaluate.max_detections
+    card = scoring.score(
+        annotations,
+        evaluation.predict_dataset(model, VAL_NAME, cfg, progress),
+        backend=params.evaluate.backend,
+        max_dets=limit,
+    )
+    about = {
+        "dataset": data.name,
+        "data_hash": data.hash,
+        "score_threshold": params.evaluate.score_threshold,
+        "precision": params.evaluate.precision,
+        **about_weights(weights),
+    }
+    scoring.publish(card, Path(out_dir), about)
+    if progress:
+        scoring.show(card, Path(out_dir))
+    return card.scores.metrics
+
+
+def evaluate_once(
+    cfg: CfgNode, weights: Path, data: PreparedData, out_dir: Path, params: Params, key: str
+) -> Metrics:
+    """Evaluate a training's weights, or take what the same evaluation of them left before.
+
+    Args:
+        cfg: that the weights were trained by.
+        weights: of the training, beside its ``run.json``.
+        data: prepared.
+        out_dir: replaced as a whole.
+        params: its section ``evaluate`` counts.
+        key: of the training.
+
+    Returns:
+        As `evaluate_run`.
+    """
+    settings = [as_dict(params)["evaluate"], data.hash, _code_hash()]
+    kept = (runs.RUNS / key / "evaluations" / runs.digest(settings)).resolve()
+    if not (kept / "metrics.json").is_file():
+        evaluate_run(cfg, weights, data.root, kept, params, progress=False)
+    runs.publish({path.name: path for path in kept.iterdir()}, out_dir)
+    about = runs.read_json(out_dir / "evaluation.json", "evaluate")
+    runs.write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
+    return runs.read_json(out_dir / "metrics.json", "evaluate")
+
+
+def _code_hash() -> str:
+    """Identifies the code that measures; that of the model is part of a training's key."""
+    root = Path(__file__).resolve().parents[2]
+    folder = sorted((root / "condinst/evaluation").glob("*.py"))
+    files = [*folder, *(root / "pipeline" / name for name in ("evaluate.py", "scoring.py"))]
+    return runs.digest([runs.file_hash(path) for path in files])
+
+
+def _with_limits(cfg: CfgNode, params: Params) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.FCOS.INFERENCE_TH_TEST = params.evaluate.score_threshold
+    cfg.MODEL.FCOS.POST_NMS_TOPK_TEST = params.evaluate.max_detections
+    cfg.TEST.DETECTIONS_PER_IMAGE = params.evaluate.max_detections
+    return cfg
+
+
+def _load(cfg: CfgNode, weights: str | Path, precision: str) -> nn.Module:
+    from detectron2.modeling import build_model
+
+    from condinst.inference.inference_copy import inference_copy
+
+    model = build_model(cfg)
+    checkpoint.load_weights(model, weights, strict=True)
+    return inference_copy(model, precision)
+
+
+def about_weights(weights: str | Path) -> dict[str, Any]:
+    """What is known of the weights, for ``evaluation.json``."""
+    path = Path(weights)
+    if not path.is_file():
+        return {"weights": str(weights)}
+    about: dict[str, Any] = {"weights": str(weights), "weights_sha256": runs.file_hash(path)}
+    record = path.with_name("run.json")
+    if record.is_file():
+        content = runs.read_json(record, "train")
+        about |= {key: content.get(key) for key in ("run_id", "hash", "steps", "seed")}
+    return about

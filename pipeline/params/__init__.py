@@ -1,0 +1,48 @@
+"""params.yaml: its sections, the rules between them, ready profiles. Light: no torch, no MLflow."""
+
+from pipeline.params.reading import as_dict, load_params, override, parse_params
+from pipeline.params.sections import (
+    METRICS,
+    NUMBERS,
+    Ablation,
+    Compare,
+    Dataset,
+    Evaluate,
+    Model,
+    Params,
+    Parted,
+    Prepare,
+    Ray,
+    Report,
+    Sample,
+    Split,
+    Subset,
+    Sweep,
+    Tracking,
+    Train,
+)
+
+__all__ = [
+    "METRICS",
+    "NUMBERS",
+    "Ablation",
+    "Compare",
+    "Dataset",
+    "Evaluate",
+    "Model",
+    "Params",
+    "Parted",
+    "Prepare",
+    "Ray",
+    "Report",
+    "Sample",
+    "Split",
+    "Subset",
+    "Sweep",
+    "Tracking",
+    "Train",
+    "as_dict",
+    "load_params",
+    "override",
+    "parse_params",
+]

@@ -1,0 +1,242 @@
+"""The sections of params.yaml as frozen dataclasses.
+
+Field names are the keys of the file. `null` in `train` means: as the model recipe says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.params import schema
+from pipeline.params.schema import setting
+
+NUMBERS = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl",
+    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+METRICS = tuple(f"{task}/{name}" for task in ("bbox", "segm") for name in NUMBERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One half of a dataset whose files lie anywhere: a folder of images and their labels.
+
+    `coco` wants `json`. The others may have `labels`, a folder, where it does not lie by the
+    format's custom, `names`, the file that names the classes (yolo-seg wants it), and `list`, the
+    file that lists the images of this half.
+    """
+
+    format: str = setting("coco", choices=("coco", "yolo-seg", "voc", "labelme"))
+    images: str = setting()
+    json: str | None = setting(None)
+    labels: str | None = setting(None)
+    names: str | None = setting(None)
+    list: str | None = setting(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parted(Split):
+    """One folder of images and its labels, parted at random: `val_share` of them for val."""
+
+    val_share: float = setting(above=0, below=1)
+    seed: int = setting(0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The dataset that the project draws: the same bytes for the same values."""
+
+    seed: int = setting(minimum=0)
+    train_images: int = setting(minimum=1)
+    val_images: int = setting(minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subset:
+    """A part of `coco2017`: so many images of each half, fetched one by one; null: all of it.
+
+    `train: 0` leaves train out. The images are the first ones by `id`, or drawn by `seed`; more of
+    them include the fewer.
+    """
+
+    train: int | None = setting(None, minimum=0)
+    val: int | None = setting(None, minimum=1)
+    order: str = setting("id", choices=("id", "seed"))
+    seed: int = setting(0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Where the data comes from. `directory` wants `root`, `train` and `val`, or `split`.
+
+    `classes` maps names in the data to other names, equal ones to merge, or to null: left out.
+
+    `mirror` replaces the host of `coco2017`: an address, bucket or folder with `zips` and
+    `annotations` below it, or a folder that holds COCO unpacked.
+    """
+
+    source: str = setting(choices=("sample", "directory", "coco2017"))
+    name: str = setting()
+    root: str | None = setting(None)
+    mirror: str | None = setting(None)
+    train: Split | None = setting(None)
+    val: Split | None = setting(None)
+    split: Parted | None = setting(None)
+    subset: Subset | None = setting(None)
+    classes: Mapping[str, str | None] | None = setting(None, filled=False)
+    sample: Sample | None = setting(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Faulty data: `strict` stops and lists all of it; `drop` leaves it out.
+
+    `repair` mends what has one right answer and leaves out the rest.
+    """
+
+    policy: str = setting(choices=("strict", "repair", "drop"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The recipe, the weights to start from (null: as it says), keys that override it."""
+
+    config: str = setting()
+    weights: str | None = setting(None)
+    overrides: Mapping[str, Any] = setting(filled=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The training; null: as the recipe says."""
+
+    seed: int = setting(minimum=0, maximum=2**31 - 1)
+    steps: int | None = setting(minimum=1)
+    images_per_step: int | None = setting(minimum=1)
+    lr: float | None = setting(above=0)
+    warmup_steps: int | None = setting(minimum=0)
+    checkpoint_period: int | None = setting(minimum=1)
+    eval_period: int | None = setting(minimum=0)
+    clip_gradients: float | None = setting(minimum=0)
+    amp: str = setting(choices=("none", "bf16", "fp16"))
+    workers: int = setting(minimum=0, maximum=256)
+    num_gpus: int = setting(minimum=0)
+    num_processes: int = setting(minimum=1)
+    launcher: str = setting("processes", choices=("processes", "ray"))
+    min_workers: int | None = setting(None, minimum=1)
+    accumulate: int = setting(1, minimum=1)
+    ema: float = setting(0.0, minimum=0, below=1)
+    sync_bn: bool = setting(False)
+    activation_checkpoints: bool = setting(False)
+    deterministic: bool = setting(False)
+    early_stopping: int = setting(0, minimum=0)
+    keep_checkpoints: int = setting(2, minimum=2)
+    max_skipped_steps: int = setting(0, minimum=0)
+    insist: bool = setting(False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How detections are made and measured."""
+
+    backend: str = setting(choices=("auto", "pycocotools", "faster-coco-eval", "hotcoco"))
+    max_detections: int = setting(minimum=1)
+    score_threshold: float = setting(minimum=0, below=1)
+    precision: str = setting("fp32", choices=("fp32", "bf16", "fp16"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """A study: every variant is a full training and evaluation for each seed.
+
+    `variants` maps a name to what it changes: detectron2 keys, or `train.*` and `model.*` of this
+    file. `grid` adds every combination of its axes; it is written out when the file is read. All
+    are compared with `baseline`. `published` holds mask AP that others published for a variant,
+    and `published_from` says where and on which data (`published_data`, a dataset's name).
+    """
+
+    question: str = setting()
+    baseline: str = setting()
+    seeds: tuple[int, ...] = setting(minimum=0, maximum=2**31 - 1)
+    steps: int | None = setting(minimum=1)
+    variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+        default_factory=dict, metadata={"rule": schema.Rule(filled=False)}
+    )
+    grid: Mapping[str, Any] | None = setting(None, filled=False)
+    published: Mapping[str, float] | None = setting(None)
+    published_from: str | None = setting(None)
+    published_data: str | None = setting(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """The paired bootstrap: number of draws, confidence of the interval, seed."""
+
+    draws: int = setting(minimum=10)
+    confidence: float = setting(above=0, below=1)
+    seed: int = setting(minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How many pictures of each kind the report shows."""
+
+    best: int = setting(minimum=0)
+    worst: int = setting(minimum=0)
+    random: int = setting(minimum=0)
+    seed: int = setting(minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A search over `space`: keys as in an ablation's variant, values are distributions."""
+
+    metric: str = setting(choices=METRICS)
+    trials: int = setting(minimum=1)
+    steps: int | None = setting(minimum=1)
+    seed: int = setting(minimum=0)
+    space: Mapping[str, Mapping[str, Any]] = setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """MLflow: on or off, and the experiment's name.
+
+    The server is MLFLOW_TRACKING_URI, else the project's own file.
+    """
+
+    enabled: bool = setting()
+    experiment: str = setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ray:
+    """The cluster for ablations, sweeps and `train.launcher: ray`; null: this machine.
+
+    `storage` is for such a training's checkpoints; null: `.runs`, on a disk of all machines.
+    """
+
+    address: str | None = setting(None)
+    storage: str | None = setting(None)
+    failures: int = setting(3, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The whole file."""
+
+    profile: str = setting()
+    dataset: Dataset = setting()
+    prepare: Prepare = setting()
+    model: Model = setting()
+    train: Train = setting()
+    evaluate: Evaluate = setting()
+    ablations: Mapping[str, Ablation] = setting(filled=False)
+    compare: Compare = setting()
+    report: Report = setting()
+    sweep: Sweep = setting()
+    tracking: Tracking = setting()
+    ray: Ray = setting()

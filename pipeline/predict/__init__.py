@@ -1,0 +1,1 @@
+"""Trained weights on a user's own images and videos."""

@@ -1,0 +1,94 @@
+"""A trained model as MLflow serves it: ``mlflow.pyfunc.load_model("runs:/<id>/model")``.
+
+MLflow names this module as the loader, so it has to be importable where the model is loaded: in the
+project's folder. Nothing that lies beside the weights is executed: they are read as plain tensors,
+the config as YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from condinst.errors import UserError
+
+WEIGHTS, CONFIG = "model.pth", "config.yaml"
+
+
+class Served:
+    """Predicts on pictures.
+
+    Args:
+        folder: with ``model.pth`` and ``config.yaml`` of a training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from condinst.checkpoint import load_checkpoint, load_weights
+        from condinst.inference import Predictor
+        from pipeline.recipe import load_resolved
+
+        cfg = load_resolved(folder / CONFIG)
+        cfg.MODEL.WEIGHTS = ""  # given here; the backbone's own are not needed any more
+        self.predictor = Predictor(cfg, folder / WEIGHTS, load_weights=load_weights)
+        meta = load_checkpoint(folder / WEIGHTS).get("meta")
+        self.classes: list[str] = list((meta or {}).get("classes") or ())
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[list[dict]]:
+        """Find instances.
+
+        Args:
+            model_input: a picture or a list of them: (h, w, 3) uint8 RGB arrays or paths; or a
+                table whose first column holds paths.
+            params: ``score``: leave out instances below it.
+
+        Returns:
+            For each picture its instances, best first: ``class``, ``score``, ``bbox`` (x, y,
+            width, height) and ``segmentation`` (COCO's RLE), in the picture's pixels.
+        """
+        from condinst.evaluation import as_coco
+
+        least = float((params or {}).get("score", 0.0))
+        found = []
+        for picture in map(_pixels, _pictures(model_input)):
+            (instances,) = self.predictor([picture])
+            rows = [row for row in as_coco(instances, 0) if row["score"] >= least]
+            found.append([self._named(row) for row in rows])
+        return found
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        number = row["category_id"]
+        name = self.classes[number] if number < len(self.classes) else f"class {number}"
+        kept = {key: row[key] for key in ("score", "bbox", "segmentation") if key in row}
+        return {"class": name, **kept}
+
+
+def _pictures(given: Any) -> Sequence[Any]:
+    if hasattr(given, "iloc"):  # a pandas table
+        return list(given.iloc[:, 0])
+    if isinstance(given, (str, Path)) or (isinstance(given, np.ndarray) and given.ndim == 3):
+        return [given]
+    return list(given)
+
+
+def _pixels(picture: Any) -> np.ndarray:
+    if isinstance(picture, (str, Path)):
+        try:
+            return np.asarray(Image.open(picture).convert("RGB"))
+        except OSError as error:
+            raise UserError(f"{picture} is no readable picture: {error}") from error
+    pixels = np.asarray(picture)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise UserError(
+            f"a picture of shape {pixels.shape} and type {pixels.dtype}: give (h, w, 3) uint8 RGB, "
+            "or a path"
+        )
+    return pixels
+
+
+def _load_pyfunc(path: str) -> Served:
+    """What MLflow calls."""
+    return Served(Path(path))

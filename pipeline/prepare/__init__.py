@@ -1,0 +1,1 @@
+"""The dataset as it is used: checked, mended, counted and indexed."""

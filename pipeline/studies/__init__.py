@@ -1,0 +1,1 @@
+"""Many trainings: ablation studies and hyper-parameter searches."""

@@ -1,0 +1,290 @@
+"""One MLflow run, and the client of its store."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from condinst.errors import UserError
+from pipeline.tracking import outbox
+from pipeline.tracking.address import Address
+from pipeline.tracking.provenance import flatten
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+_BATCH = 1000  # metrics that one request may carry
+_PAUSE = 60.0  # seconds between tries of a store that is away
+_AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_SERVED_WITH = ("torch", "torchvision", "numpy", "pillow", "pycocotools")
+_away_until: dict[str, float] = {}  # store -> when to try it again
+
+
+class Run:
+    """An open run. As a context it ends FINISHED, FAILED on an error, KILLED on an interrupt.
+
+    What a store that is away does not take is kept on disk (see `pipeline.tracking.outbox`) and
+    sent as soon as it is back: by this run, or by the next command that opens the store.
+
+    Args:
+        address: where it is.
+        client: of its store.
+    """
+
+    def __init__(self, address: Address, client: MlflowClient | None = None) -> None:
+        self.address: Address | None = address
+        self._uri = address.uri
+        self._id = address.run_id
+        self._client = client or make_client(address.uri)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        status = "FINISHED"
+        if kind is not None:
+            status = "FAILED" if issubclass(kind, Exception) else "KILLED"
+        self._record("end", {"status": status, "time": int(time.time() * 1000)})
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log values under dotted names; MLflow takes 100 a request and texts up to 6000 long."""
+        flat = [[key, str(value)[:6000]] for key, value in flatten(params).items()]
+        for start in range(0, len(flat), 100):
+            self._record("params", flat[start : start + 100])
+
+    def log_rows(self, rows: Sequence[Mapping[str, float]]) -> bool:
+        """Log figures as series; whether the store took them, or the disk for it.
+
+        Args:
+            rows: figures by name; ``iteration`` is the step.
+        """
+        now = int(time.time() * 1000)
+        metrics = [
+            [_metric_name(key), float(value), now, int(row.get("iteration", 0))]
+            for row in rows
+            for key, value in row.items()
+            if key != "iteration" and value is not None
+        ]
+        batches = [metrics[i : i + _BATCH] for i in range(0, len(metrics), _BATCH)]
+        taken = [self._record("metrics", batch) for batch in batches]
+        return all(taken)
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Log single figures; None, an undefined one, is left out."""
+        known = {key: value for key, value in metrics.items() if value is not None}
+        self.log_rows([{"iteration": step, **known}])
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._record("tags", {key: str(value) for key, value in tags.items()})
+
+    def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
+        """Store files and folders, those that exist."""
+        for path in paths:
+            if path.exists():
+                self._record("files", {"path": str(path), "folder": folder})
+
+    def log_model(self, weights: Path, config: Path) -> None:
+        """Store a trained model such that ``mlflow.pyfunc.load_model`` predicts on pictures.
+
+        No pickle is written: `pipeline.predict.served_model` loads weights and config.
+        """
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as name:
+            warnings.simplefilter("ignore")  # MLflow warns of types in its own modules
+            from mlflow import pyfunc
+
+            data, model = Path(name) / "data", Path(name) / "model"
+            data.mkdir()
+            for source, target in ((weights, "model.pth"), (config, "config.yaml")):
+                shutil.copyfile(source, data / target)
+            pyfunc.save_model(
+                path=str(model),
+                loader_module="pipeline.predict.served_model",
+                data_path=str(data),
+                pip_requirements=[f"{package}=={version(package)}" for package in _SERVED_WITH],
+            )
+            self.log_artifacts([model])
+
+    def watch(self) -> Any:
+        """Start to record use of CPU, memory, disk, network and GPU; ``finish`` ends it."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+        monitor = SystemMetricsMonitor(self._id, resume_logging=True, tracking_uri=self._uri)
+        monitor.start()
+        return monitor
+
+    def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        """Name the data that the run used; ``context`` is such as ``training``."""
+        value = {"name": name, "digest": digest, "source": source, "context": context}
+        self._record("dataset", value)
+
+    def _record(self, kind: str, value: Any) -> bool:
+        """Hand a record to the store, or to the disk when the store is away."""
+        if outbox.waiting(self._uri) and time.monotonic() >= _away_until.get(self._uri, 0.0):
+            send_waiting(self._uri, self._client)
+        if not outbox.waiting(self._uri) and self._deliver(kind, value):
+            return True
+        try:
+            outbox.put(self._uri, self._id, kind, value)
+        except OSError as error:
+            logger.warning("A record of run %s was neither taken nor kept: %s", self._id, error)
+            return False
+        return True
+
+    def _deliver(self, kind: str, value: Any) -> bool:
+        return deliver(self._client, self._uri, self._id, kind, value)
+
+
+class NoRun(Run):
+    """Stands where a run would, when tracking is off."""
+
+    def __init__(self) -> None:
+        self.address = None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        return None
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        """Do nothing."""
+
+    def log_model(self, weights: Path, config: Path) -> None:
+        """Do nothing."""
+
+    def log_rows(self, rows: Sequence[Mapping[str, float]]) -> bool:
+        """Do nothing."""
+        return True
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Do nothing."""
+
+    def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
+        """Do nothing."""
+
+
+def send_waiting(uri: str, client: MlflowClient) -> tuple[int, int]:
+    """Send what an outage left on disk; how many records went, and how many still wait."""
+    return outbox.send(
+        uri,
+        lambda record: deliver(client, uri, record["run_id"], record["kind"], record["value"]),
+    )
+
+
+def deliver(client: MlflowClient, uri: str, run_id: str, kind: str, value: Any) -> bool:
+    """Give a record to the store; whether it is done with.
+
+    One that the store refuses for good is done with too, and said; False means that the store is
+    away: it is then left alone for a while.
+    """
+    try:
+        write(client, run_id, kind, value)
+    except Exception as error:  # mlflow raises whatever its store raises
+        code = getattr(error, "error_code", "INTERNAL_ERROR")
+        if code in _AWAY:
+            if _away_until.get(uri, 0.0) <= time.monotonic():
+                logger.warning("MLflow at %s is away (%s); its records are kept", uri, error)
+            _away_until[uri] = time.monotonic() + _PAUSE
+            return False
+        logger.warning("MLflow did not take a record (%s) of run %s: %s", kind, run_id, error)
+    return True
+
+
+def write(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:
+    """Give a record to the store, whatever that raises."""
+    _WAYS[kind](client, run_id, value)
+
+
+def _send_metrics(client: MlflowClient, run_id: str, value: Any) -> None:
+    from mlflow.entities import Metric
+
+    client.log_batch(run_id, metrics=[Metric(*row) for row in value])
+
+
+def _send_params(client: MlflowClient, run_id: str, value: Any) -> None:
+    from mlflow.entities import Param
+
+    client.log_batch(run_id, params=[Param(*row) for row in value])
+
+
+def _send_tags(client: MlflowClient, run_id: str, value: Any) -> None:
+    for key, text in value.items():
+        client.set_tag(run_id, key, text)
+
+
+def _send_files(client: MlflowClient, run_id: str, value: Any) -> None:
+    path, folder = Path(value["path"]), value["folder"]
+    if path.is_dir():
+        inside = "/".join(part for part in (folder, path.name) if part)
+        client.log_artifacts(run_id, str(path), inside)
+    elif path.exists():
+        client.log_artifact(run_id, str(path), folder)
+
+
+def _send_dataset(client: MlflowClient, run_id: str, value: Any) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    made = Dataset(value["name"], value["digest"], "local", value["source"])
+    tag = InputTag("mlflow.data.context", value["context"])
+    client.log_inputs(run_id, datasets=[DatasetInput(made, [tag])])
+
+
+def _send_end(client: MlflowClient, run_id: str, value: Any) -> None:
+    client.set_terminated(run_id, value["status"], value["time"])
+
+
+_WAYS: dict[str, Callable[[MlflowClient, str, Any], None]] = {
+    "metrics": _send_metrics,
+    "params": _send_params,
+    "tags": _send_tags,
+    "files": _send_files,
+    "dataset": _send_dataset,
+    "end": _send_end,
+}
+
+
+@contextlib.contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn MLflow's errors into the user's."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise UserError(f"MLflow at {uri}: {error}") from error
+
+
+def make_client(uri: str) -> MlflowClient:
+    """A client of the store; the first one imports MLflow, which takes seconds."""
+    for key, value in _SETTINGS.items():
+        os.environ.setdefault(key, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with explained(uri):
+        return MlflowClient(tracking_uri=uri)
+
+
+def _metric_name(key: str) -> str:
+    """MLflow allows letters, digits and ``_ - . / :`` and space in a metric's name."""
+    return "".join(char if char.isalnum() or char in "_-./ :" else "_" for char in key)

@@ -1,0 +1,1 @@
+"""One training: from the prepared index to weights, curve and a record of both."""

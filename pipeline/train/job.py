@@ -1,0 +1,167 @@
+"""One training, as each of its processes runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from rich.console import Console
+from torch import nn
+
+from condinst import engine
+from condinst.config import get_cfg
+from condinst.engine.trainer import RowHook
+from condinst.errors import UserError
+from pipeline import runs, tracking
+from pipeline.params import Params
+from pipeline.recipe import VAL_NAME, PreparedData
+
+Figures = dict[str, float | None]  # `segm/AP` -> percent
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training as plain values, so that any process on any machine can be handed it.
+
+    Attributes:
+        config: the resolved config as YAML, its ``OUTPUT_DIR`` absolute.
+        data: folder of the prepared data.
+        eval_period: steps between evaluations on the way; 0: none.
+        params: for those evaluations.
+        address: the MLflow run to log to, if any.
+        data_hash: of the prepared data, which all machines must have alike; empty: unknown.
+        elastic: whether the number of workers may change on the way.
+        stores: whether Ray keeps the checkpoints.
+    """
+
+    config: str
+    data: Path
+    eval_period: int = 0
+    params: Params | None = None
+    address: tracking.Address | None = None
+    data_hash: str = ""
+    elastic: bool = False
+    stores: bool = False
+
+
+def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
+    """Run a training in this process, one of as many as were started.
+
+    Args:
+        job: the same in every process.
+        hooks: further ones.
+    """
+    data = PreparedData.load(job.data)
+    engine.check_same("the data or the code", {"data": data.hash, "code": runs.code_hash()})
+    if job.data_hash not in ("", data.hash):
+        raise UserError(
+            f"{job.data} holds the data {data.hash}, but the training was asked for on "
+            f"{job.data_hash}: prepare the same data on all machines"
+        )
+    data.register()
+    cfg = load_cfg(job.config)
+    own: list[HookBase] = [*hooks]
+    if job.eval_period and job.params is not None:
+        own.append(_evaluation_hook(cfg, job))
+    if job.address is not None and comm.is_main_process():
+        own.append(MlflowHook(job.address))
+    engine.train(cfg, hooks=own, resume=True, load_weights=load_weights, elastic=job.elastic)
+
+
+def load_cfg(text: str) -> CfgNode:
+    """A config from the YAML that its ``dump`` gave."""
+    cfg = get_cfg()
+    cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
+    return cfg
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Put weights of any source that we know into the model; say what they did not decide."""
+    from condinst import checkpoint
+
+    report = checkpoint.load_weights(model, path)
+    if comm.is_main_process():
+        for note in report.notes:
+            Console(stderr=True).print(f"{path}: {note}", highlight=False, markup=False)
+
+
+def _evaluation_hook(cfg: CfgNode, job: Job) -> HookBase:
+    assert job.params is not None
+    annotations, wanted = job.data / "val" / "annotations.json", job.params.evaluate
+
+    def figures(model: nn.Module) -> Figures:
+        return figures_of(
+            model,
+            cfg,
+            VAL_NAME,
+            annotations,
+            backend=wanted.backend,
+            max_dets=wanted.max_detections,
+        )
+
+    return engine.EvaluationHook(job.eval_period, figures, patience=cfg.SOLVER.PATIENCE)
+
+
+def figures_of(
+    model: nn.Module,
+    cfg: CfgNode,
+    dataset: str,
+    annotations: Path,
+    *,
+    backend: str = "auto",
+    max_dets: int = 100,
+) -> Figures:
+    """A model's figures on a registered data set, in the middle of its training."""
+    from condinst import evaluation
+
+    detections = evaluation.predict_dataset(model, dataset, cfg, progress=False)
+    tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    scores = evaluation.evaluate_coco(
+        annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets
+    )
+    return tracking.figures_by_name(scores.metrics)
+
+
+class MlflowHook(RowHook):
+    """Sends rows of figures to an MLflow run, several at a time.
+
+    What the store does not take is kept and sent with the next rows; the curve is on disk anyhow.
+
+    Args:
+        address: of the run.
+        rows_a_request: how many rows to gather.
+    """
+
+    def __init__(self, address: tracking.Address, rows_a_request: int = 5) -> None:
+        self.address = address
+        self.rows_a_request = rows_a_request
+        self._rows: list[dict[str, float]] = []
+        self._run: tracking.Run | None = None
+        self._monitor: Any = None
+
+    def before_train(self) -> None:
+        """Start to record the machine's load."""
+        self._run = tracking.Run(self.address)
+        self._monitor = self._run.watch()
+
+    def on_row(self, row: dict[str, float]) -> None:
+        """Keep the row; send when there are enough."""
+        self._rows.append(dict(row))
+        if len(self._rows) % self.rows_a_request == 0:
+            self._send()
+
+    def after_train(self) -> None:
+        """Send the rest."""
+        if self._monitor is not None:
+            self._monitor.finish()
+        self._send()
+
+    def _send(self) -> None:
+        self._run = self._run or tracking.Run(self.address)
+        if self._rows and self._run.log_rows(self._rows):
+            self._rows = []

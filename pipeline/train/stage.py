@@ -1,0 +1,347 @@
+"""The stage ``train``: from the prepared index to weights, curve and a record of both."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+
+from condinst import engine
+from condinst.config import load_config
+from condinst.errors import UserError
+from pipeline import runs, tracking
+from pipeline.params import Params, Train, as_dict
+from pipeline.recipe import PreparedData, Recipe, resolve
+from pipeline.train import preflight
+from pipeline.train.config_file import train_from_config_file
+from pipeline.train.job import Job
+from pipeline.train.options import TrainOptions
+from pipeline.train.start import start_job
+
+__all__ = [
+    "OUTPUT",
+    "Place",
+    "environment",
+    "run",
+    "run_key",
+    "train_from_config_file",
+    "train_into",
+]
+OUTPUT = Path("outputs/train")
+_OF_DATA = ("dataset.json", "sheets")  # kept with a run
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a training appears beside its own folder.
+
+    Attributes:
+        output: replaced as a whole when the training is finished.
+        name: of the MLflow run.
+        parent: MLflow run that it is nested under.
+        tags: further ones for MLflow.
+        of_study: it is one of many: wait for another process that trains the same, and go on
+            without a tracking server that is away.
+    """
+
+    output: Path
+    name: str
+    parent: str | None = None
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    of_study: bool = False
+
+
+def run(params: Params, options: TrainOptions | None = None) -> None:
+    """Train as params.yaml says and leave the result in ``outputs/train``.
+
+    A finished training of the same hash is used again, an interrupted one goes on.
+
+    Args:
+        params: of the experiment.
+        options: of this call alone.
+
+    Raises:
+        UserError: what is asked for cannot be run; nothing is half-written.
+    """
+    options = options or TrainOptions()
+    if options.insist:
+        params = dataclasses.replace(params, train=dataclasses.replace(params.train, insist=True))
+    if options.debugs:
+        from pipeline.train import debugging
+
+        debugging.run(params, options)
+        return
+    place = Place(OUTPUT, params.profile)
+    train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
+
+
+def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) -> str:
+    """The hash of the training that these params ask for; names its folder in ``.runs``."""
+    recipe = recipe or resolve(params, data)
+    return runs.run_hash(
+        recipe.cfg,
+        data.hash,
+        processes=_workers(params),
+        eval_period=params.train.eval_period or 0,
+    )
+
+
+def _workers(params: Params) -> int | str:
+    """How many share a step; for a number that may change, from how many to how many."""
+    train = params.train
+    if train.launcher != "ray":
+        return engine.count_workers(train.num_gpus, train.num_processes)
+    most = train.num_gpus or train.num_processes
+    return most if train.min_workers in (None, most) else f"{train.min_workers} to {most}"
+
+
+def train_into(
+    params: Params,
+    data: PreparedData,
+    place: Place,
+    hooks: Sequence[HookBase] = (),
+    *,
+    max_seconds: float = 0.0,
+) -> dict[str, Any]:
+    """Train in ``.runs/<hash>`` and copy the result to an output folder.
+
+    Args:
+        params: with all changes of a variant made.
+        data: prepared.
+        place: where the result goes and what it is called.
+        hooks: for a training in this very process alone.
+        max_seconds: after which to stop, to go on by the same command; 0: no limit.
+
+    Returns:
+        The content of ``run.json``; nothing in a process that only helps the one of rank 0.
+    """
+    _check_launcher(params.train)
+    if not (data.root / "train").is_dir():
+        raise UserError(
+            f"{data.root} holds no images to train on: dataset.subset.train is 0; raise it, then "
+            "run `python cli.py acquire` and `prepare` again"
+        )
+    recipe = resolve(params, data)
+    key = run_key(params, data, recipe)
+    folder = (runs.RUNS / key).resolve()
+    recipe.cfg.OUTPUT_DIR, recipe.cfg.SOLVER.MAX_SECONDS = str(folder), max_seconds
+    worker = engine.torchrun_worker()
+    if worker is not None and worker.rank > 0:
+        start_job(_job(params, data, recipe, None), params.train)
+        return {}
+    store = tracking.connect(params.tracking, optional=place.of_study)
+    with runs.locked(folder, wait=place.of_study):
+        result = engine.TrainResult.load(folder)
+        if result is not None and worker is not None:  # the others wait
+            start_job(_job(params, data, recipe, None), params.train)
+        ledger = _Ledger(folder, place.parent)
+        if result is None or not ledger.holds(store):
+            with _open_run(store, params, data, recipe, place, ledger) as run:
+                if result is None:
+                    result = _train(params, data, recipe, run.address, hooks)
+                else:
+                    run.log_rows(_curve(folder))
+                    run.set_tags({"same_training_as": key})
+                names = ("config.yaml", "curve.csv", "environment.json")
+                run.log_artifacts([folder / item for item in names])
+                run.log_model(folder / "model.pth", folder / "config.yaml")
+        else:
+            _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
+        record = _record(folder, result, data, key, ledger.address)
+        runs.write_json(folder / "run.json", record)
+        names = (
+            "model.pth",
+            "model_best.pth",
+            "model_raw.pth",
+            "config.yaml",
+            "curve.csv",
+            "environment.json",
+        )
+        files = {item: folder / item for item in (*names, "run.json") if (folder / item).exists()}
+        runs.publish(files, place.output)
+    return record
+
+
+def _check_launcher(train: Train) -> None:
+    """Refuse what cannot be started; with Ray the GPUs may be on other machines."""
+    if train.launcher != "ray":
+        engine.check_gpus(train.num_gpus)
+    elif engine.torchrun_worker() is not None:
+        raise UserError(
+            "train.launcher: ray starts the workers itself, but this process is one of torchrun's "
+            "(RANK and WORLD_SIZE are set); run `python cli.py train` once, or set it to processes"
+        )
+
+
+class _Ledger:
+    """The MLflow runs of one training: one under each parent that asked for it.
+
+    Args:
+        folder: of the training.
+        parent: the one that asks now.
+    """
+
+    def __init__(self, folder: Path, parent: str | None) -> None:
+        self.path = folder / "tracking.json"
+        self.parent = parent or "main"
+        self._all = runs.read_json(self.path, "train") if self.path.exists() else {}
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """Of the run under the parent; empty if there is none."""
+        return self._all.get(self.parent, {})
+
+    def holds(self, store: tracking.Store | None) -> bool:
+        """Whether a finished training needs no further record."""
+        return store is None or store.has(self.address.get("run_id", ""))
+
+    def enter(self, run: tracking.Run) -> None:
+        """Note a run before anything is logged to it, so that a restart finds it."""
+        if run.address is not None:
+            self._all[self.parent] = dataclasses.asdict(run.address)
+            runs.write_json(self.path, self._all)
+
+
+def _open_run(
+    store: tracking.Store | None,
+    params: Params,
+    data: PreparedData,
+    recipe: Recipe,
+    place: Place,
+    ledger: _Ledger,
+) -> tracking.Run:
+    run = tracking.open_run(
+        store,
+        place.name,
+        _tracked_params(params, recipe.cfg),
+        {**tracking.common_tags(params, data.hash, recipe.cfg), **place.tags},
+        parent=place.parent,
+        former=ledger.address.get("run_id"),
+    )
+    ledger.enter(run)
+    run.log_dataset(data.name, data.hash[:36], str(data.root), "training")
+    run.log_artifacts([data.root / name for name in _OF_DATA], "dataset")
+    return run
+
+
+def _train(
+    params: Params,
+    data: PreparedData,
+    recipe: Recipe,
+    address: tracking.Address | None,
+    hooks: Sequence[HookBase],
+) -> engine.TrainResult:
+    folder = Path(recipe.cfg.OUTPUT_DIR)
+    for note in (*recipe.notes, *_preflight(params, data, recipe)):
+        _say(f"note: {note}")
+    (folder / "config.yaml").write_text(recipe.cfg.dump())
+    runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
+    start_job(_job(params, data, recipe, address), params.train, hooks)
+    result = engine.TrainResult.load(folder)
+    assert result is not None, folder
+    return result
+
+
+def _job(
+    params: Params, data: PreparedData, recipe: Recipe, address: tracking.Address | None
+) -> Job:
+    return Job(
+        recipe.cfg.dump(),
+        data.root,
+        params.train.eval_period or 0,
+        params,
+        address,
+        data.hash,
+        elastic=isinstance(_workers(params), str),
+        stores=params.train.launcher == "ray" and params.ray.storage is not None,
+    )
+
+
+def _preflight(params: Params, data: PreparedData, recipe: Recipe) -> list[str]:
+    overrides, workers = params.model.overrides, _workers(params)
+    most = params.train.num_gpus or params.train.num_processes
+    return preflight.check(
+        recipe.cfg,
+        load_config(params.model.config, [str(x) for item in overrides.items() for x in item]),
+        classes=len(data.classes),
+        asked_classes=overrides.get("MODEL.FCOS.NUM_CLASSES"),
+        workers=workers if isinstance(workers, int) else most,
+        insist=params.train.insist,
+    )
+
+
+def _curve(folder: Path) -> list[dict[str, float]]:
+    with (folder / "curve.csv").open(newline="") as file:
+        return [
+            {key: float(value) for key, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _tracked_params(params: Params, cfg: CfgNode) -> dict[str, Any]:
+    plain = as_dict(params)
+    sections = {key: plain[key] for key in ("profile", "dataset", "model", "train", "evaluate")}
+    resolved = {
+        "SOLVER": cfg.SOLVER,
+        "INPUT": cfg.INPUT,
+        "MODEL": {"CONDINST": cfg.MODEL.CONDINST, "FCOS": cfg.MODEL.FCOS},
+    }
+    return {**sections, **resolved}
+
+
+def _record(
+    folder: Path,
+    result: engine.TrainResult,
+    data: PreparedData,
+    key: str,
+    address: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "hash": key,
+        "run_dir": os.path.relpath(folder),
+        "run_id": address.get("run_id"),
+        "experiment_id": address.get("experiment_id"),
+        "data_hash": data.hash,
+        "dataset": data.name,
+        "git_commit": tracking.git_commit(),
+        "seed": result.seed,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "best": result.best,
+        "parts": result.parts,
+        "stopped": result.stopped,
+        "last": result.last,
+    }
+
+
+def environment(params: Params, cfg: CfgNode) -> dict[str, Any]:
+    """The machine and the versions that a training ran on."""
+    names = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "timm", "mlflow")
+    here = min(params.train.num_gpus, torch.cuda.device_count())  # Ray may use other machines'
+    gpus = [torch.cuda.get_device_name(i) for i in range(here)]
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": cfg.MODEL.DEVICE,
+        "gpus": gpus,
+        "cuda": torch.version.cuda if gpus else None,
+        "packages": {name: metadata.version(name) for name in names},
+        "code": runs.code_hash(),
+    }
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

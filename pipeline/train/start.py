@@ -1,0 +1,59 @@
+"""Starting a training: in this process, in several of this machine, or on a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.engine import HookBase
+
+from condinst import engine
+from condinst.errors import UserError
+from pipeline.params import Train
+from pipeline.train.job import Job, load_cfg, train_job
+
+
+def start_job(job: Job, train: Train, hooks: Sequence[HookBase] = ()) -> None:
+    """Run a training in as many processes as params ask for, started by ``train.launcher``.
+
+    A lack of memory in one of several processes ends them all; they start again from the last
+    checkpoint with half the images at once.
+
+    Args:
+        job: the training.
+        train: section of params.yaml.
+        hooks: for a training in this very process alone.
+    """
+    folder = Path(load_cfg(job.config).OUTPUT_DIR)
+    start = _start_by_ray if train.launcher == "ray" else _start_processes
+    while True:
+        parts = engine.saved_parts(folder)
+        try:
+            start(job, train, hooks)
+            return
+        except UserError as error:
+            if engine.saved_parts(folder) <= parts or engine.torchrun_worker() is not None:
+                raise
+            sys.stderr.write(f"{error}\n")
+
+
+def _start_processes(job: Job, train: Train, hooks: Sequence[HookBase]) -> None:
+    engine.launch(
+        train_job,
+        (job, tuple(hooks)),
+        num_gpus=train.num_gpus,
+        num_processes=train.num_processes,
+    )
+
+
+def _start_by_ray(job: Job, train: Train, hooks: Sequence[HookBase]) -> None:
+    from pipeline import cluster
+    from pipeline.train.on_ray import train_on_ray
+
+    if cluster.inside():  # a task of a study that Ray runs: it has its share already
+        sys.stderr.write("note: Ray runs this training as one of many; it starts its processes\n")
+        _start_processes(job, train, hooks)
+        return
+    assert job.params is not None
+    train_on_ray(job, train, job.params.ray, hooks)
