@@ -28,7 +28,7 @@ def check_config(cfg: CfgNode, shapes: dict[str, Any]) -> None:
         raise UserError(f"MODEL.CONDINST.CENTER = {cfg.MODEL.CONDINST.CENTER!r}: use mass or box")
     if cfg.MODEL.BOXINST.ENABLED and not cfg.MODEL.MASK_ON:
         raise UserError(
-            "MODEL.BOXINST.ENABLED = True with MODEL.MASK_ON = False: masks are learned from boxes, "
+            "MODEL.BOXINST.ENABLED = True, MODEL.MASK_ON = False: masks are learned from boxes, "
             "but none are predicted; set MODEL.MASK_ON to True"
         )
     _warn_of_unread_keys(cfg)

@@ -34,15 +34,15 @@ from condinst.modeling.instances import (
 from condinst.modeling.mask_branch import MaskBranch, build_mask_branch
 from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, get_backend
 from condinst.modeling.normalizers import count_normalizers
-from condinst.modeling.postprocess import make_instances, to_original
-from condinst.modeling.sampling import Sampling, sample
-from condinst.modeling.semantic_loss import SemanticHead
-from condinst.modeling.supervision.objectives import (
+from condinst.modeling.objectives import (
     Heads,
     Supervision,
     build_supervision,
     scene_of,
 )
+from condinst.modeling.postprocess import make_instances, to_original
+from condinst.modeling.sampling import Sampling, sample
+from condinst.modeling.semantic_loss import SemanticHead
 
 
 class MaskParts(NamedTuple):

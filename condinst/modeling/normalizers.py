@@ -17,9 +17,9 @@ from condinst.layers.locations import cell_locations
 from condinst.modeling.fcos.losses import centerness
 from condinst.modeling.ground_truth import GroundTruth
 from condinst.modeling.instances import BatchTargets, assign_batch
+from condinst.modeling.objectives import scene_of
 from condinst.modeling.sampling import Positives, Sampling, sample
 from condinst.modeling.semantic_loss import semantic_labels
-from condinst.modeling.supervision.objectives import scene_of
 
 if TYPE_CHECKING:
     from condinst.modeling.detector import CondInst

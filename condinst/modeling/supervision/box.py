@@ -1,7 +1,7 @@
 """What boxes alone say about masks: BoxInst's two losses (https://arxiv.org/abs/2012.02310).
 
-Letters: ``M`` boxes, ``K`` instances with a loss, ``B`` images, ``H, W`` size of a map at the stride
-``s`` of the losses, ``J`` neighbours of a pixel.
+Letters: ``M`` boxes, ``K`` instances with a loss, ``B`` images, ``H, W`` size of a map at the
+stride ``s`` of the losses, ``J`` neighbours of a pixel.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class BoxTruth(NamedTuple):
 def box_spans(boxes: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """The rows and columns of a map that each box covers.
 
-    At full size a box covers rows int(y0) to int(y1 + 1) - 1 and columns int(x0) to int(x1 + 1) - 1,
-    as far as there are any; the map takes every s-th pixel from s // 2.
+    At full size a box covers rows int(y0) to int(y1 + 1) - 1 and columns int(x0) to
+    int(x1 + 1) - 1, as far as there are any; the map takes every s-th pixel from s // 2.
 
     Args:
         boxes: (M, 4) xyxy pixels.
