@@ -71,6 +71,8 @@ class Mender:
         height, width = image["height"], image["width"]
         entry = {**given, "image_id": image["id"], "category_id": category}
         entry["iscrowd"] = self._crowd(at, given)
+        if not entry["iscrowd"] and given.get("segmentation") in (None, []) and "bbox" in given:
+            return self._box_alone(at, entry, given, twice)
         entry["segmentation"] = mask = self._mask(at, given, height, width)
         if entry["iscrowd"] and isinstance(mask, list):
             reason = "a crowd region drawn as polygons, not as run lengths"
@@ -79,6 +81,27 @@ class Mender:
         box = self._box(at, given, around, width, height, bool(entry["iscrowd"]))
         entry["bbox"] = given["bbox"] if box == given.get("bbox") else box
         entry["area"] = self._area(at, entry, around, height, width)
+        self._identity(at, entry, twice)
+        return given if _alike(entry, given) else entry
+
+    def _box_alone(self, at: Place, entry: Entry, given: Entry, twice: bool) -> Entry:
+        """An object of which only the box is known."""
+        image, box = self.images[entry["image_id"]], given["bbox"]
+        height, width = image["height"], image["width"]
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+            reason = f"it has no mask, and its bbox is {str(box)[:80]}, must be four finite numbers"
+            self.ledger.lost(at, "box unusable", reason)
+        x, y, w, h = box
+        problem = _box_problem(box, (x, y, x + w, y + h), width, height, crowd=False)
+        if problem is not None:
+            self.ledger.lost(at, problem[0], f"it has no mask, and its bbox {box} {problem[1]}")
+        entry["bbox"] = box = self._cut(at, box, width, height)
+        area = given.get("area")
+        if not is_number(area) or area < 0:
+            if "area" in given:
+                reason = f"its area is {str(area)[:40]}, must be a number of 0 or more"
+                self.ledger.harmless(at, "area wrong", f"{reason}; taken from its box")
+            entry["area"] = float(box[2] * box[3])
         self._identity(at, entry, twice)
         return given if _alike(entry, given) else entry
 
