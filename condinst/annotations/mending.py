@@ -96,7 +96,7 @@ class Mender:
         if problem is not None:
             self.ledger.lost(at, problem[0], f"it has no mask, and its bbox {box} {problem[1]}")
         entry["bbox"] = box = self._cut(at, box, width, height)
-        area = given.get("area")
+        area: Any = given.get("area")
         if not is_number(area) or area < 0:
             if "area" in given:
                 reason = f"its area is {str(area)[:40]}, must be a number of 0 or more"

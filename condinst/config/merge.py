@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from ast import literal_eval
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,40 @@ def value_of(tree: Tree, key: str) -> Any:
             return None
         node = node[part]
     return node
+
+
+def without(given: Tree, names: Collection[str], prefix: str = "") -> tuple[Tree, list[str]]:
+    """Nested keys without some of them.
+
+    Args:
+        given: nested keys.
+        names: dotted names of keys and sections; a section goes with all below it.
+        prefix: the section's dotted name, with a dot at the end.
+
+    Returns:
+        What is left, and those of ``names`` that were there.
+    """
+    left, found = {}, []
+    for key, value in given.items():
+        if f"{prefix}{key}" in names:
+            found.append(f"{prefix}{key}")
+        elif isinstance(value, dict):
+            left[key], more = without(value, names, f"{prefix}{key}.")
+            found += more
+        else:
+            left[key] = value
+    return left, found
+
+
+def overrides_without(given: list[str], names: Collection[str]) -> tuple[list[str], list[str]]:
+    """The same of ``[KEY, VALUE, KEY, VALUE, ...]``."""
+    left, found = [], []
+    for start in range(0, len(given), 2):
+        key = str(given[start])
+        ignored = [x for x in names if key == x or key.startswith(f"{x}.")]
+        found += ignored
+        left += [] if ignored else given[start : start + 2]
+    return left, found
 
 
 def merge_tree(cfg: CfgNode, tree: Tree, problems: list[str], prefix: str = "") -> None:

@@ -32,7 +32,9 @@ from condinst.modeling.instances import (
     detection_query,
 )
 from condinst.modeling.mask_branch import MaskBranch, build_mask_branch
-from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, get_backend
+from condinst.modeling.mask_head.backend import MaskBackend
+from condinst.modeling.mask_head.choice import get_backend
+from condinst.modeling.mask_head.spec import MaskHeadSpec
 from condinst.modeling.normalizers import count_normalizers
 from condinst.modeling.objectives import (
     Heads,

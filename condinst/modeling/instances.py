@@ -16,7 +16,7 @@ from condinst.modeling.fcos.decode import Detections
 from condinst.modeling.fcos.head import HeadOutput, flatten
 from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
 from condinst.modeling.ground_truth import GroundTruth
-from condinst.modeling.mask_head.head import MaskQuery
+from condinst.modeling.mask_head.spec import MaskQuery
 from condinst.modeling.sampling import Positives
 
 

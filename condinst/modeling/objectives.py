@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from condinst.errors import UserError
 from condinst.layers.distributed import at_least_one, begins_step, normalizer
 from condinst.modeling.ground_truth import GroundTruth, MaskSource
-from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.backend import MaskBackend
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.sampling import Positives
 from condinst.modeling.supervision.box import (
     BoxRules,

@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
 from pipeline.acquire import directory, manifest
 from pipeline.acquire.manifest import SplitPaths
-from pipeline.folders import check_space, human_bytes, replaced
+from pipeline.disk import check_space, human_bytes
 from pipeline.params import Dataset, Params
 
 RAW = Path("data/raw")
@@ -31,7 +32,7 @@ def run(params: Params) -> None:
     """
     dataset = params.dataset
     try:
-        with replaced(RAW) as folder:
+        with atomic_folder(RAW) as folder:
             content = _SOURCES[dataset.source](dataset, folder)
             (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
     except OSError as error:

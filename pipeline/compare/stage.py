@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from condinst import evaluation
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from condinst.evaluation import EVERY, KINDS, NUMBERS, Difference
 from pipeline import runs, tracking
@@ -287,8 +288,8 @@ def _unique(one: EvaluatedRun, found: Sequence[EvaluatedRun]) -> str:
 def _publish(content: dict[str, Any], output: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        runs.write_json(folder / "comparison.json", content)
-        runs.write_json(folder / "metrics.json", comparison_tables.flat_metrics(content))
+        write_json(folder / "comparison.json", content)
+        write_json(folder / "metrics.json", comparison_tables.flat_metrics(content))
         (folder / "comparison.md").write_text(comparison_tables.markdown(content))
         (folder / "comparison.tex").write_text(comparison_tables.latex(content))
         comparison_plot.draw(content, folder / "comparison.svg")

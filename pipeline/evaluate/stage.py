@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from condinst import checkpoint, evaluation
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.evaluate import scoring
@@ -133,7 +134,7 @@ def evaluate_once(
         evaluate_run(cfg, weights, data.root, kept, params, progress=False)
     runs.publish({path.name: path for path in kept.iterdir()}, out_dir)
     about = runs.read_json(out_dir / "evaluation.json", "evaluate")
-    runs.write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
+    write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
     return runs.read_json(out_dir / "metrics.json", "evaluate")
 
 

@@ -155,7 +155,7 @@ class Train:
 class Evaluate:
     """How detections are made and measured."""
 
-    backend: str = setting(choices=("auto", "pycocotools", "faster-coco-eval", "hotcoco"))
+    backend: str = setting(choices=("auto", "pycocotools", "hotcoco"))
     max_detections: int = setting(minimum=1)
     score_threshold: float = setting(minimum=0, below=1)
     precision: str = setting("fp32", choices=("fp32", "bf16", "fp16"))

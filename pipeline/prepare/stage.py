@@ -14,8 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
-from pipeline.folders import check_space, replaced
+from pipeline.disk import check_space
 from pipeline.params import Params
 from pipeline.prepare import classes, show
 from pipeline.prepare import images as pictures
@@ -71,7 +72,7 @@ def _run(params: Params) -> None:
     room = sum((RAW / s["annotations"]).stat().st_size for s in manifest["splits"].values())
     check_space(PREPARED, 3 * room, "the index")
     try:
-        with replaced(PREPARED) as folder:
+        with atomic_folder(PREPARED) as folder:
             for name, content in checked.items():
                 images = _beside(RAW / manifest["splits"][name]["images"])
                 build_index(content, images, folder / name)

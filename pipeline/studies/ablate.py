@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
@@ -191,7 +192,7 @@ def _parent_run(
     tags = {"study": study, "profile": params.profile, "data_hash": data.hash}
     run = tracking.open_run(store, f"ablate {study}", section, tags, former=former)
     if run.address is not None:
-        runs.write_json(ledger, {"run_id": run.address.run_id})
+        write_json(ledger, {"run_id": run.address.run_id})
     return run
 
 

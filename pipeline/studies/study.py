@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs
 from pipeline.params import METRICS, Ablation, Params, override
@@ -195,8 +196,8 @@ def write_results(
         "runs": [_row(outcome, same.get(outcome.trial.name, ())) for outcome in outcomes],
         "curves": dict(_curves(outcomes)),
     }
-    runs.write_json(folder / "results.json", results)
-    runs.write_json(folder / "metrics.json", means(outcomes))
+    write_json(folder / "results.json", results)
+    write_json(folder / "metrics.json", means(outcomes))
     _write_table(folder / "table.csv", outcomes)
     return folder
 

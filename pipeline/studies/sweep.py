@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from condinst.atomic import write_json
 from condinst.engine.trainer import RowHook
 from condinst.errors import UserError
 from pipeline import runs, tracking
@@ -97,7 +98,7 @@ def _content(
 def _publish(params: Params, content: Mapping[str, Any], folder: Path) -> None:
     """Leave the results and the best trial's values as a profile."""
     best = content["best"]
-    runs.write_json(folder / "results.json", content)
+    write_json(folder / "results.json", content)
     profile = as_dict(override(params, best["params"]))
     text = yaml.safe_dump({**profile, "profile": f"{params.profile}-best"}, sort_keys=False)
     of = f"Trial {best['number']} of {len(content['trials'])}"
@@ -266,7 +267,7 @@ def _parent_run(params: Params, folder: Path, data: PreparedData) -> tracking.Ru
     tags = {"sweep": params.profile, "profile": params.profile, "data_hash": data.hash}
     run = tracking.open_run(store, "sweep", as_dict(params)["sweep"], tags, former=former)
     if run.address is not None:
-        runs.write_json(ledger, {"run_id": run.address.run_id})
+        write_json(ledger, {"run_id": run.address.run_id})
     return run
 
 

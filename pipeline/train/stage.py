@@ -17,6 +17,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from condinst import engine
+from condinst.atomic import write_json
 from condinst.config import load_config
 from condinst.errors import UserError
 from pipeline import runs, tracking
@@ -159,7 +160,7 @@ def train_into(
         else:
             _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
         record = _record(folder, result, data, key, ledger.address)
-        runs.write_json(folder / "run.json", record)
+        write_json(folder / "run.json", record)
         names = (
             "model.pth",
             "model_best.pth",
@@ -210,7 +211,7 @@ class _Ledger:
         """Note a run before anything is logged to it, so that a restart finds it."""
         if run.address is not None:
             self._all[self.parent] = dataclasses.asdict(run.address)
-            runs.write_json(self.path, self._all)
+            write_json(self.path, self._all)
 
 
 def _open_run(
@@ -246,7 +247,7 @@ def _train(
     for note in (*recipe.notes, *check_masks(recipe.cfg, data), *_preflight(params, data, recipe)):
         _say(f"note: {note}")
     (folder / "config.yaml").write_text(recipe.cfg.dump())
-    runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
+    write_json(folder / "environment.json", environment(params, recipe.cfg))
     start_job(_job(params, data, recipe, address), params.train, hooks)
     result = engine.TrainResult.load(folder)
     assert result is not None, folder
