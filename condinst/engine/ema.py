@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from condinst.engine.state import is_count
+
+def is_count(name: str) -> bool:
+    """Whether a buffer counts training passes; it is a float, as in AdelaiDet's checkpoints."""
+    return name.endswith("._iter")
 
 
 class Ema:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from condinst.atomic import atomic_file
 
@@ -21,30 +20,6 @@ _NAME = re.compile(r"step_(\d+)\.pth")
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel, or the model itself."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-
-
-def unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Buffers that a state dict leaves out, such as moving means that need not outlive a run."""
-    saved = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
-
-
-def is_count(name: str) -> bool:
-    """Whether a buffer counts training passes; it is a float, as in AdelaiDet's checkpoints."""
-    return name.endswith("._iter")
-
-
-def moving_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Buffers that a training pass both reads and moves; a pass done again needs them as before."""
-    counts = {name: buffer for name, buffer in model.named_buffers() if is_count(name)}
-    return {**unsaved_buffers(model), **counts}
-
-
-def load_buffers(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Set buffers by name, in the state dict or not."""
-    buffers = dict(model.named_buffers())
-    for name, value in values.items():
-        buffers[name].copy_(value)
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:

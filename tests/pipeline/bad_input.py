@@ -416,7 +416,8 @@ CASES = (
     Case("a box elsewhere than its mask", _put(bbox=[60, 30, 20, 20]), REPAIRED,
          "is not around its mask, which is at 10, 10, 30, 30", _is("bbox", [10, 10, 30, 30])),
     Case("all boxes as corners", _corners, ("stops", "repaired", "stops"),
-         "[10, 10, 40, 40] is x0, y0, x1, y1", _is("bbox", [10, 10, 30, 30])),
+         "its bbox [10, 10, 40, 40] must be x, y, width, height in pixels; it fits its mask as "
+         "corners", _is("bbox", [10, 10, 30, 30])),
     Case("no segmentation: only a box", _lose("segmentation"), ACCEPTED, "",
          _is("bbox", [10, 10, 30, 30])),
     Case("no polygon: only a box", _put(segmentation=[]), ACCEPTED, "", _is("segmentation", [])),

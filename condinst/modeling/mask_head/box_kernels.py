@@ -263,6 +263,7 @@ def box_losses(heads, boxes, rows, columns, span, losses, slopes, gradients):
         losses[k, 0] += _projection(across, box[0], 0 if empty else box[1], on_across)
         for x in range(wide):
             inside[x] = 1 if box[2] <= x < box[3] else 0
+        region = (0, 0, 0, 0)
         if not empty:
             alike = boxes.alike[heads.images[k]]
             losses[k, 1], region = _pairwise(

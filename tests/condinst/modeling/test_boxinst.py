@@ -13,9 +13,9 @@ from torch import nn
 
 from condinst.checkpoint import load_weights
 from condinst.checkpoint.key_tables import to_peer
+from condinst.engine.buffers import Snapshot
 from condinst.engine.ema import Ema
 from condinst.engine.parts import split
-from condinst.engine.state import load_buffers, moving_buffers
 from condinst.errors import UserError
 from tests.condinst.modeling.supervision.slow_boxinst import make_image
 from tests.condinst.modeling.tiny import example, tiny_cfg, tiny_model
@@ -160,10 +160,9 @@ def test_the_count_is_in_checkpoints_of_both_kinds(tmp_path: Any) -> None:
 
 def test_a_pass_done_again_counts_once() -> None:
     model, x = tiny_model(*BOXINST), [example(64, 96, BOXES)]
-    before = {name: value.clone() for name, value in moving_buffers(model).items()}
-    assert set(before) >= {"mask_head._iter", "moving_positives"}
+    before = Snapshot(model)
     first = losses(model, x)
-    load_buffers(model, before)
+    before.restore()
     assert losses(model, x) == first
     assert model.state_dict()["mask_head._iter"].tolist() == [1.0]
 
