@@ -8,6 +8,7 @@ from condinst.config import keys, load_config
 from condinst.errors import UserError
 
 RECIPES = Path(__file__).parents[2] / "configs" / "CondInst"
+BOXINST = RECIPES.parent / "BoxInst"
 
 # The keys of the public implementations' base files.
 ADELAIDET: dict[str, Any] = {
@@ -182,6 +183,8 @@ def test_overrides_come_in_pairs() -> None:
         load_config(RECIPES / "MS_R_50_1x.yaml", ["MODEL.MASK_ON"])
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*RECIPES.rglob("*.yaml"), *BOXINST.glob("*.yaml")]), ids=lambda p: p.stem
+)
 def test_every_recipe_loads(path: Path) -> None:
     assert load_config(path, []).MODEL.META_ARCHITECTURE == "CondInst"
