@@ -10,6 +10,7 @@ from pathlib import Path
 from condinst.errors import UserError
 
 AMAZON = "https://s3.amazonaws.com"
+REMEDY = "name another host in dataset.mirror"  # where one fails
 
 
 def resolve(mirror: str) -> str | Path:
