@@ -13,9 +13,9 @@ from condinst.errors import UserError
 from pipeline.acquire import directory, manifest
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.disk import check_space, human_bytes
+from pipeline.layout import RAW
 from pipeline.params import Dataset, Params
 
-RAW = Path("data/raw")
 DOWNLOADED = Path(
     "data/coco2017"
 )  # outside of DVC's outputs, which DVC deletes before a stage runs

@@ -17,6 +17,7 @@ from rich.table import Table
 from condinst.atomic import atomic_folder
 from condinst.errors import UserError
 from pipeline.disk import check_space
+from pipeline.layout import PREPARED, RAW
 from pipeline.params import Params
 from pipeline.prepare import classes, show
 from pipeline.prepare import images as pictures
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from condinst.annotations import Picture
     from condinst.data import Index
 
-RAW = Path("data/raw")
-PREPARED = Path("data/prepared")
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
 _ON_SHEET = 24  # pictures

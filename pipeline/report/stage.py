@@ -6,9 +6,8 @@ from pathlib import Path
 
 from condinst.atomic import atomic_folder
 from condinst.errors import UserError
+from pipeline.layout import REPORT
 from pipeline.params import Params
-
-OUTPUT = Path("outputs/report")
 
 
 def run(params: Params, root: Path = Path()) -> None:
@@ -27,7 +26,7 @@ def run(params: Params, root: Path = Path()) -> None:
 
     found = collect.collect(params.ablations, root)
     made = page.build(found, params)
-    target = root / OUTPUT
+    target = root / REPORT
     try:
         with atomic_folder(target) as folder:
             (folder / "pictures").mkdir()

@@ -13,12 +13,11 @@ from typing import Any
 from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs
+from pipeline.layout import STUDIES
 from pipeline.params import METRICS, Ablation, Params, override
 from pipeline.params.schema import nearest
 from pipeline.recipe import PreparedData
 from pipeline.train.stage import run_key
-
-OUTPUT = Path("outputs/ablate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Trial:
     @property
     def folder(self) -> Path:
         """Gets ``train`` and ``evaluate``."""
-        return OUTPUT / self.study / self.variant / f"seed{self.seed}"
+        return STUDIES / self.study / self.variant / f"seed{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +182,7 @@ def write_results(
     Returns:
         The study's folder.
     """
-    section, folder = params.ablations[study], OUTPUT / study
+    section, folder = params.ablations[study], STUDIES / study
     results = {
         "study": study,
         "question": section.question,

@@ -21,6 +21,7 @@ from condinst.atomic import write_json
 from condinst.config import load_config
 from condinst.errors import UserError
 from pipeline import runs, tracking
+from pipeline.layout import TRAINED
 from pipeline.params import Params, Train, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 from pipeline.train import preflight
@@ -30,7 +31,7 @@ from pipeline.train.options import TrainOptions
 from pipeline.train.start import start_job
 
 __all__ = [
-    "OUTPUT",
+    "TRAINED",
     "Place",
     "environment",
     "run",
@@ -38,7 +39,6 @@ __all__ = [
     "train_from_config_file",
     "train_into",
 ]
-OUTPUT = Path("outputs/train")
 _OF_DATA = ("dataset.json", "sheets")  # kept with a run
 
 
@@ -82,7 +82,7 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
 
         debugging.run(params, options)
         return
-    place = Place(OUTPUT, params.profile)
+    place = Place(TRAINED, params.profile)
     train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
 
 
