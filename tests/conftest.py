@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+from tests.condinst.download.faulty_host import Host
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -76,6 +79,13 @@ def tiny_params(params: Params) -> Params:
         sweep=dataclasses.replace(params.sweep, trials=2, steps=2),
         tracking=dataclasses.replace(params.tracking, enabled=False),
     )
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """A server of this machine that fails as a test asks."""
+    with Host() as server:
+        yield server
 
 
 @dataclasses.dataclass(frozen=True)
