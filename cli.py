@@ -24,6 +24,7 @@ from pipeline import STAGES, console
 
 # isort: split
 from condinst.errors import UserError
+from pipeline.layout import RAW, REPORT
 
 if TYPE_CHECKING:
     from pipeline.train.options import TrainOptions
@@ -156,7 +157,7 @@ def acquire(
         return
     from pipeline.acquire.changes import check as check_files
 
-    typer.echo(check_files(Path("data/raw")))
+    typer.echo(check_files(RAW))
 
 
 _add_stage("prepare", "Check the raw data and index it into data/prepared.")
@@ -370,7 +371,7 @@ def compare(
 def verify(
     report: Annotated[
         Path, typer.Argument(help="A report, an evaluation, a study, or outputs/compare.")
-    ] = Path("outputs/report"),
+    ] = REPORT,
 ) -> None:
     """Compute tables anew from the stored detections and say whether they hold."""
     from pipeline.compare import verify as checks
@@ -393,7 +394,7 @@ def report(
 
     The page is outputs/report/index.html; report.md beside it says the same.
     """
-    page = Path("outputs/report/index.html")
+    page = REPORT / "index.html"
     if not show or not page.is_file():
         _run("report", params)
     typer.echo(f"Report: {page.resolve()}")

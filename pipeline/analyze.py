@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condinst import atomic
 from condinst.errors import UserError
 from pipeline.console import terminal
 
@@ -82,8 +82,7 @@ def write_json(analysis: Analysis, path: Path) -> None:
         "uncounted_operators": dict(analysis.uncounted),
         "modules": [module.as_dict() for module in analysis.modules],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    atomic.write_json(path, content)
 
 
 def print_analysis(analysis: Analysis, title: str, console: Console | None = None) -> None:

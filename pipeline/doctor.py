@@ -16,6 +16,7 @@ from typing import Literal
 
 from condinst.errors import UserError
 from pipeline import tracking
+from pipeline.layout import PREPARED, RAW, TRAINED
 from pipeline.params import Params, load_params
 from pipeline.tracking import dashboard
 
@@ -194,9 +195,9 @@ def _data(params: Params | None) -> Iterator[Result]:
         else:
             yield Result("ok", "your data", ", ".join(map(str, paths)))
     for name, path in (
-        ("raw data", Path("data/raw/manifest.json")),
-        ("prepared data", Path("data/prepared/dataset.json")),
-        ("weights", Path("outputs/train/model.pth")),
+        ("raw data", RAW / "manifest.json"),
+        ("prepared data", PREPARED / "dataset.json"),
+        ("weights", TRAINED / "model.pth"),
     ):
         if path.is_file():
             yield Result("ok", name, str(path))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condinst.atomic import atomic_file
 from condinst.checkpoint.key_tables import TABLES, to_ours, to_peer, why_ignorable
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import recognise
@@ -225,14 +226,7 @@ def _restore(
 
 
 def _write(content: Mapping[str, Any], dst: Path) -> None:
-    """Write beside the target and rename, so that nobody ever sees half a file."""
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    temporary = dst.with_name(f".{dst.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(dst)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(dst) as partial, partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 
+from condinst.atomic import write_json
 from condinst.engine.agreement import check_origin, check_same, deciding_keys, from_first
 from condinst.engine.batches import build_train_loader, seed_everything
 from condinst.engine.evaluating import EvaluationHook
@@ -74,9 +75,7 @@ class TrainResult:
         """Write ``result.json``, the mark of a finished training."""
         values = dataclasses.asdict(self)
         del values["output_dir"], values["weights"]
-        partial = self.output_dir / ".result.json.partial"
-        partial.write_text(json.dumps(values, indent=2) + "\n")
-        partial.replace(self.output_dir / "result.json")
+        write_json(self.output_dir / "result.json", values)
 
 
 def train(

@@ -22,7 +22,7 @@ from pipeline.acquire import archive, download
 from pipeline.acquire.http import Patience
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.acquire.mirror import resolve
-from pipeline.folders import check_space
+from pipeline.disk import check_space
 
 HOST = "https://s3.amazonaws.com/images.cocodataset.org"
 

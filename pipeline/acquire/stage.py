@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
 from condinst.files.names import expanded
 from pipeline.acquire import directory, manifest
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.console import terminal
-from pipeline.folders import check_space, human_bytes, replaced
+from pipeline.disk import check_space, human_bytes
+from pipeline.layout import RAW
 from pipeline.params import Dataset, Params
 
-RAW = Path("data/raw")
 DOWNLOADED = Path(
     "data/coco2017"
 )  # outside of DVC's outputs, which DVC deletes before a stage runs
@@ -31,7 +32,7 @@ def run(params: Params) -> None:
     """
     dataset = params.dataset
     try:
-        with replaced(RAW) as folder:
+        with atomic_folder(RAW) as folder:
             content = _SOURCES[dataset.source](dataset, folder)
             (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
     except OSError as error:

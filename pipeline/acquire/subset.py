@@ -13,6 +13,7 @@ import aiohttp
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from condinst.atomic import atomic_file
 from condinst.errors import UserError
 from condinst.files import images as image_files
 from pipeline.acquire import archive, coco2017, http
@@ -20,7 +21,7 @@ from pipeline.acquire.coco2017 import Archive
 from pipeline.acquire.http import Patience
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.acquire.mirror import resolve
-from pipeline.folders import check_space
+from pipeline.disk import check_space
 from pipeline.params import Subset
 
 CONNECTIONS = 16
@@ -159,9 +160,8 @@ class _Fetching:
             problem = await asyncio.to_thread(_problem, bytes(content), image)
             if not problem:
                 path = self.target / image["file_name"]
-                part = path.with_name(f".{path.name}.part")
-                part.write_bytes(content)
-                part.replace(path)
+                with atomic_file(path) as part:
+                    part.write_bytes(content)
                 return
         raise UserError(
             f"{url}: {problem}, twice; it is thrown away, what else has arrived is kept. Run it "

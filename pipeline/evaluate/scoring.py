@@ -19,27 +19,13 @@ from rich.text import Text
 from condinst import evaluation
 from condinst.errors import UserError
 from condinst.evaluation import KINDS, CocoScores, ImageQuality, Interval, LostAp
+from condinst.metrics import MEANINGS, TASKS
 from pipeline import runs
 from pipeline.console import terminal
 
 Metrics = Mapping[str, Mapping[str, float | None]]
 DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
-TASKS = ("bbox", "segm")
 NEAR_ZERO = 1.0  # percent
-MEANINGS = {
-    "AP": "IoU 0.50 to 0.95",
-    "AP50": "IoU 0.50",
-    "AP75": "IoU 0.75",
-    "APs": "small, up to 32 x 32 pixels",
-    "APm": "medium",
-    "APl": "large, from 96 x 96 pixels",
-    "AR1": "recall, 1 detection",
-    "AR10": "recall, 10 detections",
-    "AR100": "recall, all detections",
-    "ARs": "recall, small",
-    "ARm": "recall, medium",
-    "ARl": "recall, large",
-}
 
 
 @dataclass(frozen=True)

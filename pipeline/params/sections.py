@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from condinst.metrics import METRICS
 from pipeline.params import schema
 from pipeline.params.schema import setting
-
-NUMBERS = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl",
-    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
-METRICS = tuple(f"{task}/{name}" for task in ("bbox", "segm") for name in NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)

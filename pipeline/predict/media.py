@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ImageOps
 
+from condinst.atomic import atomic_file
 from condinst.errors import UserError
 from condinst.files import images as image_files
 from condinst.files.names import expanded
@@ -134,8 +137,8 @@ class VideoSink:
     def __init__(self, path: Path, frames_per_second: float) -> None:
         self.path = path
         self.frames_per_second = frames_per_second
-        self._partial = path.with_name(f".{path.stem}.partial.mp4")
         self._writer = None
+        self._file = contextlib.ExitStack()
 
     def __enter__(self) -> VideoSink:
         return self
@@ -146,15 +149,14 @@ class VideoSink:
 
         height, width = (side // 2 * 2 for side in frame.shape[:2])  # codecs want even sides
         if self._writer is None:
+            partial = self._file.enter_context(atomic_file(self.path))
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(
-                str(self._partial), code, self.frames_per_second, (width, height)
+                str(partial), code, self.frames_per_second, (width, height)
             )
         self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._writer is not None:
             self._writer.release()
-            if kind is None:
-                self._partial.replace(self.path)
-        self._partial.unlink(missing_ok=True)
+        self._file.__exit__(*error)

@@ -13,6 +13,7 @@ import numpy as np
 
 from condinst.errors import UserError
 from condinst.files.names import shown
+from pipeline.layout import PREPARED, TRAINED
 from pipeline.predict.media import Fault, Media, Video, VideoSink, find_media, read_image
 from pipeline.predict.predictions import Categories, PredictionSink, PredictResult
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from condinst.inference import Predictor
 
 T = TypeVar("T")
-TRAINED = Path("outputs/train")
 
 
 def run_predict(
@@ -140,7 +140,7 @@ def _categories(cfg: CfgNode, names: Sequence[str] | None) -> Categories:
 
     count = cfg.MODEL.FCOS.NUM_CLASSES
     known: list[dict[str, Any]] = [entry for entry in COCO_CATEGORIES if entry["isthing"]]
-    prepared = Path("data/prepared/dataset.json")
+    prepared = PREPARED / "dataset.json"
     if prepared.is_file():
         listed = json.loads(prepared.read_text())["categories"]
         if names is not None and [entry["name"] for entry in listed] == list(names):

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
 from pipeline.console import terminal
-from pipeline.folders import check_space, replaced
+from pipeline.disk import check_space
+from pipeline.layout import PREPARED, RAW
 from pipeline.params import Params
 from pipeline.prepare import classes, show
 from pipeline.prepare import images as pictures
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from condinst.annotations import Picture
     from condinst.data import Index
 
-RAW = Path("data/raw")
-PREPARED = Path("data/prepared")
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
 _ON_SHEET = 24  # pictures
@@ -71,7 +71,7 @@ def _run(params: Params) -> None:
     room = sum((RAW / s["annotations"]).stat().st_size for s in manifest["splits"].values())
     check_space(PREPARED, 3 * room, "the index")
     try:
-        with replaced(PREPARED) as folder:
+        with atomic_folder(PREPARED) as folder:
             for name, content in checked.items():
                 images = _beside(RAW / manifest["splits"][name]["images"])
                 build_index(content, images, folder / name)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
-from pipeline.folders import replaced
+from pipeline.layout import REPORT
 from pipeline.params import Params
-
-OUTPUT = Path("outputs/report")
 
 
 def run(params: Params, root: Path = Path()) -> None:
@@ -28,9 +27,9 @@ def run(params: Params, root: Path = Path()) -> None:
 
     found = collect.collect(params.ablations, root)
     made = page.build(found, params)
-    target = root / OUTPUT
+    target = root / REPORT
     try:
-        with replaced(target) as folder:
+        with atomic_folder(target) as folder:
             (folder / "pictures").mkdir()
             (folder / "index.html").write_text(render.html(made), encoding="utf-8")
             text = render.markdown(made, lambda picture: picture.write(folder / "pictures"))
@@ -40,7 +39,7 @@ def run(params: Params, root: Path = Path()) -> None:
         raise UserError(f"{target} cannot be written: {error}; is the disk full?") from error
 
 
-def open_report(path: Path = OUTPUT / "index.html") -> bool:
+def open_report(path: Path = REPORT / "index.html") -> bool:
     """Shows the page in the user's browser; False where none can be started.
 
     Raises:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import atomic_file
 from condinst.errors import UserError
 from condinst.files import jsontext, zips
 from condinst.files.bounds import JSON
@@ -40,19 +41,16 @@ def export_runs(settings: Tracking, target: Path, run_ids: Sequence[str] = ()) -
         UserError: tracking is off, the store has no such run, or the file cannot be written.
     """
     store = _store(settings)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with explained(store.uri), zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            found = list(_chosen(store, run_ids))
-            records = [_record(store, run) for run in found]
-            archive.writestr("runs.json", json.dumps({"format": FORMAT, "runs": records}))
-            for run in found:
-                _add_files(store, run.info.run_id, archive)
-        partial.replace(target)
-    except OSError as error:
-        raise UserError(f"{target} could not be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        atomic_file(target) as partial,
+        explained(store.uri),
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        found = list(_chosen(store, run_ids))
+        records = [_record(store, run) for run in found]
+        archive.writestr("runs.json", json.dumps({"format": FORMAT, "runs": records}))
+        for run in found:
+            _add_files(store, run.info.run_id, archive)
     return len(found)
 
 

@@ -143,7 +143,7 @@ class Run:
             return True
         try:
             outbox.put(self._uri, self._id, kind, value)
-        except OSError as error:
+        except (OSError, UserError) as error:
             logger.warning("A record of run %s was neither taken nor kept: %s", self._id, error)
             return False
         return True
