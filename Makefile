@@ -86,6 +86,10 @@ lock: ## Resolve requirements.in into requirements.lock
 test: setup ## Run the tests (ARGS="-k params")
 	@python -m pytest $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## Try 2,000 mutants of every kind of file on the readers (an hour; FUZZ=200 for fewer)
+	@FUZZ=$(or $(FUZZ),2000) python -m pytest -q -s tests/fuzz $(ARGS)
+
 .PHONY: lint
 lint: setup ## Check style, format and spelling
 	@ruff check
