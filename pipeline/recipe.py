@@ -77,6 +77,10 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
         UserError: the recipe is missing, a key is unknown, or what is asked for cannot be run here.
     """
     overrides = [text for item in params.model.overrides.items() for text in map(str, item)]
+    masks = params.dataset.masks
+    if masks is not None:
+        hidden = {"INPUT.MASKS.SHARE": masks.share, "INPUT.MASKS.SEED": masks.seed}
+        overrides = [text for item in hidden.items() for text in map(str, item)] + overrides
     cfg = load_config(params.model.config, overrides)
     train = params.train
     notes = set_schedule(

@@ -77,6 +77,8 @@ class Mender:
         entry["iscrowd"] = self._crowd(at, given)
         self.scale = None
         self.turned = self.moved = self.rewritten = False
+        if not entry["iscrowd"] and given.get("segmentation") in (None, []) and "bbox" in given:
+            return self._box_alone(at, entry, given, twice)
         entry["segmentation"] = mask = self._mask(at, given, height, width)
         if entry["iscrowd"] and isinstance(mask, list):
             reason = "a crowd region drawn as polygons, not as run lengths"
@@ -87,6 +89,26 @@ class Mender:
         entry["area"] = self._area(at, entry, around, height, width)
         self._identity(at, entry, twice)
         return given if not self.rewritten and _alike(entry, given) else entry
+
+    def _box_alone(self, at: Place, entry: Entry, given: Entry, twice: bool) -> Entry:
+        """An object of which only the box is known."""
+        image, box = self.images[entry["image_id"]], given["bbox"]
+        height, width = image["height"], image["width"]
+        if not boxes.is_box(box):
+            reason = f"it has no mask, and its bbox is {str(box)[:80]}, must be four finite numbers"
+            self.ledger.lost(at, "box unusable", reason)
+        problem = boxes.problem(box, boxes.corners(box), width, height, False)
+        if problem is not None:
+            self.ledger.lost(at, problem[0], f"it has no mask, and its bbox {box} {problem[1]}")
+        entry["bbox"] = box = self._cut(at, box, width, height)
+        area: Any = given.get("area")
+        if not is_number(area) or area < 0:
+            if "area" in given:
+                reason = f"its area is {str(area)[:40]}, must be a number of 0 or more"
+                self.ledger.harmless(at, "area wrong", f"{reason}; taken from its box")
+            entry["area"] = float(box[2] * box[3])
+        self._identity(at, entry, twice)
+        return given if _alike(entry, given) else entry
 
     def _reference(self, at: Place, given: Entry, key: str, what: str) -> int:
         value = given.get(key)

@@ -28,6 +28,11 @@ def add_input_config(cfg: CfgNode) -> None:
     crop.PAD = False  # smaller images are padded to SIZE; False: they stay smaller
     crop.AROUND_OBJECT = False  # the region holds the centre of an object chosen at random
 
+    # Masks that training is shown, for studies; the other objects count as having only a box.
+    cfg.INPUT.MASKS = masks = CfgNode()
+    masks.SHARE = 1.0
+    masks.SEED = 0  # chooses them; a greater share holds a lesser one of the same seed
+
     # Each factor is drawn from 1 - value to 1 + value; 0: none.
     cfg.INPUT.COLOR = color = CfgNode()
     color.BRIGHTNESS = 0.0
@@ -66,7 +71,20 @@ def input_problems(cfg: CfgNode) -> list[str]:
             )
     if crop.ENABLED:
         found += _crop_problems(crop)
-    return found + _color_problems(cfg.INPUT.COLOR)
+    return found + _mask_problems(cfg) + _color_problems(cfg.INPUT.COLOR)
+
+
+def _mask_problems(cfg: CfgNode) -> list[str]:
+    share, boxinst = cfg.INPUT.MASKS.SHARE, cfg.MODEL.BOXINST
+    if not 0 <= share <= 1:
+        return [f"INPUT.MASKS.SHARE = {share:g}: expected 0 (none) to 1 (all), such as 0.2"]
+    if share < 1 and not (boxinst.ENABLED and boxinst.USE_MASKS):
+        return [
+            f"INPUT.MASKS.SHARE = {share:g} (dataset.masks.share) hides masks, which this recipe "
+            "cannot do without: set MODEL.BOXINST.ENABLED and MODEL.BOXINST.USE_MASKS to true, or "
+            "the share to 1"
+        ]
+    return []
 
 
 def _side_problems(key: str, size: object) -> list[str]:

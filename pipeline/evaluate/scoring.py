@@ -19,6 +19,7 @@ from rich.text import Text
 from condinst import evaluation
 from condinst.errors import UserError
 from condinst.evaluation import KINDS, CocoScores, ImageQuality, Interval, LostAp
+from condinst.evaluation.inputs import GroundTruth
 from condinst.metrics import MEANINGS, TASKS
 from pipeline import runs
 from pipeline.console import terminal
@@ -81,7 +82,7 @@ def score(
         qualities[task] = evaluation.image_qualities(matches)
         losses[task] = evaluation.lost_ap(truth, detections, task=task, max_dets=max_dets)
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
-    remarks = _remarks(scores, len(detections))
+    remarks = (*_remarks(scores, len(detections)), *_mask_remarks(truth))
     return ScoreCard(
         annotations, detections, scores, intervals, qualities, losses, names, max_dets, remarks
     )
@@ -159,6 +160,19 @@ def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
     if not low:
         return ()
     return (f"{' and '.join(low)}: the model has hardly learned to find objects on this data.",)
+
+
+def _mask_remarks(truth: GroundTruth) -> tuple[str, ...]:
+    boxed = truth.without_masks
+    if not boxed:
+        return ()
+    objects = sum(not entry["iscrowd"] for entry in truth.annotations)
+    if boxed == objects:
+        return ("no object has a mask: box AP alone is measured, mask AP is undefined.",)
+    return (
+        f"{boxed:,} of {objects:,} objects have only a box: mask AP is over the others; what is "
+        "found in those boxes counts neither for nor against it.",
+    )
 
 
 def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:

@@ -64,6 +64,18 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Masks that a training is shown: `share` of them, chosen by `seed`; null: all.
+
+    The other objects count as having only a box, so the recipe must learn from boxes too. A
+    greater share holds a lesser one of the same seed.
+    """
+
+    share: float = setting(minimum=0, maximum=1)
+    seed: int = setting(0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Where the data comes from. `directory` wants `root`, `train` and `val`, or `split`.
 
@@ -82,6 +94,7 @@ class Dataset:
     split: Parted | None = setting(None)
     subset: Subset | None = setting(None)
     classes: Mapping[str, str | None] | None = setting(None, filled=False)
+    masks: Masks | None = setting(None)
     sample: Sample | None = setting(None)
 
 
