@@ -25,7 +25,7 @@ from condinst.config import WITHOUT_EFFECT
 from condinst.errors import UserError
 
 RUNS = Path(".runs")
-_CODE = ("errors.py", "config.py", "layers", "data", "modeling", "engine")
+_CODE = ("errors.py", "config.py", "files", "layers", "data", "modeling", "engine")
 _LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
 
 

@@ -12,8 +12,9 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from condinst.atomic import atomic_file
+from condinst.engine.meter import Row
 from condinst.engine.state import Checkpoints
-from condinst.engine.trainer import Row, RowHook, Trainer
+from condinst.engine.trainer import RowHook, Trainer
 
 
 class CheckpointHook(HookBase):
@@ -33,9 +34,14 @@ class CheckpointHook(HookBase):
         self.period = period
 
     def after_step(self) -> None:
-        """Save when it is time."""
+        """Save when it is time.
+
+        Raises:
+            NonFiniteStateError: the state is not worth it.
+        """
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter or self.trainer.stopping:
+            self.trainer.check_finite(done)
             state = self.trainer.state(done)
             state["meters"] = comm.all_gather(state["meter"])
             if comm.is_main_process():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,12 +190,12 @@ def _count(path: Path) -> int:
         return sum(1 for entry in path.iterdir() if entry.suffix == ".jpg")
     if not path.is_file():
         return 0
+    from condinst.annotations.building import read_coco  # slow: with torch
+
     try:
-        return len(json.loads(path.read_bytes())["annotations"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no COCO JSON: {error}; move it away to fetch it again"
-        ) from error
+        return len(read_coco(path)["annotations"])
+    except UserError as error:
+        raise UserError(f"{error}; move it away to fetch it again") from error
 
 
 def _unwritten(root: Path, item: Archive) -> tuple[int, int]:

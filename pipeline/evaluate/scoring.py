@@ -14,12 +14,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from condinst import evaluation
 from condinst.errors import UserError
 from condinst.evaluation import KINDS, CocoScores, ImageQuality, Interval, LostAp
 from condinst.metrics import MEANINGS, TASKS
 from pipeline import runs
+from pipeline.console import terminal
 
 Metrics = Mapping[str, Mapping[str, float | None]]
 DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
@@ -108,7 +110,7 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
 
 def show(card: ScoreCard, output: Path | None = None, console: Console | None = None) -> None:
     """Print the twelve numbers of mask and box with their intervals."""
-    console = console or Console()
+    console = console or terminal()
     images = len(card.file_names)
     table = Table(
         title=f"COCO scores on {images:,} images, {len(card.detections):,} detections",
@@ -131,7 +133,7 @@ def show(card: ScoreCard, output: Path | None = None, console: Console | None = 
     console.print(table)
     console.print(_lost_sentence(card.losses["segm"]))
     for remark in card.remarks:
-        console.print(f"[yellow]Note:[/] {remark}")
+        console.print(Text.assemble(("Note:", "yellow"), " ", remark))
     if output is not None:
         console.print(f"Written to {os.path.relpath(output)}")
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from condinst.atomic import atomic_file
+from condinst.errors import UserError
+from condinst.files import images as image_files
+from condinst.files.names import expanded
 
 IMAGE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"]
@@ -61,7 +64,7 @@ def find_media(inputs: Sequence[str | Path]) -> Media:
 
 def _expand(given: str) -> tuple[list[Path], str]:
     """The files that an input stands for, or why there are none."""
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.is_file():
         return [path], ""
     known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
@@ -83,12 +86,10 @@ def read_image(path: Path) -> np.ndarray:
         ValueError: It does not decode.
     """
     try:
-        with Image.open(path) as file:
+        with image_files.opened(path, "it") as file:
             return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError("this is no image in a known format") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"it does not decode: {error}") from error
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 class Video:

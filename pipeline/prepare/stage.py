@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from condinst.atomic import atomic_folder
 from condinst.errors import UserError
+from pipeline.console import terminal
 from pipeline.disk import check_space
 from pipeline.layout import PREPARED, RAW
 from pipeline.params import Params
@@ -63,7 +63,7 @@ def _run(params: Params) -> None:
     for name, content in checked.items():
         checked[name], left_out = classes.change(content, wanted)
         if left_out:
-            Console().print(f"{name}: {left_out:,} annotations of classes that are left out")
+            terminal().print(f"{name}: {left_out:,} annotations of classes that are left out")
     agree(checked, params.prepare.policy, found)
     _part_with_shared(manifest, checked, params.prepare.policy, found)
     _require_objects(checked, found)
@@ -81,10 +81,10 @@ def _run(params: Params) -> None:
             show.write_sheets(_ON_SHEET, 0, folder / "sheets", folder)
     except OSError as error:
         raise UserError(f"{PREPARED} could not be written: {error}; is the disk full?") from error
-    Console().print(table(summary))
+    terminal().print(table(summary))
     faults = found.table(PREPARED / LIST)
     if faults is not None:
-        Console().print(faults)
+        terminal().print(faults)
 
 
 def summary() -> Table:
@@ -218,7 +218,7 @@ def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:
         if split == "train":
             found.fatal.append("no image of train has an object; there is nothing to learn")
         else:
-            Console().print(f"{split}: no image has an object; AP will be undefined")
+            terminal().print(f"{split}: no image has an object; AP will be undefined")
 
 
 def _summary(name: str, manifest: Record, indexes: Mapping[str, Index], found: Findings) -> Record:
