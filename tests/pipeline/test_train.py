@@ -79,6 +79,28 @@ def test_killed_training_goes_on_to_the_same_bits(project: Path, tiny_params: Pa
     assert all(torch.equal(value, cut[key]) for key, value in weights(project).items())
 
 
+def test_a_killed_training_from_boxes_goes_on_to_the_same_bits(
+    project: Path, tiny_params: Params
+) -> None:
+    params = shrink(tiny_params, steps=5)
+    keys = {"MODEL.BOXINST.ENABLED": True, "MODEL.BOXINST.PAIRWISE.WARMUP_ITERS": 4}
+    overrides = {**params.model.overrides, **keys}
+    params = dataclasses.replace(
+        params, model=dataclasses.replace(params.model, overrides=overrides)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        place = train.Place(Path("outputs/train"), "x")
+        train.train_into(params, PreparedData.load(), place, hooks=[Kill()])
+    train.run(params)
+    cut = weights(project)
+    assert cut["mask_head._iter"].tolist() == [5.0]
+    next(project.glob(".runs/*/result.json")).unlink()
+    for path in project.glob(".runs/*/checkpoints/*"):
+        path.unlink()
+    train.run(params)
+    assert all(torch.equal(value, cut[key]) for key, value in weights(project).items())
+
+
 def test_changed_params_train_anew(project: Path, tiny_params: Params) -> None:
     train.run(shrink(tiny_params, steps=1))
     first = record(project)["hash"]
