@@ -160,7 +160,7 @@ def _points(points: object, kind: str) -> NDArray[np.float64]:
     """A shape's points (P, 2), as many as its kind needs."""
     least = {"polygon": (3, math.inf), "rectangle": (2, 4), "circle": (2, 2), "mask": (2, 2)}
     if kind not in least:
-        raise _ShapeError(f"is a {brief(kind)}; a mask needs a {', a '.join(least)}")
+        raise _ShapeError(f"is a {kind[:60]}; a mask needs a {', a '.join(least)}")
     try:
         found = np.array(points, np.float64)
     except (ValueError, TypeError, OverflowError) as error:
