@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pycocotools import mask as mask_tools
@@ -19,6 +19,13 @@ Entry = dict[str, Any]
 _FLAGS: dict[object, int] = {None: 0, "0": 0, "1": 1}  # and 0, 1, 0.0, 1.0, true, false
 
 
+class Regions(Protocol):
+    """Makes regions of annotations that are left out."""
+
+    def of(self, given: Any, mender: Mender) -> Entry | None:
+        """A crowd region without an id; None: it cannot be told where the object is."""
+
+
 class Mender:
     """Checks annotations one by one, in full.
 
@@ -30,6 +37,8 @@ class Mender:
 
     Attributes:
         verdict: on the frames that coordinates are in.
+        around: corners of what the last one's mask covers.
+        regions: makes regions to ignore of what is left out; None: nothing is left of it.
     """
 
     def __init__(
@@ -44,6 +53,8 @@ class Mender:
         self.numbers = numbers
         self.lost = lost
         self.verdict = frames.Verdict()
+        self.around: Box = (0.0, 0.0, 0.0, 0.0)
+        self.regions: Regions | None = None
         self.scale: tuple[float, float] | None = None  # of the box at hand, as of its mask
         self.turned = self.moved = self.rewritten = False
 
@@ -60,7 +71,7 @@ class Mender:
             return self._mend(given, place, twice)
         except Unusable:
             self.ledger.only_last_since(mark)
-            return None
+            return None if self.regions is None else self.regions.of(given, self)
 
     def _mend(self, given: Any, place: str, twice: bool) -> Entry:
         if not isinstance(given, dict):
@@ -70,6 +81,8 @@ class Mender:
         at = Place("annotation", number)
         image = self.images[self._reference(at, given, "image_id", "image")]
         at = Place("annotation", number, image["file_name"])
+        if "unread" in given:
+            self.ledger.lost(at, "label unusable", str(given["unread"]))
         category = self._reference(at, given, "category_id", "category")
         height, width = image["height"], image["width"]
         entry = {**given, "image_id": image["id"], "category_id": category}
@@ -80,7 +93,7 @@ class Mender:
         if entry["iscrowd"] and isinstance(mask, list):
             reason = "a crowd region drawn as polygons, not as run lengths"
             self.ledger.note(at, "crowd as polygon", reason)
-        around = _around(mask)
+        self.around = around = _around(mask)
         box = self._box(at, given, around, width, height, bool(entry["iscrowd"]))
         entry["bbox"] = given["bbox"] if box == given.get("bbox") else box
         entry["area"] = self._area(at, entry, around, height, width)

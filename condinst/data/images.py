@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from condinst.errors import UserError
+from condinst.files import pixels
 
 
 def read_oriented(
-    path: str, size: tuple[int, int] | None = None, image_format: str = "BGR"
+    path: str,
+    size: tuple[int, int] | None = None,
+    image_format: str = "BGR",
+    ranges: pixels.Ranges | None = None,
 ) -> NDArray[np.uint8]:
     """Decode a picture, turned as its EXIF orientation says.
 
@@ -22,6 +26,7 @@ def read_oriented(
         path: the file.
         size: (height, width) that the annotations state; None: whatever it is.
         image_format: of detectron2, BGR or RGB.
+        ranges: how values of more than 8 bits are scaled; None: by the image's own range.
 
     Returns:
         (h, w, 3).
@@ -31,27 +36,19 @@ def read_oriented(
     """
     try:
         with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image)
-            chosen = turned
-            if size is not None and _size(turned) != size and _size(image) == size:
-                chosen = image
+            chosen, stored = pixels.as_seen(image, ranges)
+            if size is not None and _size(chosen) != size and _size(stored) == size:
+                chosen = stored
             if size is not None and _size(chosen) != size:
                 raise UserError(
                     f"{path} is {chosen.width} x {chosen.height}, its annotations say "
                     f"{size[1]} x {size[0]}; correct width and height, or the file"
                 )
-            return convert_PIL_to_numpy(_eight_bits(chosen), image_format)
+            return convert_PIL_to_numpy(chosen, image_format)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} does not decode: {error}") from error
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Pillow would cut 16-bit grey values off at 255; here the upper 8 bits are kept."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-    return image
 
 
 def _size(image: Image.Image) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from pycocotools import mask as mask_tools
 
 from condinst.data.augmentation import cuts_objects, training_augmentations
 from condinst.data.images import read_oriented
+from condinst.data.input_config import deep_ranges
+from condinst.files.pixels import Ranges
 
 Record = dict[str, Any]
 
@@ -36,6 +38,7 @@ class CondInstDatasetMapper:
         use_masks: give ``gt_masks``.
         mask_format: ``polygon`` or ``bitmask``; an image with any run-length mask gets bitmasks
             whatever it says.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
         cropped: boxes are taken from the masks, since a cut object's box is no longer tight.
     """
 
@@ -48,6 +51,7 @@ class CondInstDatasetMapper:
         image_format: str = "BGR",
         use_masks: bool = True,
         mask_format: str = "polygon",
+        ranges: Ranges | None = None,
         cropped: bool = False,
     ) -> None:
         assert mask_format in ("polygon", "bitmask"), mask_format
@@ -56,6 +60,7 @@ class CondInstDatasetMapper:
         self.image_format = image_format
         self.use_masks = use_masks
         self.mask_format = mask_format
+        self.ranges = ranges
         self.cropped = cropped
 
     @classmethod
@@ -71,6 +76,7 @@ class CondInstDatasetMapper:
             "image_format": cfg.INPUT.FORMAT,
             "use_masks": cfg.MODEL.MASK_ON,
             "mask_format": cfg.INPUT.MASK_FORMAT,
+            "ranges": deep_ranges(cfg),
             "cropped": is_train and cuts_objects(cfg),
         }
 
@@ -88,7 +94,7 @@ class CondInstDatasetMapper:
         """
         given = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
         size = given["height"], given["width"]
-        image = read_oriented(record["file_name"], size, self.image_format)
+        image = read_oriented(record["file_name"], size, self.image_format, self.ranges)
         objects = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
         boxes = np.array(
             [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from condinst.files import pixels
+from condinst.files.pixels import Ranges
 
 IMAGE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"]
@@ -72,15 +75,19 @@ def _expand(given: str) -> tuple[list[Path], str]:
     return [], "there is no such file or folder"
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, ranges: Ranges | None = None) -> np.ndarray:
     """A picture as (h, w, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Args:
+        path: The file.
+        ranges: How values of more than 8 bits are scaled; None: by the picture's own range.
 
     Raises:
         ValueError: It does not decode.
     """
     try:
         with Image.open(path) as file:
-            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+            return np.asarray(pixels.as_seen(file, ranges)[0].convert("RGB"))
     except UnidentifiedImageError as error:
         raise ValueError("this is no image in a known format") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

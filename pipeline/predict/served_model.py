@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from condinst.errors import UserError
+from condinst.files.pixels import Ranges
+from pipeline.predict.media import read_image
 
 WEIGHTS, CONFIG = "model.pth", "config.yaml"
 
@@ -53,8 +54,8 @@ class Served:
 
         least = float((params or {}).get("score", 0.0))
         found = []
-        for picture in map(_pixels, _pictures(model_input)):
-            (instances,) = self.predictor([picture])
+        for picture in _pictures(model_input):
+            (instances,) = self.predictor([_pixels(picture, self.predictor.ranges)])
             rows = [row for row in as_coco(instances, 0) if row["score"] >= least]
             found.append([self._named(row) for row in rows])
         return found
@@ -74,11 +75,11 @@ def _pictures(given: Any) -> Sequence[Any]:
     return list(given)
 
 
-def _pixels(picture: Any) -> np.ndarray:
+def _pixels(picture: Any, ranges: Ranges) -> np.ndarray:
     if isinstance(picture, (str, Path)):
         try:
-            return np.asarray(Image.open(picture).convert("RGB"))
-        except OSError as error:
+            return read_image(Path(picture), ranges)
+        except ValueError as error:
             raise UserError(f"{picture} is no readable picture: {error}") from error
     pixels = np.asarray(picture)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:

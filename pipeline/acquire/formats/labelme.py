@@ -122,7 +122,7 @@ def _segmentation(shape: Shape, size: tuple[int, int]) -> Any:
     """COCO's segmentation of a shape."""
     kind = shape.get("shape_type") or "polygon"
     points = _points(shape.get("points"), kind)
-    if kind == "polygon":
+    if kind in ("polygon", "rotation"):  # X-AnyLabeling's: a rectangle by its four corners
         return [points.ravel().tolist()]
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
@@ -137,7 +137,10 @@ def _segmentation(shape: Shape, size: tuple[int, int]) -> Any:
 
 def _points(points: object, kind: str) -> NDArray[np.float64]:
     """A shape's points (P, 2), as many as its kind needs."""
-    least = {"polygon": (3, math.inf), "rectangle": (2, 4), "circle": (2, 2), "mask": (2, 2)}
+    least = {
+        "polygon": (3, math.inf), "rectangle": (2, 4), "rotation": (4, 4), "circle": (2, 2),
+        "mask": (2, 2),
+    }  # fmt: skip
     if kind not in least:
         raise _ShapeError(f"is a {kind}; a mask needs a {', a '.join(least)}")
     try:
