@@ -16,6 +16,7 @@ from pathlib import Path
 
 SCRIPTS = (
     "mask_heads",
+    "box_losses",
     "targets",
     "inference",
     "train_step",

@@ -15,7 +15,7 @@ import numpy as np
 from condinst.evaluation import NUMBERS, paired_bootstrap
 from condinst.evaluation.accumulating import accumulate, group_events
 from condinst.evaluation.scores import summarise
-from condinst.evaluation.simulation import Population, simulate
+from tests.condinst.evaluation.simulation import Population, simulate
 
 SKILLS = (0.0, 0.15)
 LARGE = 200_000

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
-from condinst.config import get_cfg, load_config
+from condinst.config import load_config
 from condinst.data.input_config import set_deep_ranges
 from condinst.errors import UserError
+from pipeline.layout import PREPARED
 from pipeline.params import Params, Train
 
-PREPARED = Path("data/prepared")
 TRAIN_NAME = "condinst_train"
 VAL_NAME = "condinst_val"
 
@@ -81,6 +81,10 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
         UserError: the recipe is missing, a key is unknown, or what is asked for cannot be run here.
     """
     overrides = [text for item in params.model.overrides.items() for text in map(str, item)]
+    masks = params.dataset.masks
+    if masks is not None:
+        hidden = {"INPUT.MASKS.SHARE": masks.share, "INPUT.MASKS.SEED": masks.seed}
+        overrides = [text for item in hidden.items() for text in map(str, item)] + overrides
     cfg = load_config(params.model.config, overrides)
     train = params.train
     notes = set_schedule(
@@ -181,12 +185,11 @@ def load_resolved(path: Path) -> CfgNode:
     """The ``config.yaml`` that a training left, for this machine's device.
 
     Raises:
-        UserError: the file is missing.
+        UserError: the file is missing or no config.
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing; run `python cli.py train` first")
-    cfg = get_cfg()
-    cfg.merge_from_file(str(path))
+    cfg = load_config(path)
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     return cfg

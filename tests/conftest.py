@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.condinst.download.faulty_host import Host
+
 if TYPE_CHECKING:
     from pipeline.params import Params
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Before torch is imported. One thread: workers side by side (make test) do not fight over the
+# cores, and sums have the same bits everywhere. Tests about threads set their own number.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -73,6 +79,13 @@ def tiny_params(params: Params) -> Params:
         sweep=dataclasses.replace(params.sweep, trials=2, steps=2),
         tracking=dataclasses.replace(params.tracking, enabled=False),
     )
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """A server of this machine that fails as a test asks."""
+    with Host() as server:
+        yield server
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,9 @@ from condinst.annotations.gathering import IndexReport, gather
 from condinst.annotations.json_lists import JsonList, read_in_pieces, write_json
 from condinst.data.index import VERSION
 from condinst.errors import UserError
+from condinst.files import jsontext
 
-LARGE = 32 << 20  # bytes of JSON from which on annotations are read in pieces
+LARGE = 16 << 20  # bytes of JSON from which on annotations are read in pieces
 
 
 def build_index(
@@ -59,19 +60,14 @@ def read_coco(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, is no JSON, or lacks one of the three lists.
     """
-    try:
-        content = None
-        if Path(path).stat().st_size >= LARGE:
-            content = read_in_pieces(Path(path), ("annotations",))
-        if content is None:
-            with Path(path).open("rb") as file:
-                content = json.load(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; it should hold COCO annotations") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder; give the JSON file of the annotations") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
+    if not Path(path).is_file():
+        what = "a folder" if Path(path).is_dir() else "missing"
+        raise UserError(f"{path} is {what}; it should be a JSON that holds COCO annotations")
+    content = None
+    if Path(path).stat().st_size >= LARGE:
+        content = read_in_pieces(Path(path), ("annotations",))
+    if content is None:
+        content = jsontext.read(Path(path), "COCO JSON, nor any other")
     lists = ("images", "annotations", "categories")
     lacking = [
         key
@@ -80,7 +76,7 @@ def read_coco(path: str | Path) -> dict[str, Any]:
     ]
     if lacking:
         raise UserError(
-            f"{path} has no list {', '.join(lacking)}; COCO instance annotations have the lists "
+            f"{path} is no COCO JSON: it has no list {', '.join(lacking)}; it needs the lists "
             "images, annotations and categories"
         )
     return content

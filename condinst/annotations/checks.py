@@ -14,6 +14,8 @@ from condinst.annotations.ids import canonical, check_id, numbers
 from condinst.annotations.mending import Mender
 from condinst.annotations.objects import check_objects
 from condinst.annotations.regions import IgnoredRegions
+from condinst.files import names
+from condinst.files.bounds import PIXELS
 
 Entry = dict[str, Any]
 
@@ -154,11 +156,16 @@ def _categories(listed: list[Any], ledger: Ledger) -> Table:
 
 def _category_name(ledger: Ledger, at: Place, given: Entry) -> str:
     name = given.get("name")
-    if isinstance(name, str) and name:
+    if isinstance(name, str) and name and names.is_unicode(name):
         return name
+    if isinstance(name, str) and name:
+        instead = name.encode("utf-8", "replace").decode()
+        reason = f"its name {names.brief(name)} is no text in UTF-8; it is called {instead!r}"
+        ledger.repairable(at, "category name unusable", reason)
+        return instead
     plain = isinstance(name, (int, float)) and not isinstance(name, bool)
-    instead = str(name) if plain else f"category {at.id}"
-    reason = f"its name is {name!r}, must be a text; it is called {instead!r}"
+    instead = names.brief(name if plain else f"category {at.id}").strip("'")
+    reason = f"its name is {names.brief(name)}, must be a text; it is called {instead!r}"
     ledger.repairable(at, "category name unusable", reason)
     return instead
 
@@ -210,11 +217,13 @@ def _named(ledger: Ledger, at: Place, given: Entry, find: Find | None) -> Entry:
 def _require_name(ledger: Ledger, at: Place, given: Entry) -> None:
     name = given.get("file_name")
     if not isinstance(name, str) or not name:
-        reason = f"its file_name is {name!r}, must be a text"
+        reason = f"its file_name is {names.brief(name)}, must be a text"
         ledger.lost(at, "file_name unusable", reason)
     if leaves_folder(name):
         reason = f"its file_name {name!r} leads out of the folder of images"
         ledger.lost(at, "path leaves the folder", reason)
+    if (reason := names.problem(name)) is not None:
+        ledger.lost(at, "file_name unusable", f"its file_name {names.brief(name)} {reason}")
 
 
 class _Masked:
@@ -247,6 +256,8 @@ def _sized(
         int(v) if isinstance(v, float) and v.is_integer() else v for v in stated
     )
     usable = all(type(side) is int and 0 < side < 2**31 for side in whole)
+    large = usable and whole[0] * whole[1] > PIXELS.value
+    usable, shown = usable and not large, names.brief(stated, 80)
     if usable and (picture is None or whole in picture.sizes):
         if any(isinstance(v, float) for v in stated):
             reason = f"its width and height are {stated}, not whole numbers"
@@ -254,11 +265,12 @@ def _sized(
             return {**entry, "width": whole[0], "height": whole[1]}
         return entry
     if picture is None:
-        reason = f"its width and height are {stated}, must be whole numbers above 0"
+        most = f" whose product is at most {PIXELS.value:,} ({PIXELS.variable})" if large else ""
+        reason = f"its width and height are {shown}, must be whole numbers above 0{most}"
         ledger.lost(at, "image size unusable", reason)
     width, height = picture.sizes[0]
     if not usable:
-        reason = f"its width and height are {stated}, it is {width} x {height}"
+        reason = f"its width and height are {shown}, it is {width} x {height}"
         ledger.repairable(at, "image size unusable", reason)
         return {**entry, "width": width, "height": height}
     kind = "image of another size"

@@ -70,7 +70,7 @@ class IgnoredRegions:
         other = Mender(Ledger("repair"), mender.images, mender.numbers, mender.lost)
         other.verdict = mender.verdict
         found = other.mend(given, "", twice=False)
-        return None if found is None else found["segmentation"]
+        return None if found is None else found.get("segmentation") or None
 
 
 def _of_box(box: Any, height: int, width: int) -> list[list[float]] | None:

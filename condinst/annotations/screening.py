@@ -21,7 +21,8 @@ from pycocotools import mask as mask_tools
 from condinst.annotations import frames, rle
 from condinst.annotations.frames import Votes, as_corners, overlap
 from condinst.annotations.ids import canonical
-from condinst.annotations.polygons import FAR, NEAR, problem
+from condinst.annotations.polygons import NEAR, problem
+from condinst.files.bounds import FAR, OUTLINE
 
 MARGIN = 1.0  # pixels that an outline may stick out by: rounding
 
@@ -189,8 +190,11 @@ def _flat(lists: list[Any]) -> tuple[Floats, NDArray[np.int_], NDArray[np.int_]]
         values = np.array(array("d", chain.from_iterable(parts)))
     except (TypeError, OverflowError):
         return None
-    # NaN is not within any bound
-    return (values.reshape(-1, 2), lengths // 2, counts) if (np.abs(values) <= FAR).all() else None
+    if not (np.abs(values) <= FAR).all():  # NaN is not within any bound
+        return None
+    if values.size and lengths.max() * np.ptp(values) > OUTLINE and any(map(problem, parts)):
+        return None
+    return values.reshape(-1, 2), lengths // 2, counts
 
 
 def _measure(

@@ -74,8 +74,10 @@ def listed_twice(
     """
     firsts: dict[tuple[Any, Any, bytes], Entry] = {}
     for place, entry in _chosen(kept, suspects):
-        mask = _raster(entry["segmentation"], *sizes[entry["image_id"]])
-        key = entry["image_id"], entry["category_id"], mask
+        mask = entry.get("segmentation")
+        # of some objects only the box is known
+        shape = _raster(mask, *sizes[entry["image_id"]]) if mask else repr(entry["bbox"]).encode()
+        key = entry["image_id"], entry["category_id"], shape
         first = firsts.setdefault(key, entry)
         if first is not entry:
             yield place, entry, first

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from numpy.typing import NDArray
 from PIL import Image
 
 from condinst.errors import UserError
+from condinst.files import images as image_files
 from condinst.files import pixels
 
 
@@ -34,21 +37,16 @@ def read_oriented(
     Raises:
         UserError: the file is missing, does not decode, or is of another size.
     """
-    try:
-        with Image.open(path) as image:
-            chosen, stored = pixels.as_seen(image, ranges)
-            if size is not None and _size(chosen) != size and _size(stored) == size:
-                chosen = stored
-            if size is not None and _size(chosen) != size:
-                raise UserError(
-                    f"{path} is {chosen.width} x {chosen.height}, its annotations say "
-                    f"{size[1]} x {size[0]}; correct width and height, or the file"
-                )
-            return convert_PIL_to_numpy(chosen, image_format)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} does not decode: {error}") from error
+    with image_files.opened(Path(path)) as image:
+        chosen, stored = pixels.as_seen(image, ranges)
+        if size is not None and _size(chosen) != size and _size(stored) == size:
+            chosen = stored
+        if size is not None and _size(chosen) != size:
+            raise UserError(
+                f"{path} is {chosen.width} x {chosen.height}, its annotations say "
+                f"{size[1]} x {size[0]}; correct width and height, or the file"
+            )
+        return convert_PIL_to_numpy(chosen, image_format)
 
 
 def _size(image: Image.Image) -> tuple[int, int]:

@@ -109,6 +109,12 @@ class Index(Sequence[dict[str, Any]]):
         return self._arrays["numbers"]
 
     @property
+    def masked(self) -> NDArray[np.bool_]:
+        """(A,) whether an annotation has a mask, and not only a box."""
+        lengths = [np.diff(self._arrays[f"{name}_ends"]) for name in ("polygon", "run")]
+        return (lengths[0] > 0) | (lengths[1] > 0)
+
+    @property
     def areas(self) -> NDArray[np.float64]:
         """(A,) as the JSON has them."""
         return self._arrays["areas"]

@@ -13,6 +13,8 @@ _CROPS = ("relative", "relative_range", "absolute", "absolute_range")
 
 def add_input_config(cfg: CfgNode) -> None:
     """Add the keys, in place."""
+    cfg.INPUT.CROP.CROP_INSTANCE = True  # AdelaiDet's; False: the region grows until it cuts none
+
     # Large-scale jitter, instead of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the image is made to fit
     # into SIZE times a factor at random, then cut or padded to SIZE.
     cfg.INPUT.LSJ = lsj = CfgNode()
@@ -27,6 +29,11 @@ def add_input_config(cfg: CfgNode) -> None:
     crop.SIZE = [512, 512]  # height, width
     crop.PAD = False  # smaller images are padded to SIZE; False: they stay smaller
     crop.AROUND_OBJECT = False  # the region holds the centre of an object chosen at random
+
+    # Masks that training is shown, for studies; the other objects count as having only a box.
+    cfg.INPUT.MASKS = masks = CfgNode()
+    masks.SHARE = 1.0
+    masks.SEED = 0  # chooses them; a greater share holds a lesser one of the same seed
 
     # Each factor is drawn from 1 - value to 1 + value; 0: none.
     cfg.INPUT.COLOR = color = CfgNode()
@@ -59,7 +66,7 @@ def set_deep_ranges(cfg: CfgNode, ranges: Ranges) -> None:
 def input_section(cfg: CfgNode, name: str) -> CfgNode:
     """``INPUT.<name>``, with our defaults where a plain config of detectron2 has no such key."""
     if name not in cfg.INPUT:
-        defaults = CfgNode({"INPUT": CfgNode()})
+        defaults = CfgNode({"INPUT": {"CROP": {}}})
         add_input_config(defaults)
         return defaults.INPUT[name]
     return cfg.INPUT[name]
@@ -85,7 +92,21 @@ def input_problems(cfg: CfgNode) -> list[str]:
             )
     if crop.ENABLED:
         found += _crop_problems(crop)
-    return found + _color_problems(cfg.INPUT.COLOR) + _deep_problems(cfg.INPUT.DEEP)
+    found += _mask_problems(cfg) + _color_problems(cfg.INPUT.COLOR)
+    return found + _deep_problems(cfg.INPUT.DEEP)
+
+
+def _mask_problems(cfg: CfgNode) -> list[str]:
+    share, boxinst = cfg.INPUT.MASKS.SHARE, cfg.MODEL.BOXINST
+    if not 0 <= share <= 1:
+        return [f"INPUT.MASKS.SHARE = {share:g}: expected 0 (none) to 1 (all), such as 0.2"]
+    if share < 1 and not (boxinst.ENABLED and boxinst.USE_MASKS):
+        return [
+            f"INPUT.MASKS.SHARE = {share:g} (dataset.masks.share) hides masks, which this recipe "
+            "cannot do without: set MODEL.BOXINST.ENABLED and MODEL.BOXINST.USE_MASKS to true, or "
+            "the share to 1"
+        ]
+    return []
 
 
 def _deep_problems(deep: CfgNode) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 import torch.multiprocessing as mp
 
 from condinst.engine.rendezvous import Worker, join, leave, torchrun_worker
-from condinst.errors import UserError
+from condinst.errors import PassingError, UserError
 
 # What gloo and NCCL say when the other end of a connection is gone.
 _LOST = re.compile(
@@ -184,7 +184,7 @@ def _plain_errors() -> Iterator[None]:
         if not is_lost_connection(error):
             raise
         first = str(error).partition("\n")[0][:200]
-        raise UserError(
+        raise PassingError(
             f"the connection to another worker broke ({first}): it died or its machine is gone; "
             "see what it said last. The same command goes on from the last checkpoint"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from condinst import download
+from condinst.download import Patience
 from condinst.errors import UserError
-from pipeline.acquire import archive, download
-from pipeline.acquire.http import Patience
+from pipeline.acquire import archive
 from pipeline.acquire.manifest import SplitPaths
-from pipeline.acquire.mirror import resolve
-from pipeline.folders import check_space
+from pipeline.acquire.mirror import REMEDY, resolve
+from pipeline.disk import check_space
 
 HOST = "https://s3.amazonaws.com/images.cocodataset.org"
 
@@ -129,7 +129,7 @@ def _fetch_one(
     if isinstance(origin, Path):
         target = _verified(origin / item.path, item)
     else:
-        remote = download.RemoteFile(f"{origin}/{item.path}", item.size, item.md5)
+        remote = download.RemoteFile(f"{origin}/{item.path}", item.size, item.md5, remedy=REMEDY)
         task = progress.add_task(f"Fetching {target.name}", total=item.size)
         download.fetch(
             remote, target, advance=lambda count: progress.advance(task, count), patience=patience
@@ -190,12 +190,12 @@ def _count(path: Path) -> int:
         return sum(1 for entry in path.iterdir() if entry.suffix == ".jpg")
     if not path.is_file():
         return 0
+    from condinst.annotations.building import read_coco  # slow: with torch
+
     try:
-        return len(json.loads(path.read_bytes())["annotations"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no COCO JSON: {error}; move it away to fetch it again"
-        ) from error
+        return len(read_coco(path)["annotations"])
+    except UserError as error:
+        raise UserError(f"{error}; move it away to fetch it again") from error
 
 
 def _unwritten(root: Path, item: Archive) -> tuple[int, int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     Raises:
         UserError: a file is missing or no COCO JSON, or a half would be empty.
     """
+    from condinst.annotations.building import read_coco  # slow: with torch
+    from condinst.annotations.json_lists import edit, write_json
+
     image_names(whole.annotations, whole.images)  # says what is wrong with the file
-    content = json.loads(whole.annotations.read_bytes())
+    content = read_coco(whole.annotations)
     listed = content["images"]
     order = sorted(range(len(listed)), key=lambda k: _id(listed[k], "id"))
     firsts = _firsts(listed, order, whole.images)
@@ -46,22 +49,22 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     in_val = {k for k in order if firsts[k] in val_firsts}
     val_ids = {_id(listed[k], "id") for k in in_val}
     (folder / "annotations").mkdir(exist_ok=True)
+
+    def chooser(val: bool) -> Callable[[Any], Any]:
+        return lambda entry: entry if (_id(entry, "image_id") in val_ids) == val else None
+
     found = {}
     for name in ("train", "val"):
         half = {
             **content,
             "images": [image for k, image in enumerate(listed) if (k in in_val) == (name == "val")],
-            "annotations": [
-                entry
-                for entry in content.get("annotations", [])
-                if (_id(entry, "image_id") in val_ids) == (name == "val")
-            ],
+            "annotations": edit(content["annotations"], chooser(name == "val")),
         }
         if name == "val" and isinstance(content.get("info"), dict):  # said once, of train
             said = {"unread", "mended"}
             half["info"] = {k: v for k, v in content["info"].items() if k not in said}
         path = folder / "annotations" / f"instances_{name}.json"
-        path.write_text(json.dumps(half, separators=(",", ":")))
+        write_json(half, path)
         found[name] = SplitPaths(path, whole.images)
     return found
 

@@ -13,11 +13,9 @@ from condinst import evaluation
 from condinst.errors import UserError
 from condinst.evaluation import LostAp, Matches, Samples
 from pipeline import runs
-from pipeline.recipe import PREPARED
+from pipeline.layout import EVALUATED, PREPARED
 
-OUTPUT = Path("outputs/evaluate")
 VAL_ANNOTATIONS = PREPARED / "val" / "annotations.json"
-TASKS = ("segm", "bbox")
 _MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -170,10 +168,10 @@ def _from_revision(revision: str, target: Path) -> Path:
         files = DVCFileSystem(rev=revision)
         target.mkdir(parents=True, exist_ok=True)
         for part in ("evaluation.json", "metrics.json", "detections.json"):
-            files.get_file(f"{OUTPUT}/{part}", str(target / part))
+            files.get_file(f"{EVALUATED}/{part}", str(target / part))
     except Exception as error:  # DVC, git and every remote raise their own
         raise UserError(
-            f"{revision} is neither a folder nor a revision whose {OUTPUT} DVC can fetch "
+            f"{revision} is neither a folder nor a revision whose {EVALUATED} DVC can fetch "
             f"({type(error).__name__}: {error}): run `dvc pull`, or give a folder"
         ) from error
     return target

@@ -9,8 +9,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from condinst.evaluation import KINDS, NUMBERS
+from pipeline.console import terminal
 
 WORDS = {"segm": "mask", "bbox": "box"}
 LOST = "Points of mask AP50 that each kind of error costs (TIDE)"
@@ -76,7 +78,7 @@ def summary(content: Mapping[str, Any]) -> str:
 
 def show(content: Mapping[str, Any], console: Console | None = None) -> None:
     """Print one table a study, and its verdict."""
-    console = console or Console()
+    console = console or terminal()
     for name, study in content["studies"].items():
         table = Table(title=_title(name, study), caption=_caption(content, study))
         table.add_column("run", style="bold")
@@ -94,7 +96,7 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
                 label,
                 *[_number(variant["metrics"][task][number]) for task, number in COLUMNS],
                 _difference(one) if one else _no_difference(label, study),
-                f"[{colour}]{word}[/]",
+                Text(word, colour),
                 *_more_cells(label, study),
             )
         console.print(table)

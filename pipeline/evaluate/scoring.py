@@ -14,31 +14,20 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from condinst import evaluation
 from condinst.errors import UserError
 from condinst.evaluation import KINDS, CocoScores, ImageQuality, Interval, LostAp
+from condinst.evaluation.inputs import GroundTruth
+from condinst.metrics import MEANINGS, TASKS
 from pipeline import runs
+from pipeline.console import terminal
 
 Metrics = Mapping[str, Mapping[str, float | None]]
 DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
-TASKS = ("bbox", "segm")
 NEAR_ZERO = 1.0  # percent
 _SHOWN = 8
-MEANINGS = {
-    "AP": "IoU 0.50 to 0.95",
-    "AP50": "IoU 0.50",
-    "AP75": "IoU 0.75",
-    "APs": "small, up to 32 x 32 pixels",
-    "APm": "medium",
-    "APl": "large, from 96 x 96 pixels",
-    "AR1": "recall, 1 detection",
-    "AR10": "recall, 10 detections",
-    "AR100": "recall, all detections",
-    "ARs": "recall, small",
-    "ARm": "recall, medium",
-    "ARl": "recall, large",
-}
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,7 @@ def score(
         losses[task] = evaluation.lost_ap(truth, detections, task=task, max_dets=max_dets)
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
     learnable = _learnable(scores, untaught) if untaught else None
-    remarks = _remarks(scores, len(detections))
+    remarks = (*_remarks(scores, len(detections)), *_mask_remarks(truth))
     if learnable is not None:
         remarks += (_learnable_sentence(learnable, untaught),)
     return ScoreCard(
@@ -132,7 +121,7 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
 
 def show(card: ScoreCard, output: Path | None = None, console: Console | None = None) -> None:
     """Print the twelve numbers of mask and box with their intervals."""
-    console = console or Console()
+    console = console or terminal()
     images = len(card.file_names)
     table = Table(
         title=f"COCO scores on {images:,} images, {len(card.detections):,} detections",
@@ -155,7 +144,7 @@ def show(card: ScoreCard, output: Path | None = None, console: Console | None = 
     console.print(table)
     console.print(_lost_sentence(card.losses["segm"]))
     for remark in card.remarks:
-        console.print(f"[yellow]Note:[/] {remark}")
+        console.print(Text.assemble(("Note:", "yellow"), " ", remark))
     if output is not None:
         console.print(f"Written to {os.path.relpath(output)}")
 
@@ -205,6 +194,19 @@ def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
     if not low:
         return ()
     return (f"{' and '.join(low)}: the model has hardly learned to find objects on this data.",)
+
+
+def _mask_remarks(truth: GroundTruth) -> tuple[str, ...]:
+    boxed = truth.without_masks
+    if not boxed:
+        return ()
+    objects = sum(not entry["iscrowd"] for entry in truth.annotations)
+    if boxed == objects:
+        return ("no object has a mask: box AP alone is measured, mask AP is undefined.",)
+    return (
+        f"{boxed:,} of {objects:,} objects have only a box: mask AP is over the others; what is "
+        "found in those boxes counts neither for nor against it.",
+    )
 
 
 def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:

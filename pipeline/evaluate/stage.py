@@ -9,15 +9,14 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from condinst import checkpoint, evaluation
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.evaluate import scoring
 from pipeline.evaluate.scoring import Metrics
+from pipeline.layout import EVALUATED, PREPARED, TRAINED
 from pipeline.params import Params, as_dict
-from pipeline.recipe import PREPARED, VAL_NAME, PreparedData, load_resolved
-
-OUTPUT = Path("outputs/evaluate")
-TRAINED = Path("outputs/train")
+from pipeline.recipe import VAL_NAME, PreparedData, load_resolved
 
 
 def run(params: Params) -> None:
@@ -34,8 +33,8 @@ def run(params: Params) -> None:
             f"holds ({data.hash}): run `python cli.py train` again"
         )
     cfg = load_resolved(TRAINED / "config.yaml")
-    metrics = evaluate_run(cfg, TRAINED / "model.pth", data.root, OUTPUT, params)
-    about = runs.read_json(OUTPUT / "evaluation.json", "evaluate")
+    metrics = evaluate_run(cfg, TRAINED / "model.pth", data.root, EVALUATED, params)
+    about = runs.read_json(EVALUATED / "evaluation.json", "evaluate")
     files = (
         "metrics.json",
         "per_class.json",
@@ -49,7 +48,7 @@ def run(params: Params) -> None:
         metrics,
         step=int(record.get("steps", 0)),
         tags={key: str(about[key]) for key in ("evaluator", "evaluator_version", "data_hash")},
-        artifacts=[OUTPUT / name for name in files],
+        artifacts=[EVALUATED / name for name in files],
     )
 
 
@@ -143,7 +142,7 @@ def evaluate_once(
         evaluate_run(cfg, weights, data.root, kept, params, progress=False)
     runs.publish({path.name: path for path in kept.iterdir()}, out_dir)
     about = runs.read_json(out_dir / "evaluation.json", "evaluate")
-    runs.write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
+    write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
     return runs.read_json(out_dir / "metrics.json", "evaluate")
 
 

@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from condinst.metrics import METRICS
 from pipeline.params import schema
 from pipeline.params.schema import setting
-
-NUMBERS = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl",
-    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
-METRICS = tuple(f"{task}/{name}" for task in ("bbox", "segm") for name in NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +64,18 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Masks that a training is shown: `share` of them, chosen by `seed`; null: all.
+
+    The other objects count as having only a box, so the recipe must learn from boxes too. A
+    greater share holds a lesser one of the same seed.
+    """
+
+    share: float = setting(minimum=0, maximum=1)
+    seed: int = setting(0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Where the data comes from. `directory` wants `root`, `train` and `val`, or `split`.
 
@@ -91,6 +98,7 @@ class Dataset:
     subset: Subset | None = setting(None)
     classes: Mapping[str, str | None] | None = setting(None, filled=False)
     crowd: str = setting("keep", choices=("keep", "objects"))
+    masks: Masks | None = setting(None)
     sample: Sample | None = setting(None)
 
 
@@ -146,7 +154,7 @@ class Train:
 class Evaluate:
     """How detections are made and measured."""
 
-    backend: str = setting(choices=("auto", "pycocotools", "faster-coco-eval", "hotcoco"))
+    backend: str = setting(choices=("auto", "pycocotools", "hotcoco"))
     max_detections: int = setting(minimum=1)
     score_threshold: float = setting(minimum=0, below=1)
     precision: str = setting("fp32", choices=("fp32", "bf16", "fp16"))

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from condinst.errors import UserError
-from condinst.files.pixels import Ranges
-from pipeline.predict.media import read_image
+from condinst.files import images as image_files
+from condinst.files.pixels import Ranges, as_seen
 
 WEIGHTS, CONFIG = "model.pth", "config.yaml"
 
@@ -77,10 +77,8 @@ def _pictures(given: Any) -> Sequence[Any]:
 
 def _pixels(picture: Any, ranges: Ranges) -> np.ndarray:
     if isinstance(picture, (str, Path)):
-        try:
-            return read_image(Path(picture), ranges)
-        except ValueError as error:
-            raise UserError(f"{picture} is no readable picture: {error}") from error
+        with image_files.opened(Path(picture)) as opened:
+            return np.asarray(as_seen(opened, ranges)[0].convert("RGB"))
     pixels = np.asarray(picture)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(

@@ -53,26 +53,26 @@ def look(
 
 
 def _picture(path: Path, acquired: Record | None, depths: Depths) -> Picture:
-    from PIL import Image
-
     from condinst.annotations import Picture
+    from condinst.errors import UserError
+    from condinst.files import images as image_files
     from condinst.files import pixels
 
     try:
         if acquired is not None and path.stat().st_size != acquired["bytes"]:
             return Picture((), CHANGED, f"{path} has changed since it was acquired")
-        with Image.open(path) as opened:
+        with image_files.opened(path) as opened:
             mode, form = opened.mode, opened.format
             frames = getattr(opened, "n_frames", 1)
             sizes, kind, values = pixels.measured(opened)
-        if kind is not None and values is not None:
-            depths.add(path, kind, values)
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, UserError) as error:
+        if isinstance(error, UserError) and path.is_file():
+            return Picture((), "picture unreadable", str(error))
         if acquired is not None:
             return Picture((), CHANGED, f"{path} is missing, though it was acquired")
         return Picture((), "picture missing", f"there is no file {path}")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Picture((), "picture unreadable", f"{path} does not decode: {error}")
+    if kind is not None and values is not None:
+        depths.add(path, kind, values)
     digest = acquired["sha256"] if acquired is not None else None
     if frames > 1 and form != "MPO":  # of a camera: the others are previews
         reason = f"it has {frames} pages or frames, of which the first is used"

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
-from pipeline.folders import check_space, replaced
+from pipeline.console import terminal
+from pipeline.disk import check_space
+from pipeline.layout import PREPARED, RAW
 from pipeline.params import Params
 from pipeline.prepare import classes, show
 from pipeline.prepare import images as pictures
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from condinst.annotations import Picture
     from condinst.data import Index
 
-RAW = Path("data/raw")
-PREPARED = Path("data/prepared")
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
 _ON_SHEET = 24  # pictures
@@ -67,7 +66,7 @@ def _run(params: Params) -> None:
     for name, content in checked.items():
         checked[name], left_out = classes.change(content, wanted)
         if left_out:
-            Console().print(f"{name}: {left_out:,} annotations of classes that are left out")
+            terminal().print(f"{name}: {left_out:,} annotations of classes that are left out")
     agree(checked, params.prepare.policy, found)
     _part_with_shared(manifest, checked, params.prepare.policy, found)
     _part_with_dark(manifest, checked, depths, params.prepare.policy, found)
@@ -76,7 +75,7 @@ def _run(params: Params) -> None:
     room = sum((RAW / s["annotations"]).stat().st_size for s in manifest["splits"].values())
     check_space(PREPARED, 3 * room, "the index")
     try:
-        with replaced(PREPARED) as folder:
+        with atomic_folder(PREPARED) as folder:
             for name, content in checked.items():
                 images = _beside(RAW / manifest["splits"][name]["images"])
                 build_index(content, images, folder / name, depths.ranges())
@@ -88,12 +87,12 @@ def _run(params: Params) -> None:
             show.write_sheets(_ON_SHEET, 0, folder / "sheets", folder)
     except OSError as error:
         raise UserError(f"{PREPARED} could not be written: {error}; is the disk full?") from error
-    Console().print(table(summary))
+    terminal().print(table(summary))
     faults = found.table(PREPARED / LIST)
     if faults is not None:
-        Console().print(faults)
+        terminal().print(faults)
     for remark in summary["remarks"]:
-        Console().print(f"Note: {escape(remark)}")
+        terminal().print(f"Note: {remark}")
 
 
 def summary() -> Table:
@@ -248,7 +247,7 @@ def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:
             why = f": {crowd_sentence(count, count)}" if count else ""
             found.fatal.append(f"no image of train has an object; there is nothing to learn{why}")
         else:
-            Console().print(f"{split}: no image has an object; AP will be undefined")
+            terminal().print(f"{split}: no image has an object; AP will be undefined")
 
 
 def _summary(name: str, manifest: Record, indexes: Mapping[str, Index], found: Findings) -> Record:

@@ -37,6 +37,7 @@ def statistics(index: Index, refused: int, ignored: int = 0) -> Record:
     return {
         "images": len(index),
         "objects": len(areas),
+        "masks": int(index.masked[index.numbers[:, 2] == 0].sum()),
         "crowds": len(index.numbers) - len(areas) - ignored,
         "empty_images": spread[0],
         "refused": refused,
@@ -83,6 +84,7 @@ def table(summary: Record) -> Table:
     rows = {
         "images": lambda entry: entry["images"],
         "objects": lambda entry: entry["objects"],
+        "  with a mask": lambda entry: entry["masks"],
         "  small, medium, large": lambda entry: " ".join(
             f"{count:,}" for count in entry["sizes"].values()
         ),

@@ -132,7 +132,7 @@ class Split:
         """Annotations or detections as the visualiser takes them."""
         image = self.images[image_id]
         size = image["height"], image["width"]
-        masks = [_decode(entry["segmentation"], *size) for entry in entries]
+        masks = [_decode(entry.get("segmentation"), *size) for entry in entries]
         corners = [
             [x, y, x + width, y + height] for x, y, width, height in (e["bbox"] for e in entries)
         ]
@@ -147,6 +147,8 @@ class Split:
 
 
 def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
+    if not segmentation:  # an object with only a box
+        return np.zeros((height, width), bool)
     if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
         coded: Any = rle.frPyObjects(segmentation, height, width)
         coded = rle.merge(coded) if isinstance(segmentation, list) else coded

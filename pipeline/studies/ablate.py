@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved
 from pipeline.studies.study import (
-    OUTPUT,
+    STUDIES,
     Outcome,
     Trial,
     former_outcome,
@@ -60,12 +61,12 @@ def run(
     every = plan(params, study, data)
     trials = select(every, variants)
     same = shared_trainings(every, params, data)
-    _clear_strangers(OUTPUT / study, every)
+    _clear_strangers(STUDIES / study, every)
     concurrency = jobs or fitting_jobs(params, len(trials))
     began = time.monotonic()
     others = (former_outcome(trial) for trial in every if trial not in trials)
     outcomes = [outcome for outcome in others if outcome is not None]
-    kept, folder = len(outcomes), OUTPUT / study
+    kept, folder = len(outcomes), STUDIES / study
     with _parent_run(params, study, every, data) as parent:
         address: dict[str, Any] = {}
         if parent.address is not None:
@@ -191,7 +192,7 @@ def _parent_run(
     tags = {"study": study, "profile": params.profile, "data_hash": data.hash}
     run = tracking.open_run(store, f"ablate {study}", section, tags, former=former)
     if run.address is not None:
-        runs.write_json(ledger, {"run_id": run.address.run_id})
+        write_json(ledger, {"run_id": run.address.run_id})
     return run
 
 

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from pipeline import runs
+from pipeline.tracking.workspace import workspace
 
 Record = dict[str, Any]
 _numbers = itertools.count()
@@ -25,7 +27,7 @@ _numbers = itertools.count()
 
 def folder(uri: str) -> Path:
     """Where records for a store are kept."""
-    return (runs.RUNS / "outbox" / runs.digest(uri)).resolve()
+    return workspace() / runs.RUNS / "outbox" / runs.digest(uri)
 
 
 def put(uri: str, run_id: str, kind: str, value: Any) -> None:
@@ -38,7 +40,7 @@ def put(uri: str, run_id: str, kind: str, value: Any) -> None:
         value: plain; for ``files`` {"path", "folder"}.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError, UserError: the disk does not take it.
     """
     place = folder(uri)
     place.mkdir(parents=True, exist_ok=True)
@@ -50,9 +52,7 @@ def put(uri: str, run_id: str, kind: str, value: Any) -> None:
         _link(source, kept)
         value = {**value, "path": str(kept)}
     record = {"uri": uri, "run_id": run_id, "kind": kind, "value": value}
-    partial = place / f".{name}.partial"
-    partial.write_text(json.dumps(record))
-    partial.replace(place / f"{name}.json")
+    write_json(place / f"{name}.json", record)
 
 
 def waiting(uri: str) -> list[Path]:

@@ -17,19 +17,22 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from condinst import engine
+from condinst.atomic import write_json
 from condinst.config import load_config
 from condinst.errors import UserError
 from pipeline import runs, tracking
+from pipeline.layout import TRAINED
 from pipeline.params import Params, Train, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 from pipeline.train import preflight
 from pipeline.train.config_file import train_from_config_file
 from pipeline.train.job import Job
+from pipeline.train.masks import check_masks
 from pipeline.train.options import TrainOptions
 from pipeline.train.start import start_job
 
 __all__ = [
-    "OUTPUT",
+    "TRAINED",
     "Place",
     "environment",
     "run",
@@ -37,7 +40,6 @@ __all__ = [
     "train_from_config_file",
     "train_into",
 ]
-OUTPUT = Path("outputs/train")
 _OF_DATA = ("dataset.json", "sheets")  # kept with a run
 
 
@@ -81,7 +83,7 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
 
         debugging.run(params, options)
         return
-    place = Place(OUTPUT, params.profile)
+    place = Place(TRAINED, params.profile)
     train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
 
 
@@ -158,7 +160,7 @@ def train_into(
         else:
             _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
         record = _record(folder, result, data, key, ledger.address)
-        runs.write_json(folder / "run.json", record)
+        write_json(folder / "run.json", record)
         names = (
             "model.pth",
             "model_best.pth",
@@ -209,7 +211,7 @@ class _Ledger:
         """Note a run before anything is logged to it, so that a restart finds it."""
         if run.address is not None:
             self._all[self.parent] = dataclasses.asdict(run.address)
-            runs.write_json(self.path, self._all)
+            write_json(self.path, self._all)
 
 
 def _open_run(
@@ -242,10 +244,10 @@ def _train(
     hooks: Sequence[HookBase],
 ) -> engine.TrainResult:
     folder = Path(recipe.cfg.OUTPUT_DIR)
-    for note in (*recipe.notes, *_preflight(params, data, recipe)):
+    for note in (*recipe.notes, *check_masks(recipe.cfg, data), *_preflight(params, data, recipe)):
         _say(f"note: {note}")
     (folder / "config.yaml").write_text(recipe.cfg.dump())
-    runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
+    write_json(folder / "environment.json", environment(params, recipe.cfg))
     start_job(_job(params, data, recipe, address), params.train, hooks)
     result = engine.TrainResult.load(folder)
     assert result is not None, folder

@@ -210,8 +210,16 @@ def _put(**values: Any) -> Callable[[Data], object]:
     return lambda data: data.annotation.update(values)
 
 
-def _lose(key: str) -> Callable[[Data], object]:
-    return lambda data: data.annotation.pop(key)
+def _lose(*keys: str) -> Callable[[Data], object]:
+    return lambda data: [data.annotation.pop(key) for key in keys]
+
+
+def _without_mask(**values: Any) -> Callable[[Data], object]:
+    def spoil(data: Data) -> None:
+        _lose("segmentation")(data)
+        data.annotation.update(values)
+
+    return spoil
 
 
 def _image_put(**values: Any) -> Callable[[Data], object]:
@@ -448,8 +456,19 @@ CASES = (
     Case("all coordinates normalised", _normalised, ("stops", "repaired", "stops"),
          "its polygons are shares of width and height, must be pixels",
          _is("bbox", [10, 10, 30, 30])),
-    Case("no segmentation", _lose("segmentation"), DROPPED, "it has no segmentation"),
-    Case("no polygon", _put(segmentation=[]), DROPPED, "its list of polygons is empty"),
+    Case("no segmentation: only a box", _lose("segmentation"), ACCEPTED, "",
+         _is("bbox", [10, 10, 30, 30])),
+    Case("no polygon: only a box", _put(segmentation=[]), ACCEPTED, "", _is("segmentation", [])),
+    Case("no segmentation, a box of no size", _without_mask(bbox=[10, 10, 0, 30]), DROPPED,
+         "it has no mask, and its bbox [10, 10, 0, 30] is empty"),
+    Case("no segmentation, a box outside", _without_mask(bbox=[200, 10, 30, 30]), DROPPED,
+         "lies outside its picture of 96 x 64"),
+    Case("no segmentation, a box that sticks out", _without_mask(bbox=[70, 10, 40, 30]), MENDED,
+         "its bbox [70, 10, 40, 30] is cut", _is("bbox", [70, 10, 26, 30])),
+    Case("no segmentation, no area", _without_mask(area=None), MENDED, "taken from its box",
+         _is("area", 900.0)),
+    Case("neither a segmentation nor a box", _lose("segmentation", "bbox"), DROPPED,
+         "it has no segmentation"),
     Case("a polygon of two points", _put(segmentation=[[10, 10, 40, 40]]), DROPPED,
          "a polygon of 4 numbers is not three points or more"),
     Case("a polygon of two points beside another", _put(segmentation=[_SQUARE, [1, 1, 2, 2]]),

@@ -7,17 +7,17 @@ import dataclasses
 import errno
 import hashlib
 import os
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from condinst import download
+from condinst.download import Patience
 from condinst.errors import UserError
-from pipeline import folders
-from pipeline.acquire import archive, download
-from pipeline.acquire.http import Patience
-from tests.pipeline.faulty_host import CONTENT, MD5, Host
+from pipeline import disk
+from pipeline.acquire import archive
+from tests.condinst.download.faulty_host import CONTENT, MD5, Host
 
 PATIENCE = Patience(first_wait=0, attempts=3)
 WHOLE = "whole file"
@@ -107,14 +107,14 @@ def outcome(fault: Fault, folder: Path) -> str:
         folder: empty.
     """
     path = folder / "file"
-    with _host() as host:
+    with Host() as host:
         fault.arrange(host)
         remote = fault.change(download.RemoteFile(f"{host.url}/file", len(CONTENT), MD5))
         try:
             if fault.members is not None:
                 return _unpacked(fault.members, folder)
             if fault.name == "disk too small":
-                folders.check_space(folder, 10**18, "the file")
+                disk.check_space(folder, 10**18, "the file")
             with _full_disk() if fault.name == "disk full on the way" else contextlib.nullcontext():
                 download.fetch(remote, path, patience=fault.patience, piece=5000)
         except (UserError, OSError) as error:
@@ -134,18 +134,6 @@ def _unpacked(members: Members, folder: Path) -> str:
         zipped.write_bytes(zipped.read_bytes()[:-5])
     archive.unpack(zipped, folder / "inside")
     return "unpacked"
-
-
-@contextlib.contextmanager
-def _host() -> Iterator[Host]:
-    with Host() as host:
-        thread = threading.Thread(target=host.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield host
-        finally:
-            host.shutdown()
-            thread.join()
 
 
 @contextlib.contextmanager

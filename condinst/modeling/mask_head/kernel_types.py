@@ -34,21 +34,27 @@ class Heads(NamedTuple):
     size: np.ndarray
 
 
-class Taps(NamedTuple):
-    """Linear interpolation along one axis: cell ``low`` plus ``fraction`` of the way to the next.
-
-    The fraction is 0 on the last cell.
-    """
-
-    low: np.ndarray
-    fraction: np.ndarray
-
-
 class Truth(NamedTuple):
     """What dice compares with: masks (M, H, W) of bytes, and the mask of each instance (K,)."""
 
     masks: np.ndarray
     targets: np.ndarray
+
+
+class Boxes(NamedTuple):
+    """What BoxInst's losses compare with.
+
+    Attributes:
+        spans: (M, 4) top, bottom, left, right.
+        targets: (K,).
+        alike: (B, J, H, W) bytes.
+        offsets: (J, 2) rows down and columns right, the lesser of opposite ones first.
+    """
+
+    spans: np.ndarray
+    targets: np.ndarray
+    alike: np.ndarray
+    offsets: np.ndarray
 
 
 class Tile(NamedTuple):

@@ -41,7 +41,7 @@ def ap(truth: Any) -> tuple[float | None, ...]:
 
 
 LOST = [
-    ("repair", {"segmentation": []}),
+    ("repair", {"segmentation": "none"}),
     ("repair", {"segmentation": [[1, 2]]}),
     ("repair", {"segmentation": {"size": [64, 96], "counts": "~"}}),
     ("repair", {"iscrowd": 2}),

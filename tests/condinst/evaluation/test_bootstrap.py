@@ -20,7 +20,7 @@ from condinst.evaluation import (
 )
 from condinst.evaluation.accumulating import accumulate, group_events
 from condinst.evaluation.scores import summarise
-from condinst.evaluation.simulation import Population, simulate
+from tests.condinst.evaluation.simulation import Population, simulate
 
 
 def test_draws_keep_multiplicities_and_repeat() -> None:
