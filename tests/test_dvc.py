@@ -54,7 +54,7 @@ def test_parameters_of_stages_exist(stages: dict[str, dict[str, Any]], params: P
 def test_a_changed_evaluation_does_not_train_again(stages: dict[str, dict[str, Any]]) -> None:
     train = stages["train"]
     assert not any("evaluat" in path or "report" in path for path in train["deps"])
-    assert set(train["params"]) == {"model", "train"}
+    assert set(train["params"]) == {"dataset.masks", "model", "train"}
 
 
 def test_a_changed_study_runs_that_study_alone(stages: dict[str, dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condinst.atomic import write_json
+from condinst.cores import available_cores
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
@@ -169,8 +170,7 @@ def fitting_jobs(params: Params, trials: int) -> int:
         import torch
 
         return max(1, min(trials, torch.cuda.device_count() // params.train.num_gpus))
-    cores = len(os.sched_getaffinity(0))
-    return max(1, min(trials, cores // (2 * params.train.num_processes)))
+    return max(1, min(trials, available_cores() // (2 * params.train.num_processes)))
 
 
 def run_group(

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from detectron2.engine import HookBase
 
 from condinst import engine
+from condinst.cores import available_cores
 from condinst.engine import rendezvous
 from condinst.errors import UserError
 from pipeline.cluster import Faults, connected, hush, ready, storage_of
@@ -228,7 +229,7 @@ def _meet(plan: Plan, rank: int, size: int, meeting: tuple[str, int], local_rank
     if dist.is_initialized():
         dist.destroy_process_group()
     if not plan.gpu:
-        torch.set_num_threads(plan.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(plan.threads or available_cores())
     if size > 1:
         host, port = meeting
         worker = rendezvous.Worker(rank, size, 0, 1, host, port, device=local_rank)

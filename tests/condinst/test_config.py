@@ -168,7 +168,11 @@ def test_all_faults_are_reported_with_the_nearest_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "does not exist"), ("MODEL: [", "cannot be read"), ("VERSION: 1", "VERSION 1")],
+    [
+        (None, "does not exist"),
+        ("MODEL: [", "is no valid YAML, line 2"),
+        ("VERSION: 1", "VERSION 1"),
+    ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "recipe.yaml"

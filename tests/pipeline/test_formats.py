@@ -271,7 +271,7 @@ def test_labelme_files_that_fit_no_picture(content: Record) -> None:
         "the labels have 5 faults",
         "000001.json: says 7 x 5 pixels, 000001.jpg is ",
         "coco.json is no LabelMe JSON",
-        "torn.json is no JSON",
+        "torn.json is cut off",
         "twice.json: ",
         "labels the same picture 000001.jpg",
         "its picture away.jpg is not in",
@@ -410,7 +410,7 @@ NAMES = [
 BAD_NAMES = [
     ("a.yaml", "names: {0: cat, 2: dog}", "without gaps"),
     ("a.yaml", "path: x", "needs names: as a list"),
-    ("a.yaml", "names: [", "is no YAML"),
+    ("a.yaml", "names: [", "is no valid YAML"),
     ("a.txt", "\n", "names no class"),
     ("a.txt", "cat\ndog\ncat", "names cat more than once"),
     ("a.txt", b"\xff\xfe\x00", "is no text that can be read"),
@@ -445,7 +445,7 @@ def test_what_is_not_there_is_named(content: Record) -> None:
     Path("images/train/000001.png").unlink()
     Path("labels/train").mkdir(parents=True)
     Path("images/train/000001.jpg").write_text("no picture")
-    with pytest.raises(UserError, match=r"1 faults:\n.*000001.jpg is no picture"):
+    with pytest.raises(UserError, match=r"1 faults:\n.*000001.jpg does not decode"):
         formats.convert({"train": split_of("yolo-seg")}, Path())
 
 

@@ -163,7 +163,7 @@ def _points(points: object, kind: str) -> NDArray[np.float64]:
         "mask": (2, 2),
     }  # fmt: skip
     if kind not in least:
-        raise _ShapeError(f"is a {brief(kind)}; a mask needs a {', a '.join(least)}")
+        raise _ShapeError(f"is a {kind[:60]}; a mask needs a {', a '.join(least)}")
     try:
         found = np.array(points, np.float64)
     except (ValueError, TypeError, OverflowError) as error:

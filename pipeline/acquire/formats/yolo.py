@@ -11,7 +11,6 @@ from pathlib import Path
 
 from condinst.annotations import polygons
 from condinst.errors import UserError
-from condinst.files.names import brief
 from condinst.files.text import read_text
 from pipeline.acquire.formats.pictures import Problem, Reading, Thing, size_of
 
@@ -95,7 +94,7 @@ def _problem(fields: list[str], classes: int) -> str:
     """What is wrong with a line; empty when nothing is."""
     first, *rest = fields
     if not first.isdecimal():
-        return f"the class is {brief(first)}, must be a number from 0 to {classes - 1}"
+        return f"the class is {first[:60]}, must be a number from 0 to {classes - 1}"
     if len(first) > 9 or int(first) >= classes:
         return f"the class is {first[:60]}, but the names go from 0 to {classes - 1}"
     try:
