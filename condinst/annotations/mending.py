@@ -210,6 +210,8 @@ class Mender:
             reason = "its polygons are shares of width and height, must be pixels"
             self.ledger.repairable(at, frames.NORMALISED, reason)
             self.moved = True
+            if boxes.is_box(box) and max(box) <= 1:  # one mistake with the polygons'
+                self.scale = (width, height)
             return found
         frame = self.verdict.frame
         if frame is None or not frame.outlines:

@@ -518,7 +518,7 @@ CASES = (
     Case("a picture that is missing", lambda data: data.picture.unlink(), DROPPED,
          "there is no file"),
     Case("an unreadable picture", lambda data: data.picture.write_text("no picture"), DROPPED,
-         "does not decode: cannot identify image file"),
+         "does not decode: it is no image in a known format"),
     Case("a truncated picture", _cut, DROPPED, "does not decode: image file is truncated"),
     Case("a CMYK picture", _save("CMYK", "jpg"), KEPT, "it is CMYK, converted to RGB", _pixel()),
     Case("a 16-bit picture", _save("I;16", value=_DEEP), KEPT,

@@ -84,5 +84,5 @@ def test_without_a_place_there_is_no_region(change: dict[str, Any]) -> None:
 
 
 def test_strict_makes_none() -> None:
-    found = checked(thing(2, OTHER, segmentation=[]), "strict")
+    found = checked(thing(2, OTHER, segmentation="none"), "strict")
     assert (found.ignored, found.faults[0].action) == (0, "refused")
