@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode
 
 from condinst.config import load_config
+from condinst.data.input_config import set_deep_ranges
 from condinst.errors import UserError
 from pipeline.layout import PREPARED
 from pipeline.params import Params, Train
@@ -27,12 +28,14 @@ class PreparedData:
         name: the data set's own name.
         hash: identifies its content.
         classes: names in order of the contiguous class index.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
     """
 
     root: Path
     name: str
     hash: str
     classes: tuple[str, ...]
+    ranges: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, root: Path = PREPARED) -> PreparedData:
@@ -45,7 +48,8 @@ class PreparedData:
         try:
             values = json.loads(path.read_text())
             names = tuple(category["name"] for category in values["categories"])
-            return cls(Path(root).resolve(), values["name"], values["hash"], names)
+            ranges = values.get("ranges", {})
+            return cls(Path(root).resolve(), values["name"], values["hash"], names, ranges)
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing; run `python cli.py prepare` first") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -91,6 +95,7 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
         warmup_steps=train.warmup_steps,
     )
     cfg.MODEL.FCOS.NUM_CLASSES = len(data.classes)
+    set_deep_ranges(cfg, data.ranges)
     there = torch.cuda.is_available() or train.launcher == "ray"  # perhaps on other machines
     cfg.MODEL.DEVICE = "cuda" if train.num_gpus and there else "cpu"
     cfg.SEED = train.seed

@@ -73,6 +73,7 @@ class Index(Sequence[dict[str, Any]]):
     Attributes:
         categories: ``{"id", "name"}`` in order of the contiguous class.
         image_root: folder of the images.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
         sizes: (N, 2) height, width.
         objects: (N,) number of annotations that are no crowd regions.
     """
@@ -95,6 +96,7 @@ class Index(Sequence[dict[str, Any]]):
                 "run `python cli.py prepare`"
             )
         self.categories: list[dict[str, Any]] = meta["categories"]
+        self.ranges: dict[str, list[float]] = meta.get("ranges", {})
         # An absolute one stays as it is.
         self.image_root = Path(os.path.normpath(self.directory.resolve() / meta["images"]))
         self._arrays = {name: values.view(np.ndarray) for name, values in arrays.items()}

@@ -6,6 +6,8 @@ import math
 
 from detectron2.config import CfgNode
 
+from condinst.files.pixels import KINDS, Ranges
+
 _CROPS = ("relative", "relative_range", "absolute", "absolute_range")
 
 
@@ -41,6 +43,25 @@ def add_input_config(cfg: CfgNode) -> None:
     color.LIGHTING = 0.0  # standard deviation of AlexNet's shift along ImageNet's colours
     color.PROBABILITY = 1.0  # that an image is changed, for each of the four
 
+    # Values of more than 8 bits: those that become 0 and 256. The pipeline sets them from the data;
+    # []: by each image's own range, from 0 to the least power of two that no value exceeds.
+    cfg.INPUT.DEEP = deep = CfgNode()
+    deep.INT16 = []
+    deep.INT32 = []
+    deep.FLOAT = []
+
+
+def deep_ranges(cfg: CfgNode) -> dict[str, list[float]]:
+    """How values of more than 8 bits are scaled, as :mod:`condinst.files.pixels` wants it."""
+    deep = input_section(cfg, "DEEP")
+    return {kind: list(deep[kind.upper()]) for kind in KINDS if len(deep[kind.upper()])}
+
+
+def set_deep_ranges(cfg: CfgNode, ranges: Ranges) -> None:
+    """The opposite of `deep_ranges`, in place."""
+    for kind in KINDS:
+        cfg.INPUT.DEEP[kind.upper()] = [float(value) for value in ranges.get(kind, ())]
+
 
 def input_section(cfg: CfgNode, name: str) -> CfgNode:
     """``INPUT.<name>``, with our defaults where a plain config of detectron2 has no such key."""
@@ -71,7 +92,8 @@ def input_problems(cfg: CfgNode) -> list[str]:
             )
     if crop.ENABLED:
         found += _crop_problems(crop)
-    return found + _mask_problems(cfg) + _color_problems(cfg.INPUT.COLOR)
+    found += _mask_problems(cfg) + _color_problems(cfg.INPUT.COLOR)
+    return found + _deep_problems(cfg.INPUT.DEEP)
 
 
 def _mask_problems(cfg: CfgNode) -> list[str]:
@@ -85,6 +107,23 @@ def _mask_problems(cfg: CfgNode) -> list[str]:
             "the share to 1"
         ]
     return []
+
+
+def _deep_problems(deep: CfgNode) -> list[str]:
+    found = []
+    for key in map(str.upper, KINDS):
+        limits = deep[key]
+        right = isinstance(limits, (list, tuple)) and all(map(_is_finite, limits))
+        if not right or (len(limits) and not (len(limits) == 2 and limits[0] < limits[1])):
+            found.append(
+                f"INPUT.DEEP.{key} = {limits}: expected [] or the two values that become 0 and "
+                "256, the lower first, such as [0, 4096]"
+            )
+    return found
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _side_problems(key: str, size: object) -> list[str]:

@@ -19,8 +19,10 @@ from pycocotools import mask as mask_tools
 
 from condinst.data.augmentation import cuts_objects, training_augmentations
 from condinst.data.images import read_oriented
+from condinst.data.input_config import deep_ranges
 from condinst.data.masks import MaskUse
 from condinst.data.resizing import resize_for_test
+from condinst.files.pixels import Ranges
 
 Record = dict[str, Any]
 
@@ -38,6 +40,7 @@ class CondInstDatasetMapper:
         masks: which masks are given.
         mask_format: ``polygon`` or ``bitmask``; an image with any run-length mask gets bitmasks
             whatever it says.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
         cropped: boxes are taken from the masks, where there are any, since a cut object's box is
             no longer tight.
     """
@@ -51,6 +54,7 @@ class CondInstDatasetMapper:
         image_format: str = "BGR",
         masks: MaskUse | None = None,
         mask_format: str = "polygon",
+        ranges: Ranges | None = None,
         cropped: bool = False,
     ) -> None:
         assert mask_format in ("polygon", "bitmask"), mask_format
@@ -59,6 +63,7 @@ class CondInstDatasetMapper:
         self.image_format = image_format
         self.masks = masks or MaskUse()
         self.mask_format = mask_format
+        self.ranges = ranges
         self.cropped = cropped
 
     @classmethod
@@ -71,6 +76,7 @@ class CondInstDatasetMapper:
             "image_format": cfg.INPUT.FORMAT,
             "masks": MaskUse.from_config(cfg),
             "mask_format": cfg.INPUT.MASK_FORMAT,
+            "ranges": deep_ranges(cfg),
             "cropped": is_train and cuts_objects(cfg),
         }
 
@@ -89,7 +95,7 @@ class CondInstDatasetMapper:
         """
         given = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
         size = given["height"], given["width"]
-        image = read_oriented(record["file_name"], size, self.image_format)
+        image = read_oriented(record["file_name"], size, self.image_format, self.ranges)
         objects = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
         if self.is_train and self.masks.read:
             objects = self._with_masks(objects)

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from pipeline.console import terminal
 Metrics = Mapping[str, Mapping[str, float | None]]
 DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
 NEAR_ZERO = 1.0  # percent
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class ScoreCard:
         file_names: Image id to file name.
         max_dets: Limit on detections an image and category.
         remarks: What a reader must know, in plain sentences.
+        learnable: Task to AP over the classes that training has objects of; None where those are
+            all.
     """
 
     annotations: Path
@@ -54,6 +57,7 @@ class ScoreCard:
     file_names: Mapping[int, str]
     max_dets: int
     remarks: tuple[str, ...]
+    learnable: Mapping[str, float | None] | None = None
 
 
 def score(
@@ -62,6 +66,7 @@ def score(
     *,
     backend: str = "auto",
     max_dets: int = 100,
+    untaught: Collection[str] = (),
 ) -> ScoreCard:
     """Measure detections.
 
@@ -70,6 +75,7 @@ def score(
         detections: in COCO's result format.
         backend: evaluator.
         max_dets: limit on detections an image and category.
+        untaught: names of classes that training had no object of.
     """
     truth = evaluation.load_ground_truth(annotations)
     scores = evaluation.evaluate_coco(truth, detections, backend=backend, max_dets=max_dets)
@@ -82,10 +88,14 @@ def score(
         qualities[task] = evaluation.image_qualities(matches)
         losses[task] = evaluation.lost_ap(truth, detections, task=task, max_dets=max_dets)
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
+    learnable = _learnable(scores, untaught) if untaught else None
     remarks = (*_remarks(scores, len(detections)), *_mask_remarks(truth))
+    if learnable is not None:
+        remarks += (_learnable_sentence(learnable, untaught),)
     return ScoreCard(
-        annotations, detections, scores, intervals, qualities, losses, names, max_dets, remarks
-    )
+        annotations, detections, scores, intervals, qualities, losses, names, max_dets, remarks,
+        learnable,
+    )  # fmt: skip
 
 
 def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
@@ -146,6 +156,30 @@ def _lost_sentence(lost: LostAp) -> str:
     return f"Points of mask AP50 that errors of one kind cost (TIDE): {kinds}."
 
 
+def _learnable(scores: CocoScores, untaught: Collection[str]) -> dict[str, float | None]:
+    """AP of each task, the mean over classes that could be learned; None: val has none of them."""
+    found = {}
+    for task, classes in scores.per_class.items():
+        values = [numbers["AP"] for name, numbers in classes.items() if name not in untaught]
+        there = [value for value in values if value is not None]
+        found[task] = sum(there) / len(there) if there else None
+    return found
+
+
+def _learnable_sentence(learnable: Mapping[str, float | None], untaught: Collection[str]) -> str:
+    listed = sorted(untaught)
+    more = f" and {len(listed) - _SHOWN:,} more" if len(listed) > _SHOWN else ""
+    mask, box = (
+        "undefined" if learnable[task] is None else f"{learnable[task]:.1f}"
+        for task in ("segm", "bbox")
+    )
+    return (
+        f"val has objects of {len(listed):,} class{'es' if len(listed) != 1 else ''} that training "
+        f"had none of ({', '.join(listed[:_SHOWN])}{more}); over the classes that could be "
+        f"learned, mask AP is {mask} and box AP {box}."
+    )
+
+
 def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
     if detections == 0:
         return (
@@ -195,6 +229,7 @@ def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
             "annotations_sha256": runs.file_hash(card.annotations),
             **about,
             "remarks": list(card.remarks),
+            "learnable": card.learnable,
             "confidence": CONFIDENCE,
             "draws": DRAWS,
             "intervals": intervals,

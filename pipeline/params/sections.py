@@ -81,6 +81,9 @@ class Dataset:
 
     `classes` maps names in the data to other names, equal ones to merge, or to null: left out.
 
+    `crowd: objects` takes annotations with iscrowd 1 for single objects, as tools that flag brush
+    masks so mean them.
+
     `mirror` replaces the host of `coco2017`: an address, bucket or folder with `zips` and
     `annotations` below it, or a folder that holds COCO unpacked.
     """
@@ -94,6 +97,7 @@ class Dataset:
     split: Parted | None = setting(None)
     subset: Subset | None = setting(None)
     classes: Mapping[str, str | None] | None = setting(None, filled=False)
+    crowd: str = setting("keep", choices=("keep", "objects"))
     masks: Masks | None = setting(None)
     sample: Sample | None = setting(None)
 

@@ -63,7 +63,8 @@ def prepared(name: str = "dataset.json") -> Any:
 def spoil(content: dict[str, Any]) -> None:
     """An annotation of each kind of fault, and a picture of another size."""
     first = content["annotations"][0]
-    changes = [{"image_id": 99}, {"category_id": 2}, {"bbox": [0, 0, 0, 0]}, {"id": first["id"]}]
+    changes = [{"image_id": 99}, {"category_id": 2}, {"bbox": [0, 0, 0, 0], "category_id": 7}]
+    changes += [{"id": first["id"], "image_id": 4}]  # no two of the same
     changes += [{"segmentation": [[1, 2]]}, {"segmentation": {"size": [64, 96], "counts": [7]}}]
     content["annotations"] += [
         {**first, "id": 100 + number, **change} for number, change in enumerate(changes)
