@@ -32,8 +32,14 @@ def default_uri(root: Path | None = None) -> str:
 
 
 def own_uri(root: Path) -> str:
-    """The address of the database in a folder, with what means something else there escaped."""
-    return f"sqlite:///{urllib.parse.quote(str(root / DATABASE))}"
+    """The address of the database in a folder, with what means something else there escaped.
+
+    An escaped one names the driver as well: MLflow makes the folder of a ``sqlite:///`` address,
+    as it is written.
+    """
+    plain = str(root / DATABASE)
+    escaped = plain.replace("%", "%25").replace("?", "%3F")
+    return f"{'sqlite' if escaped == plain else 'sqlite+pysqlite'}:///{escaped}"
 
 
 def check_answers(uri: str, timeout: float = 3.0) -> None:

@@ -56,7 +56,7 @@ class Store:
     def _experiment(self, name: str, artifacts: Path | None) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            local = self.uri.startswith("sqlite:") and artifacts is not None
+            local = self.uri.startswith("sqlite") and artifacts is not None
             location = artifacts.resolve().as_uri() if local and artifacts else None
             return self.client.create_experiment(name, artifact_location=location)
         if found.lifecycle_stage == "deleted":
@@ -147,7 +147,7 @@ def connect(
             raise
         sys.stderr.write(f"going on without tracking; the next start sends the rest: {error}\n")
         return None
-    with _one_at_a_time(root) if uri.startswith("sqlite:") else contextlib.nullcontext():
+    with _one_at_a_time(root) if uri.startswith("sqlite") else contextlib.nullcontext():
         if uri == own_uri(root):
             _mend_addresses(root)
         return Store(uri, tracking.experiment, root / ARTIFACTS)

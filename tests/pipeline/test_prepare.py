@@ -289,6 +289,7 @@ def test_names_the_stage_to_run_first(params: Params, acquired: Callable[..., Pa
         prepare.run(params)
 
 
+@pytest.mark.slow
 def test_reads_real_coco(params: Params, shared_dir: Path) -> None:
     from pipeline.acquire import stage as acquire
 

@@ -62,6 +62,7 @@ def test_outputs_and_second_run(
     assert not list(project.glob("outputs/.*"))
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_to_the_same_bits(project: Path, tiny_params: Params) -> None:
     params, data = shrink(tiny_params, steps=5), PreparedData.load()
     with pytest.raises(KeyboardInterrupt):

@@ -119,6 +119,7 @@ def two_workers(cfg: CfgNode, folder: Path) -> Step:
     return first
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(cfg: CfgNode, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = step(cfg, images(2))
@@ -126,6 +127,7 @@ def test_two_processes_equal_one(cfg: CfgNode, tmp_path: Path) -> None:
     assert_equal(whole, two_workers(cfg, tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_masks", [False, True], ids=["boxes", "either"])
 def test_so_it_is_where_masks_are_learned_from_boxes(
     cfg: CfgNode, tmp_path: Path, use_masks: bool
@@ -140,6 +142,7 @@ def test_so_it_is_where_masks_are_learned_from_boxes(
     assert_equal(step(cfg, images(4)), step(cfg, images(4), 3))
 
 
+@pytest.mark.slow
 def test_synchronised_batch_norms_make_them_equal(tiny: CfgNode, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = step(tiny, images(2))
@@ -152,6 +155,7 @@ def test_synchronised_batch_norms_make_them_equal(tiny: CfgNode, tmp_path: Path)
     assert apart[0]["loss_mask"] != pytest.approx(whole[0]["loss_mask"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalizer", ["fg", "moving_fg", "all"])
 def test_parts_equal_the_whole(cfg: CfgNode, normalizer: str) -> None:
     cfg.MODEL.FCOS.LOSS_NORMALIZER_CLS = normalizer
