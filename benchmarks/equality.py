@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from condinst.checkpoint import load_state
 from condinst.checkpoint.key_tables import to_peer
+from condinst.checkpoint.loading import load_state
 from condinst.config import load_config
 from tests.condinst import parity
 

@@ -53,7 +53,7 @@ class PreparedData:
 
     def register(self) -> None:
         """Make both splits known to detectron2 as ``condinst_train`` and ``condinst_val``."""
-        from condinst.data import register_index
+        from condinst.data.registration import register_index
 
         register_index(TRAIN_NAME, self.root / "train")
         register_index(VAL_NAME, self.root / "val")

@@ -230,7 +230,7 @@ def _build_trainer(
     log_period: int,
 ) -> Trainer:
     if mapper is None:
-        from condinst.data import CondInstDatasetMapper
+        from condinst.data.mapper import CondInstDatasetMapper
 
         mapper = CondInstDatasetMapper(cfg, is_train=True)
     loader = build_train_loader(cfg, mapper, seed=seed, start_step=start)

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from condinst.evaluation import KINDS, NUMBERS
+from condinst.evaluation.losses import KINDS
+from condinst.evaluation.scores import NUMBERS
 
 WORDS = {"segm": "mask", "bbox": "box"}
 LOST = "Points of mask AP50 that each kind of error costs (TIDE)"

@@ -8,8 +8,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
-from condinst import checkpoint, evaluation
+from condinst.checkpoint.loading import load_weights
 from condinst.errors import UserError
+from condinst.evaluation.prediction import predict_dataset
 from pipeline import runs, tracking
 from pipeline.evaluate import scoring
 from pipeline.evaluate.scoring import Metrics
@@ -94,7 +95,7 @@ def evaluate_run(
     limit = params.evaluate.max_detections
     card = scoring.score(
         annotations,
-        evaluation.predict_dataset(model, VAL_NAME, cfg, progress),
+        predict_dataset(model, VAL_NAME, cfg, progress),
         backend=params.evaluate.backend,
         max_dets=limit,
     )
@@ -160,7 +161,7 @@ def _load(cfg: CfgNode, weights: str | Path, precision: str) -> nn.Module:
     from condinst.inference.inference_copy import inference_copy
 
     model = build_model(cfg)
-    checkpoint.load_weights(model, weights, strict=True)
+    load_weights(model, weights, strict=True)
     return inference_copy(model, precision)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from detectron2.structures import Instances
 
-    from condinst.inference import Shapes
+    from condinst.inference.visualizer import Shapes
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class PredictionSink:
         Returns:
             The overlay, or the picture itself where none is wanted.
         """
-        from condinst.inference import Shapes, draw_instances
+        from condinst.inference.visualizer import Shapes, draw_instances
 
         shapes = Shapes.of(instances)
         number = len(self.entries) + 1

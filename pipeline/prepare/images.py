@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import track
 
 if TYPE_CHECKING:
-    from condinst.annotations import Picture
+    from condinst.annotations.checks import Picture
 
 CHANGED = "picture changed"
 
@@ -52,7 +52,7 @@ def look(
 def _picture(path: Path, acquired: Record | None) -> Picture:
     from PIL import Image
 
-    from condinst.annotations import Picture
+    from condinst.annotations.checks import Picture
 
     try:
         if acquired is not None and path.stat().st_size != acquired["bytes"]:

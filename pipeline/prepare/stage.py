@@ -24,8 +24,8 @@ from pipeline.prepare.findings import Findings, few
 from pipeline.prepare.statistics import sides, statistics, table, write_csv
 
 if TYPE_CHECKING:
-    from condinst.annotations import Picture
-    from condinst.data import Index
+    from condinst.annotations.checks import Picture
+    from condinst.data.index import Index
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
@@ -50,8 +50,8 @@ def run(params: Params) -> None:
 
 
 def _run(params: Params) -> None:
-    from condinst.annotations import build_index
-    from condinst.data import open_index
+    from condinst.annotations.building import build_index
+    from condinst.data.index import open_index
 
     manifest = _manifest()
     found = Findings()
@@ -125,8 +125,8 @@ def _check(
     name: str, split: Record, files: Mapping[str, Record], policy: str, found: Findings
 ) -> Record:
     """A split's sound content; ``found`` gets what was wrong with the rest."""
-    from condinst.annotations import check_annotations
     from condinst.annotations.building import read_coco
+    from condinst.annotations.checks import check_annotations
 
     _require_unchanged(split["annotations"], files)
     acquired = {RAW / path: entry for path, entry in files.items()}

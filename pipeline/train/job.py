@@ -82,9 +82,9 @@ def load_cfg(text: str) -> CfgNode:
 
 def load_weights(model: nn.Module, path: str) -> None:
     """Put weights of any source that we know into the model; say what they did not decide."""
-    from condinst import checkpoint
+    from condinst.checkpoint import loading
 
-    report = checkpoint.load_weights(model, path)
+    report = loading.load_weights(model, path)
     if comm.is_main_process():
         for note in report.notes:
             Console(stderr=True).print(f"{path}: {note}", highlight=False, markup=False)
@@ -117,13 +117,12 @@ def figures_of(
     max_dets: int = 100,
 ) -> Figures:
     """A model's figures on a registered data set, in the middle of its training."""
-    from condinst import evaluation
+    from condinst.evaluation.coco import evaluate_coco
+    from condinst.evaluation.prediction import predict_dataset
 
-    detections = evaluation.predict_dataset(model, dataset, cfg, progress=False)
+    detections = predict_dataset(model, dataset, cfg, progress=False)
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-    scores = evaluation.evaluate_coco(
-        annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets
-    )
+    scores = evaluate_coco(annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets)
     return tracking.figures_by_name(scores.metrics)
 
 

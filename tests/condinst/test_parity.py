@@ -10,8 +10,8 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
-from condinst.checkpoint import load_weights
 from condinst.checkpoint.key_tables import to_peer
+from condinst.checkpoint.loading import load_weights
 from condinst.config import load_config
 from tests.condinst.parity import (
     Case,

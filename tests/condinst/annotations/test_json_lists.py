@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condinst.annotations import build_index, building, json_lists
-from condinst.annotations.building import read_coco
+from condinst.annotations import building, json_lists
+from condinst.annotations.building import build_index, read_coco
 from condinst.annotations.json_lists import Edited, JsonList, edit, read_in_pieces, write_json
-from condinst.data import open_index
+from condinst.data.index import open_index
 
 NASTY: dict[str, Any] = {
     "info": {

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from condinst.checkpoint import fetch as fetch_module
-from condinst.checkpoint import list_weights, resolve_weights, zoo
+from condinst.checkpoint import zoo
 from condinst.checkpoint.fetch import fetch, hash_in_name
+from condinst.checkpoint.zoo import list_weights, resolve_weights
 from condinst.errors import UserError
 
 CONTENT = bytes(range(256)) * 40
