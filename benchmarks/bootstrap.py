@@ -14,7 +14,7 @@ import numpy as np
 from condinst.evaluation import accumulating
 from condinst.evaluation.bootstrap import differences, image_draws, sample
 from condinst.evaluation.scores import summarise
-from condinst.evaluation.simulation import Population, simulate
+from tests.condinst.evaluation.simulation import Population, simulate
 
 VAL2017 = Population(categories=80, objects=36_781 / 5_000, detections=100)
 

@@ -15,7 +15,7 @@ import numpy as np
 from condinst.evaluation.accumulating import accumulate, group_events
 from condinst.evaluation.bootstrap import paired_bootstrap
 from condinst.evaluation.scores import NUMBERS, summarise
-from condinst.evaluation.simulation import Population, simulate
+from tests.condinst.evaluation.simulation import Population, simulate
 
 SKILLS = (0.0, 0.15)
 LARGE = 200_000

@@ -1,4 +1,4 @@
-"""Folders that are either whole or as they were before, and room for what goes into them."""
+"""Folders: where stages find them, whole or as they were before, and room for what goes in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from condinst.errors import UserError
+
+PREPARED = Path("data/prepared")  # what the stage prepare leaves
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ from detectron2.config import CfgNode
 
 from condinst.config import get_cfg, load_config
 from condinst.errors import UserError
+from pipeline.folders import PREPARED
 from pipeline.params import Params, Train
 
-PREPARED = Path("data/prepared")
 TRAIN_NAME = "condinst_train"
 VAL_NAME = "condinst_val"
 

@@ -14,6 +14,7 @@ from condinst.annotations.faults import Fault, Ledger, Place, Unusable
 from condinst.annotations.ids import canonical, check_id, numbers
 from condinst.annotations.json_lists import Edited
 from condinst.annotations.mending import Mender
+from condinst.annotations.names import leaves_folder
 from condinst.annotations.screening import Pictures, screen
 
 Entry = dict[str, Any]
@@ -353,9 +354,3 @@ def _note_lost(lost: dict[Any, str], given: Any) -> None:
 
 def _numbered(entry: Entry, number: int) -> Entry:
     return entry if type(entry["id"]) is int and entry["id"] == number else {**entry, "id": number}
-
-
-def leaves_folder(file_name: str) -> bool:
-    """Whether an image's name points outside of the folder that it is relative to."""
-    path = PurePosixPath(file_name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts

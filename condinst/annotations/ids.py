@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from condinst.annotations.faults import Ledger, Place
+if TYPE_CHECKING:
+    from condinst.annotations.faults import Ledger, Place
 
 _DIGITS = re.compile(r"-?(0|[1-9]\d{0,17})")
 

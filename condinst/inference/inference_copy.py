@@ -21,7 +21,7 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
 from condinst.errors import UserError
-from condinst.layers import winograd
+from condinst.inference import winograd
 from condinst.layers.conv import CellConv
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

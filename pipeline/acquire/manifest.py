@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from condinst.annotations.names import leaves_folder
 from condinst.errors import UserError
 
 _SHOWN = 8
@@ -99,10 +100,6 @@ def image_names(annotations: Path) -> list[str]:
     Raises:
         UserError: the file is missing or holds no such list, or none of a name.
     """
-    from condinst.annotations.checks import (
-        leaves_folder,  # slow: with torch, which --check need not load
-    )
-
     content = _content(annotations)
     keys = ("images", "annotations", "categories")
     mapping = content if isinstance(content, dict) else {}

@@ -15,7 +15,7 @@ from condinst.evaluation.inputs import GroundTruth, load_ground_truth
 from condinst.evaluation.losses import LostAp, lost_ap
 from condinst.evaluation.matching import Matches, match_detections
 from pipeline import runs
-from pipeline.recipe import PREPARED
+from pipeline.folders import PREPARED
 
 OUTPUT = Path("outputs/evaluate")
 VAL_ANNOTATIONS = PREPARED / "val" / "annotations.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from condinst.evaluation.prediction import predict_dataset
 from pipeline import runs, tracking
 from pipeline.evaluate import scoring
 from pipeline.evaluate.scoring import Metrics
+from pipeline.folders import PREPARED
+from pipeline.identity import FILE, explanation, of_evaluation
 from pipeline.params import Params, as_dict
-from pipeline.recipe import PREPARED, VAL_NAME, PreparedData, load_resolved
+from pipeline.recipe import VAL_NAME, PreparedData, load_resolved
 
 OUTPUT = Path("outputs/evaluate")
 TRAINED = Path("outputs/train")
@@ -128,22 +132,19 @@ def evaluate_once(
     Returns:
         As `evaluate_run`.
     """
-    settings = [as_dict(params)["evaluate"], data.hash, _code_hash()]
-    kept = (runs.RUNS / key / "evaluations" / runs.digest(settings)).resolve()
+    identity = of_evaluation(as_dict(params)["evaluate"], data.hash)
+    kept = (runs.RUNS / key / "evaluations" / identity.key).resolve()
     if not (kept / "metrics.json").is_file():
+        why = explanation(identity, kept.parent, done="measured")
+        if why:
+            sys.stderr.write(f"{out_dir}: {why}\n")
         evaluate_run(cfg, weights, data.root, kept, params, progress=False)
-    runs.publish({path.name: path for path in kept.iterdir()}, out_dir)
+        runs.write_json(kept / FILE, dataclasses.asdict(identity))
+    runs.publish({path.name: path for path in kept.iterdir() if path.name != FILE}, out_dir)
     about = runs.read_json(out_dir / "evaluation.json", "evaluate")
-    runs.write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
+    about |= {"evaluation": identity.key, **about_weights(weights)}
+    runs.write_json(out_dir / "evaluation.json", about)
     return runs.read_json(out_dir / "metrics.json", "evaluate")
-
-
-def _code_hash() -> str:
-    """Identifies the code that measures; that of the model is part of a training's key."""
-    root = Path(__file__).resolve().parents[2]
-    folder = sorted((root / "condinst/evaluation").glob("*.py"))
-    files = [*folder, *(root / "pipeline" / name for name in ("evaluate.py", "scoring.py"))]
-    return runs.digest([runs.file_hash(path) for path in files])
 
 
 def _with_limits(cfg: CfgNode, params: Params) -> CfgNode:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-PREPARED = Path("data/prepared")
+from pipeline.folders import PREPARED
+
 SHEETS = Path("outputs/data")
 
 

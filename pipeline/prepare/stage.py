@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from condinst.errors import UserError
-from pipeline.folders import check_space, replaced
+from pipeline.folders import PREPARED, check_space, replaced
 from pipeline.params import Params
 from pipeline.prepare import classes, show
 from pipeline.prepare import images as pictures
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from condinst.data.index import Index
 
 RAW = Path("data/raw")
-PREPARED = Path("data/prepared")
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
 _ON_SHEET = 24  # pictures

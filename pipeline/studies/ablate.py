@@ -13,6 +13,7 @@ from typing import Any
 
 from condinst.errors import UserError
 from pipeline import runs, tracking
+from pipeline.identity import of_evaluation
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved
 from pipeline.studies.study import (
@@ -63,7 +64,8 @@ def run(
     _clear_strangers(OUTPUT / study, every)
     concurrency = jobs or fitting_jobs(params, len(trials))
     began = time.monotonic()
-    others = (former_outcome(trial) for trial in every if trial not in trials)
+    measured = of_evaluation(as_dict(params)["evaluate"], data.hash).key
+    others = (former_outcome(trial, measured) for trial in every if trial not in trials)
     outcomes = [outcome for outcome in others if outcome is not None]
     kept, folder = len(outcomes), OUTPUT / study
     with _parent_run(params, study, every, data) as parent:

@@ -122,13 +122,21 @@ def select(trials: Sequence[Trial], variants: Sequence[str]) -> list[Trial]:
     return [trial for trial in trials if not variants or trial.variant in variants]
 
 
-def former_outcome(trial: Trial) -> Outcome | None:
-    """What an earlier call left of the very same trial, if it finished."""
+def former_outcome(trial: Trial, measured: str) -> Outcome | None:
+    """What an earlier call left of the very same trial, if it finished.
+
+    Args:
+        trial: it.
+        measured: key of the evaluation that is asked for now.
+    """
     record, metrics = trial.folder / "train/run.json", trial.folder / "evaluate/metrics.json"
-    if not (record.is_file() and metrics.is_file()):
+    about = trial.folder / "evaluate/evaluation.json"
+    if not all(path.is_file() for path in (record, metrics, about)):
         return None
     found = runs.read_json(record, "ablate")
     if found.get("hash") != trial.key:
+        return None
+    if runs.read_json(about, "ablate").get("evaluation") != measured:
         return None
     return Outcome(trial, "finished", record=found, metrics=runs.read_json(metrics, "ablate"))
 

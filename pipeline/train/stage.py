@@ -20,10 +20,10 @@ from condinst import engine
 from condinst.config import load_config
 from condinst.errors import UserError
 from pipeline import runs, tracking
+from pipeline.identity import FILE, Identity, explanation, of_training
 from pipeline.params import Params, Train, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 from pipeline.train import preflight
-from pipeline.train.config_file import train_from_config_file
 from pipeline.train.job import Job
 from pipeline.train.options import TrainOptions
 from pipeline.train.start import start_job
@@ -34,7 +34,6 @@ __all__ = [
     "environment",
     "run",
     "run_key",
-    "train_from_config_file",
     "train_into",
 ]
 OUTPUT = Path("outputs/train")
@@ -88,11 +87,17 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
 def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) -> str:
     """The hash of the training that these params ask for; names its folder in ``.runs``."""
     recipe = recipe or resolve(params, data)
-    return runs.run_hash(
+    return _identity(params, data, recipe).key
+
+
+def _identity(params: Params, data: PreparedData, recipe: Recipe) -> Identity:
+    measuring = params.evaluate
+    return of_training(
         recipe.cfg,
         data.hash,
         processes=_workers(params),
         eval_period=params.train.eval_period or 0,
+        measuring={"backend": measuring.backend, "max_detections": measuring.max_detections},
     )
 
 
@@ -132,7 +137,8 @@ def train_into(
             "run `python cli.py acquire` and `prepare` again"
         )
     recipe = resolve(params, data)
-    key = run_key(params, data, recipe)
+    identity = _identity(params, data, recipe)
+    key = identity.key
     folder = (runs.RUNS / key).resolve()
     recipe.cfg.OUTPUT_DIR, recipe.cfg.SOLVER.MAX_SECONDS = str(folder), max_seconds
     worker = engine.torchrun_worker()
@@ -148,6 +154,7 @@ def train_into(
         if result is None or not ledger.holds(store):
             with _open_run(store, params, data, recipe, place, ledger) as run:
                 if result is None:
+                    _say_why(identity, folder, place)
                     result = _train(params, data, recipe, run.address, hooks)
                 else:
                     run.log_rows(_curve(folder))
@@ -250,6 +257,17 @@ def _train(
     result = engine.TrainResult.load(folder)
     assert result is not None, folder
     return result
+
+
+def _say_why(identity: Identity, folder: Path, place: Place) -> None:
+    """Keep what decides this training; say what has changed since one that was like it."""
+    if not (folder / FILE).exists():
+        record = place.output / "run.json"
+        last = runs.read_json(record, "train").get("hash", "") if record.is_file() else ""
+        why = explanation(identity, folder.parent, last)
+        if why:
+            _say(f"{place.name}: {why}")
+    runs.write_json(folder / FILE, dataclasses.asdict(identity))
 
 
 def _job(

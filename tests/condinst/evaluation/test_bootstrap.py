@@ -18,8 +18,8 @@ from condinst.evaluation.bootstrap import (
 from condinst.evaluation.coco import evaluate_coco
 from condinst.evaluation.matching import match_detections
 from condinst.evaluation.scores import NUMBERS, summarise
-from condinst.evaluation.simulation import Population, simulate
 from condinst.evaluation.verdict import judge
+from tests.condinst.evaluation.simulation import Population, simulate
 
 
 def test_draws_keep_multiplicities_and_repeat() -> None:

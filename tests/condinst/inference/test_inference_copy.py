@@ -8,8 +8,8 @@ from torch import nn
 
 from condinst.errors import UserError
 from condinst.inference.inference_copy import PackedConv, inference_copy
+from condinst.inference.winograd import WinogradConv
 from condinst.layers.conv import CellConv
-from condinst.layers.winograd import WinogradConv
 from tests.condinst.modeling.tiny import tiny_model
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from condinst.layers.winograd import WinogradConv, suits
+from condinst.inference.winograd import WinogradConv, suits
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 7), (3, 33), (50, 46)])
