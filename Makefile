@@ -1,10 +1,18 @@
-# `make help` lists the targets. PYTHON names the Python 3.11 to build the environment with.
+# `make help` lists the targets. PYTHON names the Python to build the environment with.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= $(firstword $(shell command -v python3.11 python3 python))
+# What requirements.lock is resolved for, as pyproject.toml says too
+PYTHONS := 3.14 3.13 3.12 3.11
+FITS := import sys; sys.exit("{}.{}".format(*sys.version_info) not in "$(PYTHONS)".split())
+# The newest that runs: a version manager's shim may lie on the PATH and still not run
+PYTHON ?= $(shell export PATH="$(OUTER_PATH)"; for name in $(PYTHONS:%=python%) python3 python; do \
+	if $$name -c '$(FITS); import ensurepip' 2>/dev/null; then echo $$name; break; fi; done)
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
+# Only a PYTHON that was named changes an environment that is there
+OTHER_PYTHON = $(if $(filter-out file,$(origin PYTHON)),|| [ "$$($(VENV)/bin/python --version)" != "$$($(PYTHON) --version 2>&1)" ])
 UV_VERSION := 0.13.9
 VENV := $(CURDIR)/.venv
 UV := $(CURDIR)/.tools/bin/uv
@@ -12,7 +20,10 @@ STAMP := $(VENV)/.installed
 PINS := requirements.lock requirements-detectron2.txt
 DETECTRON2_COMMIT := 02b5c4e295e990042a714712c21dc79b731e8833
 
+OUTER_PATH := $(PATH)
 export PATH := $(VENV)/bin:$(PATH)
+# or else `python` would be the environment's own
+setup install: export PATH := $(OUTER_PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
@@ -44,31 +55,41 @@ doctor: setup ## Check environment, data, parameters and disk
 
 ##@ Environment
 
-# The stamp holds the hashes of the pins: a changed lock installs anew, anything else is quick.
+# The stamp holds the checksums of the pins: a changed lock installs again, as does a PYTHON of another
+# version; anything else is quick.
 .PHONY: setup
 setup: ## Build .venv from requirements.lock, checked by hash (quick when it is there)
-	@pins=$$(sha256sum $(PINS)); \
-	if [ "$$(cat $(STAMP) 2>/dev/null)" != "$$pins" ] || [ ! -x $(VENV)/bin/python ]; then \
+	@pins=$$(cksum $(PINS)); \
+	if [ "$$(cat $(STAMP) 2>/dev/null)" != "$$pins" ] || [ ! -x $(VENV)/bin/python ] $(OTHER_PYTHON); then \
 		$(MAKE) install; printf '%s\n' "$$pins" > $(STAMP); \
 	fi
 
 .PHONY: install
 install:
-	@if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
-		echo "Python 3.11 is needed, $${PYTHON:-$(PYTHON)} is not. Name one: make PYTHON=/path/to/python3.11" >&2; \
+	@python="$(PYTHON)"; wanted="$(lastword $(PYTHONS)) to $(firstword $(PYTHONS))"; \
+	if [ -z "$$python" ]; then \
+		echo "Python $$wanted with venv is needed, none was found. Name one: make PYTHON=/path/to/python" >&2; \
 		exit 1; \
-	fi
-	@if [ ! -x $(UV) ]; then \
+	fi; \
+	if ! $$python -c '$(FITS)'; then \
+		echo "Python $$wanted is needed, PYTHON=$$python is $$($$python --version 2>&1 | head -n 1 || true)" >&2; \
+		exit 1; \
+	fi; \
+	python=$$($$python -c 'import sys; print(sys.executable)'); \
+	if [ ! -x $(UV) ]; then \
 		echo "uv $(UV_VERSION) into .tools"; \
-		$(PYTHON) -m venv .tools; \
+		$$python -m venv .tools; \
 		.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
-	fi
-	@echo "Environment into .venv: $$(grep -c '^[a-z].*==' requirements.lock) packages, about 6.5 GB"
-	@$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
-	@$(UV) pip install --quiet --python $(VENV) --require-hashes -r requirements.lock
+	fi; \
+	rm -f $(STAMP); \
+	keep=--allow-existing; \
+	[ "$$($(VENV)/bin/python --version 2>&1)" = "$$($$python --version)" ] || keep=--clear; \
+	echo "Environment into .venv: $$($$python --version), $$(grep -c '^[a-z].*==' requirements.lock) packages, about 7 GB"; \
+	$(UV) venv --quiet $$keep --python $$python $(VENV)
+	@$(UV) pip install --quiet --compile-bytecode --python $(VENV) --require-hashes -r requirements.lock
 	@# tagged for Python 3.10 and of outdated metadata, but the very files of detectron2
-	@$(UV) pip install --quiet --python $(VENV) --no-deps --require-hashes --python-version 3.10 \
-		-r requirements-detectron2.txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(VENV) --no-deps --require-hashes \
+		--python-version 3.10 -r requirements-detectron2.txt
 
 .PHONY: setup-gpu
 setup-gpu: setup ## Replace detectron2 by its upstream, compiled with its CUDA ops (needs nvcc, git)
@@ -77,14 +98,32 @@ setup-gpu: setup ## Replace detectron2 by its upstream, compiled with its CUDA o
 
 .PHONY: lock
 lock: ## Resolve requirements.in into requirements.lock
-	@$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate requirements.in -o requirements.lock
+	@$(UV) pip compile --quiet --universal --python-version $(lastword $(PYTHONS)) --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header requirements.in -o requirements.lock
+
+# fvcore and antlr4 (of omegaconf) are published as source only
+.PHONY: lock-check
+lock-check: setup ## Resolve the lock for each Python on Linux and macOS: wheels there for all
+	@for version in $(PYTHONS); do for platform in $(PLATFORMS); do \
+		MACOSX_DEPLOYMENT_TARGET=14.0 $(UV) pip compile --quiet --no-header --no-annotate \
+			--no-emit-index-url --python-version $$version --python-platform $$platform \
+			--only-binary :all: --no-binary fvcore --no-binary antlr4-python3-runtime \
+			requirements.lock > /dev/null; \
+		echo "Python $$version on $$platform: resolves"; \
+	done; done
 
 ##@ Development
 
+# Workers side by side; each keeps to one thread (tests/conftest.py)
+WORKERS := -n logical --maxprocesses 8 --dist worksteal
+
 .PHONY: test
-test: setup ## Run the tests (ARGS="-k params")
-	@python -m pytest $(ARGS)
+test: setup ## Run the tests on all cores (ARGS="-k params")
+	@python -m pytest $(WORKERS) $(ARGS)
+
+.PHONY: quick
+quick: setup ## Run the tests without the slow ones, those that failed last first
+	@python -m pytest $(WORKERS) -m "not slow and not gpu" --failed-first $(ARGS)
 
 .PHONY: lint
 lint: setup ## Check style, format and spelling

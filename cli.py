@@ -6,7 +6,9 @@ Nothing heavy is imported at the top, so that `--help` answers at once.
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import sys
 import warnings
 import webbrowser
 from pathlib import Path
@@ -18,10 +20,9 @@ except ModuleNotFoundError:
     raise SystemExit("Not the project's Python: make setup; source .venv/bin/activate") from None
 from typer.core import TyperGroup
 
-from pipeline import STAGES, console
-
-# isort: split
 from condinst.errors import UserError
+from pipeline import STAGES, console
+from pipeline.layout import RAW, REPORT
 
 if TYPE_CHECKING:
     from pipeline.train.options import TrainOptions
@@ -42,7 +43,7 @@ class _Verbs(TyperGroup):
             if os.environ.get("CONDINST_DEBUG"):
                 raise
             message = str(error) if isinstance(error, UserError) else console.system_fault(error)
-            typer.secho(message, err=True, fg="red")
+            typer.secho(console.shown(message), err=True, fg="red")
             raise typer.Exit(1) from None
 
 
@@ -100,13 +101,27 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="The experiment's par
 PARAMS = Path("params.yaml")
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from pipeline import project
+
+        typer.echo(project.version())
+        raise typer.Exit
+
+
 @app.callback()
 def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks (or set CONDINST_DEBUG=1).")
     ] = False,
 ) -> None:
     """Settings for all verbs."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot write is no end
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if debug:
         os.environ["CONDINST_DEBUG"] = "1"
     for name, value in (
@@ -151,7 +166,7 @@ def acquire(
         return
     from pipeline.acquire.changes import check as check_files
 
-    typer.echo(check_files(Path("data/raw")))
+    typer.echo(check_files(RAW))
 
 
 _add_stage("prepare", "Check the raw data and index it into data/prepared.")
@@ -365,7 +380,7 @@ def compare(
 def verify(
     report: Annotated[
         Path, typer.Argument(help="A report, an evaluation, a study, or outputs/compare.")
-    ] = Path("outputs/report"),
+    ] = REPORT,
 ) -> None:
     """Compute tables anew from the stored detections and say whether they hold."""
     from pipeline.compare import verify as checks
@@ -388,7 +403,7 @@ def report(
 
     The page is outputs/report/index.html; report.md beside it says the same.
     """
-    page = Path("outputs/report/index.html")
+    page = REPORT / "index.html"
     if not show or not page.is_file():
         _run("report", params)
     typer.echo(f"Report: {page.resolve()}")
@@ -513,20 +528,16 @@ def weights_list() -> None:
 @app.command(epilog=_examples("doctor"))
 def doctor(params: ParamsFile = PARAMS) -> None:
     """Check environment, data, disk; say what to do."""
-    from rich.console import Console
-    from rich.markup import escape
+    from rich.text import Text
 
     from pipeline import doctor as checks
 
-    with Console(stderr=True).status("Looking, which takes about 15 s"):
+    with console.terminal(stderr=True).status("Looking, which takes about 15 s"):
         results = checks.examine(params)
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     console.print_table(
         ("", "check", "found", "what to do"),
-        [
-            (f"[{colours[r.state]}]{r.state}[/]", r.name, escape(r.found), escape(r.remedy))
-            for r in results
-        ],
+        [(Text(r.state, colours[r.state]), r.name, r.found, r.remedy) for r in results],
     )
     bad = sum(result.state == "bad" for result in results)
     if bad:
@@ -621,11 +632,9 @@ def data_show(
     seed: Annotated[int, typer.Option(min=0, help="Chooses them.")] = 0,
 ) -> None:
     """Print what the prepared dataset holds; draw sheets of its pictures with masks."""
-    from rich.console import Console
-
     from pipeline.prepare import stage as prepare
 
-    Console().print(prepare.summary())
+    console.terminal().print(prepare.summary())
     if images:
         from pipeline.prepare import show
 

@@ -94,7 +94,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     truth, found = draw(given.images, given.detections)
     rows, base, wanted = [], 0.0, None
-    for backend in ("pycocotools", "faster-coco-eval", "hotcoco"):
+    for backend in ("pycocotools", "hotcoco"):
         start = time.perf_counter()
         try:
             scores = evaluate_coco(truth, found, backend=backend)

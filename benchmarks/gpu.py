@@ -15,9 +15,10 @@ from torch import Tensor
 
 from benchmarks import inference, train_step
 from condinst.modeling.mask_head import triton_backend
-from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.reference import ReferenceBackend, mask_logits
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.supervision.dice import Dice
 
 H, W = 100, 168

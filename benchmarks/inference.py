@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks._measure import markdown
 from condinst.config import load_config
 from condinst.inference.inference_copy import inference_copy
-from condinst.modeling.mask_head.head import get_backend
+from condinst.modeling.mask_head.choice import get_backend
 
 RECIPE = Path(__file__).parents[1] / "configs" / "CondInst" / "MS_R_50_1x.yaml"
 GOALS = {"reference fp32": "", "inference copy fp32": ">= 2.5", "inference copy bf16": ">= 5"}

@@ -21,13 +21,13 @@ from condinst.layers.locations import cell_locations
 from condinst.layers.threads import in_threads, spans
 from condinst.layers.upsampling import aligned_bilinear
 from condinst.modeling.mask_head import mask_lines
-from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.numba_backend import NumbaBackend, for_chunks
 from condinst.modeling.mask_head.reference import ReferenceBackend, mask_logits
 from condinst.modeling.mask_head.rle import encode_masks
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.taps import final_matrix, window
-from condinst.modeling.mask_head.tiles import TilesBackend
 from condinst.modeling.supervision.dice import Dice
 
 SIZE = (100, 168)
@@ -161,10 +161,8 @@ def losses(repeats: int, count: int) -> None:
     rows = [Row("stride 4: peers", peers), Row("stride 4: reference", reference, peers)]
     goals = {4: ">= 8 times, <= 0.1 of peak", 1: ">= 1 times, <= 300 MB"}
     for stride in (4, 1):
-        for backend in (TilesBackend(), NumbaBackend()):
-            way = measure(_loss(backend, stride, count), repeats)
-            goal = goals[stride] if backend.name == "numba" else ""
-            rows.append(Row(f"stride {stride}: {backend.name}", way, peers, goal))
+        way = measure(_loss(NumbaBackend(), stride, count), repeats)
+        rows.append(Row(f"stride {stride}: numba", way, peers, goals[stride]))
     show(f"Mask loss forward + backward, {count} instances; against the peers at stride 4", rows)
 
 

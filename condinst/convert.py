@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condinst.atomic import atomic_file
 from condinst.checkpoint.key_tables import TABLES, to_ours, to_peer, why_ignorable
 from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.checkpoint.recognise import recognise
 from condinst.checkpoint.report import KIND_NAMES
 from condinst.config import load_config
 from condinst.errors import UserError
-from condinst.modeling.mask_head.head import MaskHeadSpec
 from condinst.modeling.mask_head.layout import HeadLayout
+from condinst.modeling.mask_head.spec import MaskHeadSpec
 
 KINDS = ("condinst", *TABLES)
 _FEATURE_STRIDE = 8  # of the mask features, for which a head's size is the same at any
@@ -225,14 +226,7 @@ def _restore(
 
 
 def _write(content: Mapping[str, Any], dst: Path) -> None:
-    """Write beside the target and rename, so that nobody ever sees half a file."""
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    temporary = dst.with_name(f".{dst.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(dst)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(dst) as partial, partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())

@@ -13,10 +13,12 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from torch import nn
 
 from condinst.engine.batches import seed_everything
+from condinst.engine.buffers import load_buffers
 from condinst.engine.optim import Precision
 from condinst.engine.parts import split
-from condinst.engine.trainer import MODEL_STREAM, load_buffers
+from condinst.engine.trainer import MODEL_STREAM
 from condinst.errors import UserError
+from condinst.layers.memory_format import to_channels_last
 
 
 class Replay(NamedTuple):
@@ -70,7 +72,7 @@ def replay(
     load_buffers(model, dump["unsaved_buffers"])
     model.train()
     if torch.device(cfg.MODEL.DEVICE).type == "cpu":
-        model.to(memory_format=torch.channels_last)
+        to_channels_last(model)
     precision = Precision.from_config(cfg)
     batch = [_restored(one) for one in dump["batch"]]
     seed_everything(dump["seed"], dump["iteration"], MODEL_STREAM + dump["rank"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condinst import atomic
 from condinst.errors import UserError
+from pipeline.console import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,14 +82,12 @@ def write_json(analysis: Analysis, path: Path) -> None:
         "uncounted_operators": dict(analysis.uncounted),
         "modules": [module.as_dict() for module in analysis.modules],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    atomic.write_json(path, content)
 
 
 def print_analysis(analysis: Analysis, title: str, console: Console | None = None) -> None:
     """Prints the costs as a table whose first column is a tree."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     whole = analysis.whole
@@ -125,7 +124,7 @@ def print_analysis(analysis: Analysis, title: str, console: Console | None = Non
         table.add_row(
             "outside modules", "decoding, mask heads", _NONE, _NONE, _NONE, f"{rest:.1f} ms", share
         )
-    (console or Console()).print(table)
+    (console or terminal()).print(table)
 
 
 def _outside(modules: Sequence[ModuleCost]) -> float | None:

@@ -16,12 +16,14 @@ PACKAGES = ("condinst", "pipeline")
 
 # Imported by what decides results, but deciding none: their edits neither train nor measure again.
 OBSERVERS: Mapping[str, str] = {
+    "condinst.atomic": "writes files whole or not at all",
     "condinst.errors": "one class of exceptions",
     "pipeline.closure": "finds out what to do again",
     "pipeline.cluster": "says where work runs; it is the same work everywhere",
     "pipeline.console": "what the command line says",
-    "pipeline.folders": "moves finished files to their place",
+    "pipeline.disk": "looks whether there is room on the disk",
     "pipeline.identity": "finds out what to do again",
+    "pipeline.layout": "says where stages find each other's outputs, as dvc.yaml does",
     "pipeline.params": "reads and checks params.yaml, whose values count themselves",
     "pipeline.runs": "names, locks and copies finished work",
     "pipeline.studies.sweep_board": "shows a sweep's trials",

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from condinst.errors import UserError
+from condinst.files.names import shown
 
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints rows under a header; cells may hold rich's markup."""
+if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
+
+
+def terminal(*, stderr: bool = False, **options: Any) -> Console:
+    """A console that prints every text as it stands.
+
+    Names come from outside: `[/red]` in one is no markup, and what would steer the terminal shows
+    as an escape. Colour needs rich's ``Text``.
+
+    Args:
+        stderr: print to standard error.
+        options: of rich's ``Console``.
+    """
+    from rich.console import Console
+
+    class Terminal(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(shown(text), **options)
+
+    return Terminal(stderr=stderr, markup=False, emoji=False, **options)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """Prints rows under a header."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -17,7 +41,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    terminal().print(table)
 
 
 def system_fault(error: OSError) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from condinst.errors import UserError
-from pipeline import tracking
+from pipeline import project, tracking
+from pipeline.layout import PREPARED, RAW, TRAINED
 from pipeline.params import Params, load_params
 from pipeline.tracking import dashboard
 
 State = Literal["ok", "note", "bad"]
-ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
 # Free disk that a source needs: archives, unpacked images, index, runs.
 DISK_NEEDED = {"sample": 3 * GIB, "directory": 10 * GIB, "coco2017": 60 * GIB}
@@ -83,10 +83,14 @@ def _load(path: Path) -> tuple[Params | None, Result]:
 
 
 def _python() -> Iterator[Result]:
-    version = sys.version.split()[0]
-    good = sys.version_info[:2] == (3, 11)
-    remedy = "" if good else "use Python 3.11: make setup PYTHON=/path/to/python3.11"
-    yield Result("ok" if good else "bad", "python", version, remedy)
+    from packaging.specifiers import SpecifierSet
+
+    version = platform.python_version()
+    if SpecifierSet(project.pythons()).contains(version, prereleases=True):
+        yield Result("ok", "python", version)
+    else:
+        remedy = f"use Python {project.pythons()}: make setup PYTHON=/path/to/python"
+        yield Result("bad", "python", version, remedy)
 
 
 def locked_versions(lock: Path) -> dict[str, str]:
@@ -102,7 +106,7 @@ def locked_versions(lock: Path) -> dict[str, str]:
     return pinned
 
 
-def _packages(lock: Path = ROOT / "requirements.lock") -> Iterator[Result]:
+def _packages(lock: Path = project.ROOT / "requirements.lock") -> Iterator[Result]:
     wrong = []
     pinned = locked_versions(lock)
     for name, version in pinned.items():
@@ -194,9 +198,9 @@ def _data(params: Params | None) -> Iterator[Result]:
         else:
             yield Result("ok", "your data", ", ".join(map(str, paths)))
     for name, path in (
-        ("raw data", Path("data/raw/manifest.json")),
-        ("prepared data", Path("data/prepared/dataset.json")),
-        ("weights", Path("outputs/train/model.pth")),
+        ("raw data", RAW / "manifest.json"),
+        ("prepared data", PREPARED / "dataset.json"),
+        ("weights", TRAINED / "model.pth"),
     ):
         if path.is_file():
             yield Result("ok", name, str(path))

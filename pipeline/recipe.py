@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode
 
-from condinst.config import get_cfg, load_config
+from condinst.config import load_config
 from condinst.errors import UserError
-from pipeline.folders import PREPARED
+from pipeline.layout import PREPARED
 from pipeline.params import Params, Train
 
 TRAIN_NAME = "condinst_train"
@@ -176,12 +176,11 @@ def load_resolved(path: Path) -> CfgNode:
     """The ``config.yaml`` that a training left, for this machine's device.
 
     Raises:
-        UserError: the file is missing.
+        UserError: the file is missing or no config.
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing; run `python cli.py train` first")
-    cfg = get_cfg()
-    cfg.merge_from_file(str(path))
+    cfg = load_config(path)
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     return cfg

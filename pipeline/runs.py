@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
 from pipeline.identity import code_hash, digest, file_hash, of_training
 
@@ -31,7 +31,6 @@ __all__ = [
     "publish",
     "read_json",
     "run_hash",
-    "write_json",
 ]
 
 RUNS = Path(".runs")
@@ -82,22 +81,6 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); run `python cli.py {made_by}`") from error
 
 
-def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """Write a file that is either whole or as it was before.
-
-    Raises:
-        UserError: the disk does not take it.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(value, indent=2, default=str) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written: {error}; is the disk full?") from error
-
-
 def publish(files: Mapping[str, Path], output: Path) -> None:
     """Make the files the whole content of an output folder, in one step.
 
@@ -108,23 +91,12 @@ def publish(files: Mapping[str, Path], output: Path) -> None:
     Raises:
         UserError: the disk does not take it; the former folder stays.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    fresh = output.with_name(f".{output.name}.{os.getpid()}.new")
-    former = output.with_name(f".{output.name}.{os.getpid()}.old")
     try:
-        fresh.mkdir()
-        for name, source in files.items():
-            _copy(source, fresh / name)
-        if output.exists():
-            output.rename(former)
-        fresh.rename(output)
+        with atomic_folder(output) as folder:
+            for name, source in files.items():
+                _copy(source, folder / name)
     except OSError as error:
-        if former.exists() and not output.exists():
-            former.rename(output)
         raise UserError(f"{output} could not be written: {error}; is the disk full?") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pipeline.params import Params
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Before torch is imported. One thread: workers side by side (make test) do not fight over the
+# cores, and sums have the same bits everywhere. Tests about threads set their own number.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import types
@@ -67,6 +68,12 @@ def test_help_of_each_verb_has_an_example(verb: str) -> None:
 def test_help_names_every_verb() -> None:
     listed = run("--help").output
     assert all(f"  {verb} " in listed for verb in VERBS if " " not in verb)
+
+
+def test_version_is_the_newest_of_the_changelog(repository: Path) -> None:
+    newest = re.search(r"^## (\S+)", (repository / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert run("--version").output == f"{newest[1]}\n"
 
 
 def test_help_is_quick_and_imports_nothing_heavy(repository: Path) -> None:

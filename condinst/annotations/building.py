@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from condinst.annotations.gathering import IndexReport, gather
-from condinst.annotations.json_lists import JsonList, read_in_pieces, write_json
+from condinst.annotations.json_lists import write_json
+from condinst.annotations.reading import read_coco
 from condinst.data.index import VERSION
-from condinst.errors import UserError
-
-LARGE = 32 << 20  # bytes of JSON from which on annotations are read in pieces
 
 
 def build_index(
@@ -45,38 +43,3 @@ def build_index(
     meta = {"version": VERSION, "images": root, "categories": names}
     (out / "index.json").write_text(json.dumps(meta, indent=2) + "\n")
     return report
-
-
-def read_coco(path: str | Path) -> dict[str, Any]:
-    """A COCO instance JSON.
-
-    The annotations of a long one are read in pieces, each time that they are walked through.
-
-    Raises:
-        UserError: it is missing, is no JSON, or lacks one of the three lists.
-    """
-    try:
-        content = None
-        if Path(path).stat().st_size >= LARGE:
-            content = read_in_pieces(Path(path), ("annotations",))
-        if content is None:
-            with Path(path).open("rb") as file:
-                content = json.load(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; it should hold COCO annotations") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder; give the JSON file of the annotations") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from error
-    lists = ("images", "annotations", "categories")
-    lacking = [
-        key
-        for key in lists
-        if not isinstance(content, dict) or not isinstance(content.get(key), (list, JsonList))
-    ]
-    if lacking:
-        raise UserError(
-            f"{path} has no list {', '.join(lacking)}; COCO instance annotations have the lists "
-            "images, annotations and categories"
-        )
-    return content

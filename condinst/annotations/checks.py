@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from condinst.annotations.faults import Fault, Ledger, Place, Unusable
 from condinst.annotations.ids import canonical, check_id, numbers
-from condinst.annotations.json_lists import Edited
 from condinst.annotations.mending import Mender
 from condinst.annotations.names import leaves_folder
-from condinst.annotations.screening import Pictures, screen
+from condinst.annotations.objects import check_objects
+from condinst.files import names
+from condinst.files.bounds import PIXELS
 
 Entry = dict[str, Any]
-
-_CHUNK = 8192  # annotations that are looked at together
 
 
 class Picture(NamedTuple):
@@ -49,11 +45,13 @@ class Checked:
             annotations have a box, an area and a crowd flag.
         faults: what was wrong, and what became of it.
         fatal: what no policy can help with.
+        hints: what may be wrong with it as a whole, in sentences.
     """
 
     content: Entry
     faults: list[Fault]
     fatal: list[str]
+    hints: list[str]
 
 
 def check_annotations(
@@ -77,9 +75,9 @@ def check_annotations(
         {"image": image_numbers, "category": category_numbers},
         {"image": lost_images, "category": lost_categories},
     )
-    annotations = _annotations(content["annotations"], mender)
+    annotations = check_objects(content["annotations"], mender)
     kept = {**content, "categories": categories, "images": images, "annotations": annotations}
-    return Checked(kept, ledger.faults, ledger.fatal)
+    return Checked(kept, ledger.faults, ledger.fatal, ledger.hints)
 
 
 Table = tuple[list[Entry], dict[Any, int], dict[Any, str]]
@@ -127,11 +125,16 @@ def _categories(listed: list[Any], ledger: Ledger) -> Table:
 
 def _category_name(ledger: Ledger, at: Place, given: Entry) -> str:
     name = given.get("name")
-    if isinstance(name, str) and name:
+    if isinstance(name, str) and name and names.is_unicode(name):
         return name
+    if isinstance(name, str) and name:
+        instead = name.encode("utf-8", "replace").decode()
+        reason = f"its name {names.brief(name)} is no text in UTF-8; it is called {instead!r}"
+        ledger.repairable(at, "category name unusable", reason)
+        return instead
     plain = isinstance(name, (int, float)) and not isinstance(name, bool)
-    instead = str(name) if plain else f"category {at.id}"
-    reason = f"its name is {name!r}, must be a text; it is called {instead!r}"
+    instead = names.brief(name if plain else f"category {at.id}").strip("'")
+    reason = f"its name is {names.brief(name)}, must be a text; it is called {instead!r}"
     ledger.repairable(at, "category name unusable", reason)
     return instead
 
@@ -166,11 +169,13 @@ def _images(content: Mapping[str, Any], ledger: Ledger, look: Look | None) -> Ta
 def _require_name(ledger: Ledger, at: Place, given: Entry) -> None:
     name = given.get("file_name")
     if not isinstance(name, str) or not name:
-        reason = f"its file_name is {name!r}, must be a text"
+        reason = f"its file_name is {names.brief(name)}, must be a text"
         ledger.lost(at, "file_name unusable", reason)
     if leaves_folder(name):
         reason = f"its file_name {name!r} leads out of the folder of images"
         ledger.lost(at, "path leaves the folder", reason)
+    if (reason := names.problem(name)) is not None:
+        ledger.lost(at, "file_name unusable", f"its file_name {names.brief(name)} {reason}")
 
 
 def _single(
@@ -249,6 +254,8 @@ def _sized(
         int(v) if isinstance(v, float) and v.is_integer() else v for v in stated
     )
     usable = all(type(side) is int and 0 < side < 2**31 for side in whole)
+    large = usable and whole[0] * whole[1] > PIXELS.value
+    usable, shown = usable and not large, names.brief(stated, 80)
     if usable and (picture is None or whole in picture.sizes):
         if any(isinstance(v, float) for v in stated):
             reason = f"its width and height are {stated}, not whole numbers"
@@ -256,11 +263,12 @@ def _sized(
             return {**entry, "width": whole[0], "height": whole[1]}
         return entry
     if picture is None:
-        reason = f"its width and height are {stated}, must be whole numbers above 0"
+        most = f" whose product is at most {PIXELS.value:,} ({PIXELS.variable})" if large else ""
+        reason = f"its width and height are {shown}, must be whole numbers above 0{most}"
         ledger.lost(at, "image size unusable", reason)
     width, height = picture.sizes[0]
     if not usable:
-        reason = f"its width and height are {stated}, it is {width} x {height}"
+        reason = f"its width and height are {shown}, it is {width} x {height}"
         ledger.repairable(at, "image size unusable", reason)
         return {**entry, "width": width, "height": height}
     kind = "image of another size"
@@ -272,64 +280,6 @@ def _sized(
         ledger.lost(at, kind, f"{reason}: it was resized, its annotations were not")
     ledger.repairable(at, kind, reason)
     return {**entry, "width": width, "height": height}
-
-
-def _annotations(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
-    kept = Edited(listed)
-    unnumbered: list[tuple[int, Entry]] = []
-    seen: set[int] = set()
-    # An id in another writing, or of what became one with another, the mender looks up.
-    images, categories = (
-        {key for key, number in mender.numbers[what].items() if key == number}
-        for what in ("image", "category")
-    )
-    rows = {number: row for row, number in enumerate(mender.images) if number in images}
-    sizes = [(image["width"], image["height"]) for image in mender.images.values()]
-    pictures = Pictures(rows, np.array(sizes, np.float64).reshape(-1, 2))
-    decided = False
-    for start, chunk in _chunks(listed):
-        sound, corners, sizes_fit = screen(chunk, pictures, categories)
-        if not decided and corners + sizes_fit:
-            decided, mender.corners = True, corners > sizes_fit
-        if mender.corners:
-            sound[:] = False
-        twice = _used_before(chunk, seen)
-        for place, given in enumerate(chunk):
-            if sound[place] and not twice[place]:
-                kept.keep(start + place)
-                continue
-            entry = mender.mend(given, f"#{start + place}", twice[place])
-            if entry is not None:
-                if entry["id"] is None:
-                    unnumbered.append((len(kept), entry))
-                kept.keep(start + place, entry)
-    free = max(seen, default=0)
-    for number, (index, entry) in enumerate(unnumbered, start=free + 1):
-        kept.change(index, {**entry, "id": number})
-    return list(kept) if isinstance(listed, list) else kept
-
-
-def _chunks(listed: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
-    iterator, start = iter(listed), 0
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield start, chunk
-        start += len(chunk)
-
-
-def _used_before(chunk: list[Any], seen: set[int]) -> list[bool]:
-    """Whether each id was there before; notes all in ``seen``."""
-    ids = [entry.get("id") if type(entry) is dict else None for entry in chunk]
-    ids = [value if type(value) is int and 0 < value < 2**63 else None for value in ids]
-    fresh = {value for value in ids if value is not None}
-    if len(fresh) == len(ids) and seen.isdisjoint(fresh):
-        seen |= fresh
-        return [False] * len(ids)
-    twice = []
-    for value in ids:
-        twice.append(value in seen)
-        if value is not None:
-            seen.add(value)
-    return twice
 
 
 def _place(entry: str, given: object, number: int) -> Place:

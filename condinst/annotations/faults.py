@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, NamedTuple, NoReturn
 
 POLICIES = ("strict", "repair", "drop")
@@ -51,6 +52,7 @@ class Ledger:
         policy: one of ``POLICIES``.
         faults: in the order in which they were found.
         fatal: what no policy can help with.
+        hints: what may be wrong with the file as a whole, in sentences.
     """
 
     def __init__(self, policy: str) -> None:
@@ -58,6 +60,7 @@ class Ledger:
         self.policy = policy
         self.faults: list[Fault] = []
         self.fatal: list[str] = []
+        self.hints: list[str] = []
 
     def note(self, place: Place, kind: str, reason: str) -> None:
         """No fault, but worth knowing: the entry is used."""
@@ -85,6 +88,35 @@ class Ledger:
         """
         self._add(place, kind, reason, REFUSED if self.policy == "strict" else DROPPED)
         raise Unusable
+
+    def sum_up(self, mark: int, kinds: Container[str], total: int) -> None:
+        """Faults of a kind that many entries have together become one.
+
+        Under ``drop`` such a kind is fatal if most entries have it: there would be little left.
+
+        Args:
+            mark: how many faults there were before.
+            kinds: that are meant.
+            total: number of entries.
+        """
+        alike: dict[str, list[Fault]] = {}
+        for fault in self.faults[mark:]:
+            if fault.kind in kinds:
+                alike.setdefault(fault.kind, []).append(fault)
+        for kind, found in alike.items():
+            first, count = found[0], len(found)
+            share = f"{count:,} of {total:,} annotations ({count / max(total, 1):.0%})"
+            told = f"{share}, such as {first.id}: {first.reason}"
+            if self.policy == "drop" and 2 * count > total:
+                self.fatal.append(
+                    f"{kind}: {told}; correct the JSON, or set prepare.policy: repair, which "
+                    "rewrites them"
+                )
+            elif self.policy != "drop" and count > 1:
+                action = REFUSED if self.policy == "strict" else REPAIRED
+                one = Fault("annotation", f"{count:,} of {total:,}", None, kind, told, action)
+                rest = [fault for fault in self.faults[mark:] if fault.kind != kind]
+                self.faults[mark:] = [one, *rest]
 
     def _add(self, place: Place, kind: str, reason: str, action: str) -> None:
         self.faults.append(Fault(*place, kind, reason, action))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from condinst.files.names import brief
+
 if TYPE_CHECKING:
     from condinst.annotations.faults import Ledger, Place
 
@@ -33,16 +35,18 @@ def check_id(ledger: Ledger, place: Place, value: object) -> int | str:
     """
     found = canonical(value)
     if found is None:
-        ledger.lost(place, "id unusable", f"its id is {value!r}, must be a whole number or a text")
+        ledger.lost(
+            place, "id unusable", f"its id is {brief(value)}, must be a whole number or a text"
+        )
     if isinstance(value, str):
-        ledger.note(place, "id is text", f"its id is the text {value!r}; it gets a number")
+        ledger.note(place, "id is text", f"its id is the text {brief(value)}; it gets a number")
     elif isinstance(value, float):
         ledger.harmless(place, "id is a fraction", f"its id is {value!r}, not a whole number")
     elif not usable(found):
         negative = isinstance(found, int) and found < 0
         kind = "id is negative" if negative else "id too large"
         reason = "" if negative else ", which is too large for numbers that are exact in all tools"
-        ledger.harmless(place, kind, f"its id is {found}{reason}; it gets a number")
+        ledger.harmless(place, kind, f"its id is {brief(found)}{reason}; it gets a number")
     return found
 
 

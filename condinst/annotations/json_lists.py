@@ -19,9 +19,14 @@ from typing import IO, Any, NamedTuple, overload
 
 import orjson
 
+from condinst.errors import UserError
+from condinst.files import jsontext
+from condinst.files.bounds import JSON
+
 _WINDOW = 1 << 20  # bytes that are read together
 _NEAR = 1 << 15  # bytes in which a place to end at is looked for
 _TRIES = 8  # places that a piece may end at
+_LONG = 64 << 20  # bytes; no element is that long
 _BETWEEN = re.compile(rb"\}\s*,(?=\s*\{)")
 _END = re.compile(rb"\}\s*\]")
 _LENIENT = re.compile(rb"NaN|Infinity|\\u[dD]|\d{19}")  # Python's parser takes these
@@ -222,11 +227,21 @@ def read_in_pieces(path: Path, lazily: Container[str]) -> dict[str, Any] | None:
 
     Returns:
         None where the file is no JSON, or one that Python's own parser must read in one go.
+
+    Raises:
+        UserError: it is so, and too large for that; or it is nested too deep, or what is not read
+            lazily would take too much memory.
     """
     with path.open("rb") as file:
+        walk = _Walk(path, file)
         try:
-            return _Walk(path, file).content(lazily)
-        except _Odd:
+            return walk.content(lazily)
+        except _Odd as error:
+            if 2 * path.stat().st_size > JSON.value:
+                raise UserError(
+                    f"{path} is no COCO JSON, or cut off: it makes sense up to about byte "
+                    f"{walk.offset + walk.at:,} of {path.stat().st_size:,}"
+                ) from error
             return None
 
 
@@ -237,11 +252,13 @@ class _Walk:
         data: a part of the file.
         offset: where in the file it begins.
         at: place in it.
+        memory: bytes that what is not read lazily takes.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.file = path, file
         self.data, self.offset, self.at = b"", 0, 0
+        self.memory = 0
 
     def content(self, lazily: Container[str]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -260,6 +277,8 @@ class _Walk:
 
     def _more(self) -> bool:
         """Read on; what lies behind is let go."""
+        if len(self.data) - self.at > _LONG:
+            raise _Odd
         added = self.file.read(max(_WINDOW, len(self.data) - self.at))
         self.offset += self.at
         self.data, self.at = self.data[self.at :] + added, 0
@@ -288,10 +307,12 @@ class _Walk:
         while True:
             text = self.data[self.at :].decode("utf-8", "surrogateescape")
             value, end = None, len(text)
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 value, end = json.JSONDecoder().raw_decode(text)
             if end < len(text):  # else more of it may follow
-                self.at += len(text[:end].encode("utf-8", "surrogateescape"))
+                read = text[:end].encode("utf-8", "surrogateescape")
+                self._count(read)
+                self.at += len(read)
                 return value
             if not self._more():
                 raise _Odd
@@ -314,24 +335,32 @@ class _Walk:
             while len(self.data) - self.at < _WINDOW and self._more():
                 pass
             start = self.offset + self.at
-            parsed, size, last = self._piece()
-            pieces.append(_Piece(start, size, len(parsed)))
+            parsed, text, last = self._piece()
+            pieces.append(_Piece(start, len(text), len(parsed)))
+            jsontext.check_depth(text, str(self.path))
             if not lazily:
+                self._count(text)
                 entries += parsed
         return JsonList(self.path, pieces) if lazily else entries
 
-    def _piece(self) -> tuple[list[Any], int, bool]:
-        """Whole elements from here on, their bytes, and whether the list ends with them."""
+    def _count(self, text: bytes) -> None:
+        jsontext.check_depth(text, str(self.path))
+        self.memory += jsontext.memory(text)
+        what = f"would take about {self.memory:,} bytes of memory without its annotations"
+        JSON.require(self.memory, str(self.path), what)
+
+    def _piece(self) -> tuple[list[Any], bytes, bool]:
+        """Whole elements from here on, their text, and whether the list ends with them."""
         while True:
             for parse in (orjson.loads, _parse_leniently):
                 for match in self._places():
-                    size = match.start() + 1 - self.at
+                    text = self.data[self.at : match.start() + 1]
                     try:
-                        parsed = parse(_listed(self.data[self.at : match.start() + 1]))
-                    except ValueError:
+                        parsed = parse(_listed(text))
+                    except (ValueError, RecursionError):
                         continue
                     self.at = match.end()
-                    return parsed, size, match.group().endswith(b"]")
+                    return parsed, text, match.group().endswith(b"]")
             if not self._more():
                 raise _Odd
 

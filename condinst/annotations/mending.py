@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import polygons, rle
+from condinst.annotations import boxes, frames, notation, polygons, resizing, rle
 from condinst.annotations.faults import Ledger, Place, Unusable
 from condinst.annotations.ids import canonical
 from condinst.annotations.polygons import Box, is_number
 from condinst.annotations.screening import MARGIN
+from condinst.files.names import brief
 
 Entry = dict[str, Any]
 
@@ -28,7 +30,7 @@ class Mender:
         lost: why an image or a category is not there, by its id.
 
     Attributes:
-        corners: boxes are x0, y0, x1, y1.
+        verdict: on the frames that coordinates are in.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class Mender:
         self.images = images
         self.numbers = numbers
         self.lost = lost
-        self.corners = False
+        self.verdict = frames.Verdict()
+        self.scale: tuple[float, float] | None = None  # of the box at hand, as of its mask
+        self.turned = self.moved = self.rewritten = False
 
     def mend(self, given: Any, place: str, twice: bool) -> Entry | None:
         """An annotation that can be used, without an id if its own cannot; None: left out.
@@ -71,6 +75,8 @@ class Mender:
         height, width = image["height"], image["width"]
         entry = {**given, "image_id": image["id"], "category_id": category}
         entry["iscrowd"] = self._crowd(at, given)
+        self.scale = None
+        self.turned = self.moved = self.rewritten = False
         entry["segmentation"] = mask = self._mask(at, given, height, width)
         if entry["iscrowd"] and isinstance(mask, list):
             reason = "a crowd region drawn as polygons, not as run lengths"
@@ -80,16 +86,16 @@ class Mender:
         entry["bbox"] = given["bbox"] if box == given.get("bbox") else box
         entry["area"] = self._area(at, entry, around, height, width)
         self._identity(at, entry, twice)
-        return given if _alike(entry, given) else entry
+        return given if not self.rewritten and _alike(entry, given) else entry
 
     def _reference(self, at: Place, given: Entry, key: str, what: str) -> int:
         value = given.get(key)
         plain = canonical(value)
         if plain in self.lost[what]:
-            self.ledger.lost(at, f"{what} left out", f"its {what} {value!r} is left out")
+            self.ledger.lost(at, f"{what} left out", f"its {what} {brief(value)} is left out")
         if plain not in self.numbers[what]:
             kind = f"{what} unknown"
-            self.ledger.lost(at, kind, f"its {key} is {value!r}, which is not listed")
+            self.ledger.lost(at, kind, f"its {key} is {brief(value)}, which is not listed")
         if isinstance(value, float):
             reason = f"its {key} is {value!r}, not a whole number"
             self.ledger.harmless(at, "id is a fraction", reason)
@@ -102,7 +108,7 @@ class Mender:
         value = given["iscrowd"]
         if type(value) is int and value in (0, 1):
             return value
-        reason = f"its iscrowd is {value!r}, must be 0 or 1"
+        reason = f"its iscrowd is {brief(value)}, must be 0 or 1"
         if isinstance(value, (bool, float)) and value in (0, 1):
             found: int | None = int(value)
         else:
@@ -113,14 +119,12 @@ class Mender:
         return found
 
     def _mask(self, at: Place, given: Entry, height: int, width: int) -> Any:
-        mask = given.get("segmentation")
+        mask, unusual = notation.tidy(given.get("segmentation"), height, width)
+        if unusual:
+            self.ledger.repairable(at, "mask notation", unusual)
+            self.rewritten = True  # be it equal, as 10.0 is to 10
         if isinstance(mask, dict):
-            problem = rle.problem(mask, height, width)
-            if problem is not None:
-                kind = "RLE of another size" if " of size " in problem else "RLE corrupt"
-                kind = "mask empty" if "empty" in problem else kind
-                self.ledger.lost(at, kind, problem)
-            return mask
+            return self._coded(at, mask, given.get("bbox"), height, width)
         if not isinstance(mask, list):
             what = "no segmentation" if mask is None else f"the segmentation {str(mask)[:40]!r}"
             self.ledger.lost(at, "mask missing", f"it has {what}, must be polygons or RLE")
@@ -131,7 +135,64 @@ class Mender:
             reason = "its polygons are no lists [x, y, x, y, ...] in a list"
             self.ledger.repairable(at, "polygon layout", reason)
             mask = other
-        return self._clipped(at, self._usable(at, mask), height, width)
+        parts = self._usable(at, mask)
+        return self._clipped(
+            at, self._placed(at, parts, given.get("bbox"), height, width), height, width
+        )
+
+    def _coded(self, at: Place, mask: Entry, box: Any, height: int, width: int) -> Entry:
+        """A run-length mask of its picture's size."""
+        problem = rle.problem(mask, height, width)
+        if problem is None:
+            return mask
+        if " of size " not in problem:
+            self.ledger.lost(at, "mask empty" if "empty" in problem else "RLE corrupt", problem)
+        other = resizing.fitted(mask, box if boxes.is_box(box) else None, height, width)
+        if other is None:
+            self.ledger.lost(at, "RLE of another size", problem)
+        self.ledger.repairable(at, "RLE of another size", f"{problem}; {other.how}")
+        self.scale, self.moved = other.scale, True
+        return other.mask
+
+    def _placed(
+        self, at: Place, parts: list[list[float]], box: Any, height: int, width: int
+    ) -> list[list[float]]:
+        """Polygons in pixels, whatever frame they are in."""
+        around = polygons.extents(parts)
+        may, must = frames.shares(np.array([around]), np.array([[width, height]], np.float64))
+        if must[0] or (may[0] and self.verdict.shares):
+            found = polygons.moved(parts, (width, height))
+            if (
+                boxes.is_box(box)
+                and boxes.read(box, polygons.extents(found), width, height, self.verdict) is None
+            ):
+                reason = f"its polygons lie within 0 to 1, its bbox {box} is not around them"
+                self.ledger.lost(at, frames.NORMALISED, f"{reason}, be they shares or pixels")
+            reason = "its polygons are shares of width and height, must be pixels"
+            self.ledger.repairable(at, frames.NORMALISED, reason)
+            self.moved = True
+            return found
+        frame = self.verdict.frame
+        if frame is None or not frame.outlines:
+            return parts
+        found = polygons.moved(parts, frame.factors(width, height), frame.swapped)
+        moved = polygons.extents(found)
+        if frame.boxes:
+            if frame.swapped and boxes.within(around, width, height) > boxes.within(
+                moved, width, height
+            ):
+                return parts
+        elif not boxes.is_box(box) or not polygons.fits(boxes.corners(box), moved):
+            return parts
+        reach = ", ".join(f"{value:g}" for value in around)
+        here = ", ".join(f"{value:g}" for value in moved)
+        reason = f"it reaches {reach} (x0, y0, x1, y1), which is {here} in pixels"
+        self.ledger.repairable(at, frame.kind, reason)
+        self.moved = True
+        if frame.boxes:
+            self.scale = frame.factors(width, height)
+            self.turned = frame.swapped
+        return found
 
     def _usable(self, at: Place, parts: list[Any]) -> list[list[float]]:
         kept = [part for part in parts if polygons.problem(part) is None]
@@ -166,19 +227,23 @@ class Mender:
             self.ledger.harmless(at, "box missing", "it has no bbox; taken from its mask")
             return tight
         box = given["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        if not boxes.is_box(box):
             reason = f"its bbox is {str(box)[:80]}, must be four finite numbers x, y, width, height"
             self.ledger.repairable(at, "box unusable", reason)
             return tight
         stated = box
-        x, y, third, fourth = box
-        as_corners = (x, y, third, fourth)
-        corners = self.corners and third > x and fourth > y
-        if corners and polygons.fits(as_corners, around):
-            reason = f"its bbox {box} is x0, y0, x1, y1, must be x, y, width, height"
-            self.ledger.repairable(at, "box as corners", reason)
-            box = [x, y, third - x, fourth - y]
-        problem = _box_problem(box, around, width, height, crowd)
+        if self.scale is not None:  # its frame is the mask's
+            box = [box[k] for k in (1, 0, 3, 2)] if self.turned else box
+            box = [value * self.scale[k % 2] for k, value in enumerate(box)]
+        name, corners = boxes.read(box, around, width, height, self.verdict) or (
+            "",
+            boxes.corners(box),
+        )
+        if name:
+            reason = f"its bbox {stated} must be x, y, width, height in pixels; it fits its mask"
+            self.ledger.repairable(at, name, f"{reason} {name.removeprefix('box ')}")
+            box = [corners[0], corners[1], corners[2] - corners[0], corners[3] - corners[1]]
+        problem = boxes.problem(box, around, width, height, crowd)
         if problem is not None:
             kind, reason = problem
             self.ledger.repairable(at, kind, f"its bbox {stated} {reason}")
@@ -197,6 +262,8 @@ class Mender:
     def _area(self, at: Place, entry: Entry, around: Box, height: int, width: int) -> float:
         if "area" not in entry:
             self.ledger.harmless(at, "area missing", "it has no area; taken from its mask")
+            return _pixels(entry["segmentation"], height, width)
+        if self.moved:  # it is in the other frame as well
             return _pixels(entry["segmentation"], height, width)
         area = entry["area"]
         if not is_number(area) or area < 0:
@@ -218,7 +285,7 @@ class Mender:
         """Takes away the id that evaluators cannot take."""
         value = entry.get("id")
         if type(value) is not int or not 0 < value < 2**63:
-            what = f"its id is {value!r}" if "id" in entry else "it has no id"
+            what = f"its id is {brief(value)}" if "id" in entry else "it has no id"
             reason = f"{what}, must be a whole number above 0; it gets a new one"
             self.ledger.harmless(at, "annotation id unusable", reason)
             entry["id"] = None
@@ -234,22 +301,6 @@ def _alike(entry: Entry, given: Entry) -> bool:
         key in given and type(value) is type(given[key]) and value == given[key]
         for key, value in entry.items()
     )
-
-
-def _box_problem(
-    box: list[float], around: Box, width: int, height: int, crowd: bool
-) -> tuple[str, str] | None:
-    x, y, w, h = box
-    if w <= 0 or h <= 0:
-        return "box of no size", "is empty"
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        return "box outside", f"lies outside its picture of {width} x {height}"
-    if not crowd and not polygons.fits((x, y, x + w, y + h), around):
-        tight = ", ".join(
-            f"{v:g}" for v in (*around[:2], around[2] - around[0], around[3] - around[1])
-        )
-        return "box not around its mask", f"is not around its mask, which is at {tight}"
-    return None
 
 
 def _around(mask: Any) -> Box:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-FAR = 1e6  # pixels from the corner; no picture is that large
+from condinst.files.bounds import FAR, OUTLINE
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
@@ -30,7 +30,16 @@ def problem(part: object) -> str | None:
         return f"a polygon of {len(part)} numbers is not three points or more"
     if max(map(abs, part)) > FAR:
         return f"a polygon reaches {max(part, key=abs):g} pixels from the corner"
+    if outline(part) > OUTLINE:
+        return f"a polygon's outline is {outline(part):g} pixels long"
     return None
+
+
+def outline(part: list[float]) -> float:
+    """How long a polygon's outline is, by the longer side of each step: what rasterising costs."""
+    xs, ys = part[0::2], part[1::2]
+    steps = zip(xs, xs[1:] + xs[:1], ys, ys[1:] + ys[:1], strict=True)
+    return sum(max(abs(x - u), abs(y - v)) for x, u, y, v in steps)
 
 
 def usual_layout(segmentation: list[Any]) -> list[Any] | None:
@@ -56,6 +65,24 @@ def extents(parts: list[list[float]]) -> Box:
     xs = [x for part in parts for x in part[0::2]]
     ys = [y for part in parts for y in part[1::2]]
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def moved(
+    parts: list[list[float]], factors: tuple[float, float], swapped: bool = False
+) -> list[list[float]]:
+    """Polygons in pixels of another frame.
+
+    Args:
+        parts: polygons.
+        factors: pixels for a unit of x and of y.
+        swapped: y stands before x.
+    """
+    found = []
+    for part in parts:
+        xs, ys = (part[1::2], part[0::2]) if swapped else (part[0::2], part[1::2])
+        points = zip(xs, ys, strict=True)
+        found.append([v for x, y in points for v in (x * factors[0], y * factors[1])])
+    return found
 
 
 def enclosed(parts: list[list[float]]) -> float:

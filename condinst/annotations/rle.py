@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
+from condinst.files.names import brief
+
 
 def run_lengths(counts: str | bytes | list[int]) -> NDArray[np.int64]:
     """The runs of a mask, from COCO's compressed text or plain numbers.
@@ -55,13 +57,16 @@ def problem(segmentation: dict[str, Any], height: int, width: int) -> str | None
     if not isinstance(counts, (str, bytes, list)) or not isinstance(size, (list, tuple)):
         return "its run-length mask lacks size or counts"
     if list(size) != [height, width]:
-        return f"its run-length mask is of size {list(size)}, its picture of {[height, width]}"
+        found = brief(list(size))
+        return f"its run-length mask is of size {found}, its picture of {[height, width]}"
     try:
         runs = run_lengths(counts)
     except (ValueError, OverflowError) as error:
         return f"its run-length mask is damaged: {error}"
     if runs.size and runs.min() < 0:
         return "its run-length mask is damaged: it holds a negative run"
+    if runs.size and runs.max() > height * width:
+        return f"its run-length mask has a run of {runs.max()} of {height * width} pixels"
     if runs.sum() != height * width:
         return f"its run-length mask covers {runs.sum()} of {height * width} pixels"
     return None if runs[1::2].sum() else "its mask is empty"

@@ -11,14 +11,18 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Set
 from itertools import chain, compress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import rle
-from condinst.annotations.polygons import FAR, NEAR, problem
+from condinst.annotations import frames, rle
+from condinst.annotations.frames import Votes, as_corners, overlap
+from condinst.annotations.ids import canonical
+from condinst.annotations.polygons import NEAR, problem
+from condinst.files.bounds import FAR, OUTLINE
 
 MARGIN = 1.0  # pixels that an outline may stick out by: rounding
 
@@ -32,26 +36,43 @@ class Screened(NamedTuple):
 
     Attributes:
         sound: (n,) nothing is wrong.
-        corners: boxes that fit their mask only as x0, y0, x1, y1.
-        sizes: boxes that fit their mask only as x, y, width, height.
+        rows: (n,) of each one's picture; -1: unknown.
+        around: (n, 4) corners of what the mask covers; NaN for crowds and where unknown.
+        enclosed: (n,) pixels that it covers, roughly; NaN likewise.
     """
 
     sound: Bools
-    corners: int
-    sizes: int
+    rows: NDArray[np.int_]
+    around: Floats
+    enclosed: Floats
 
 
 class Pictures(NamedTuple):
-    """Images by id: their row in ``sizes`` (N, 2), width and height."""
+    """Images by id: their row in ``sizes`` (N, 2), width and height.
+
+    Attributes:
+        rows: of ids that are used as they stand.
+        sizes: of all images.
+        others: row of any id in its canonical form.
+    """
 
     rows: Mapping[int, int]
     sizes: Floats
+    others: Mapping[Any, int] = MappingProxyType({})
 
 
-def screen(chunk: list[Any], pictures: Pictures, categories: Set[int]) -> Screened:
+def screen(
+    chunk: list[Any], pictures: Pictures, categories: Set[int], votes: Votes | None = None
+) -> Screened:
     """Look at a chunk of annotations, at least one.
 
     Ids that are used twice are not looked for.
+
+    Args:
+        chunk: as they stand.
+        pictures: that they may belong to.
+        categories: ids that are used as they stand.
+        votes: counts in which frames the coordinates may be.
     """
     entries = [entry if type(entry) is dict else {} for entry in chunk]
     n = len(entries)
@@ -60,28 +81,32 @@ def screen(chunk: list[Any], pictures: Pictures, categories: Set[int]) -> Screen
     owners = [entry.get("image_id") for entry in entries]
     rows = np.fromiter((pictures.rows.get(v, -1) if type(v) is int else -1 for v in owners), int, n)
     sound &= rows >= 0
+    for k in np.flatnonzero(rows < 0).tolist():
+        rows[k] = pictures.others.get(canonical(owners[k]), -1)
     labels = [entry.get("category_id") for entry in entries]
     sound &= np.fromiter((type(v) is int and v in categories for v in labels), bool, n)
     flags = [entry.get("iscrowd") for entry in entries]
     sound &= np.fromiter((type(v) is int and (v == 0 or v == 1) for v in flags), bool, n)
     crowd = np.fromiter((v == 1 for v in flags), bool, n)
-    if not sound.any():  # nothing to compare boxes with either
-        rows = np.zeros(n, int)
-    boxes = _boxes([entry.get("bbox") for entry in entries], sound)
+    boxes, numeric = _boxes([entry.get("bbox") for entry in entries])
     areas = _numbers([[entry.get("area")] for entry in entries], sound)[:, 0]
     sizes = pictures.sizes[rows] if len(pictures.sizes) else np.zeros((n, 2))
-    around, enclosed = _masks([e.get("segmentation") for e in entries], sizes, crowd, sound)
-    sound &= np.isfinite(areas) & (areas >= 0) & np.isfinite(boxes).all(1)
-    compared = sound & ~np.isnan(around[:, 0])
-    corners, plain = _votes(boxes[compared], around[compared])
-    sound &= _inside(boxes, sizes)
-    compared &= sound
-    good = _fits(_as_corners(boxes[compared]), around[compared])
+    sizes[rows < 0] = 0
+    masks = [entry.get("segmentation") for entry in entries]
+    drawn = np.fromiter((type(v) is list for v in masks), bool, n)
+    around, enclosed = _masks(masks, sizes, crowd, drawn, sound)
+    known = (rows >= 0) & ~np.isnan(around[:, 0]) & ~crowd
+    if votes is not None:
+        votes.add(boxes[known], around[known], sizes[known], drawn[known], numeric[known])
+    sound &= np.isfinite(areas) & (areas >= 0) & numeric
+    sound &= _inside(boxes, sizes) & ~(drawn & frames.shares(around, sizes)[1])
+    compared = sound & known
+    good = _fits(as_corners(boxes[compared]), around[compared])
     extent = np.prod(around[compared, 2:] - around[compared, :2], axis=1)
     good &= areas[compared] <= 1.1 * extent + 4
     good &= areas[compared] >= 0.5 * enclosed[compared] - 4
     sound[compared] = good
-    return Screened(sound, corners, plain)
+    return Screened(sound, rows, around, enclosed)
 
 
 def _numbers(lists: list[Any], sound: Bools) -> Floats:
@@ -100,12 +125,13 @@ def _numbers(lists: list[Any], sound: Bools) -> Floats:
     return values
 
 
-def _boxes(given: list[Any], sound: Bools) -> Floats:
-    whole = [type(box) is list and len(box) == 4 for box in given]
-    sound &= np.array(whole, bool)
+def _boxes(given: list[Any]) -> tuple[Floats, Bools]:
+    """Boxes (n, 4), and which of them (n,) are four finite numbers."""
+    whole = np.array([type(box) is list and len(box) == 4 for box in given], bool)
     nothing = [0.0] * 4
     filled = [box if right else nothing for box, right in zip(given, whole, strict=True)]
-    return _numbers(filled, sound)
+    boxes = _numbers(filled, whole)
+    return boxes, whole & np.isfinite(boxes).all(1)
 
 
 def _inside(boxes: Floats, sizes: Floats) -> Bools:
@@ -115,15 +141,16 @@ def _inside(boxes: Floats, sizes: Floats) -> Bools:
     return np.logical_and.reduce(np.concatenate(right, axis=1), axis=1)
 
 
-def _masks(given: list[Any], sizes: Floats, crowd: Bools, sound: Bools) -> tuple[Floats, Floats]:
+def _masks(
+    given: list[Any], sizes: Floats, crowd: Bools, drawn: Bools, sound: Bools
+) -> tuple[Floats, Floats]:
     """Boxes x0, y0, x1, y1 around the masks (n, 4), and their areas (n,); NaN where unknown."""
     n = len(given)
     around, enclosed = np.full((n, 4), np.nan), np.full(n, np.nan)
-    outlined = np.fromiter((type(v) is list for v in given), bool, n)
     coded = np.fromiter((type(v) is dict for v in given), bool, n)
-    sound &= coded | (outlined & ~crowd)
+    sound &= coded | (drawn & ~crowd)
     rows, parts = [], []
-    for k in np.flatnonzero(coded & sound).tolist():
+    for k in np.flatnonzero(coded & (sizes[:, 0] > 0)).tolist():
         width, height = map(int, sizes[k])
         if rle.problem(given[k], height, width) is not None:
             sound[k] = False
@@ -131,15 +158,15 @@ def _masks(given: list[Any], sizes: Floats, crowd: Bools, sound: Bools) -> tuple
             rows.append(k)
             parts.append({"size": [height, width], "counts": rle.compress(given[k])})
     if rows:
-        around[rows] = _as_corners(mask_tools.toBbox(parts))
+        around[rows] = as_corners(mask_tools.toBbox(parts))
         # one by one: a list of 256 overflows in pycocotools
         enclosed[rows] = [mask_tools.area(part) for part in parts]
-    rows = np.flatnonzero(outlined & sound)
+    rows = np.flatnonzero(drawn)
     lists = [given[k] for k in rows]
     flat = _flat(lists)
     if flat is None:
         right = [bool(parts) and not any(map(problem, parts)) for parts in lists]
-        sound[rows] = right
+        sound[rows] &= right
         rows, lists = rows[right], list(compress(lists, right))
         flat = _flat(lists)
     assert flat is not None, lists
@@ -147,7 +174,7 @@ def _masks(given: list[Any], sizes: Floats, crowd: Bools, sound: Bools) -> tuple
         around[rows], enclosed[rows] = _measure(*flat)
         low, high = around[rows, :2], around[rows, 2:]
         inside = (low >= -MARGIN) & (high <= sizes[rows] + MARGIN) & (high > low)
-        sound[rows] = inside.all(1)
+        sound[rows] &= inside.all(1)
     return around, enclosed
 
 
@@ -164,8 +191,11 @@ def _flat(lists: list[Any]) -> tuple[Floats, NDArray[np.int_], NDArray[np.int_]]
         values = np.array(array("d", chain.from_iterable(parts)))
     except (TypeError, OverflowError):
         return None
-    # NaN is not within any bound
-    return (values.reshape(-1, 2), lengths // 2, counts) if (np.abs(values) <= FAR).all() else None
+    if not (np.abs(values) <= FAR).all():  # NaN is not within any bound
+        return None
+    if values.size and lengths.max() * np.ptp(values) > OUTLINE and any(map(problem, parts)):
+        return None
+    return values.reshape(-1, 2), lengths // 2, counts
 
 
 def _measure(
@@ -190,25 +220,6 @@ def _measure(
     return np.concatenate((low, high), axis=1), np.add.reduceat(areas, firsts)
 
 
-def _as_corners(boxes: Floats) -> Floats:
-    return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)
-
-
-def _overlap(boxes: Floats, around: Floats) -> Floats:
-    """Intersection over union of corners, pairwise."""
-    low, high = np.maximum(boxes[:, :2], around[:, :2]), np.minimum(boxes[:, 2:], around[:, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=1)
-    both = sum(np.prod(np.clip(b[:, 2:] - b[:, :2], 0, None), axis=1) for b in (boxes, around))
-    return common / np.maximum(both - common, 1e-12)
-
-
 def _fits(boxes: Floats, around: Floats) -> Bools:
     """As :func:`condinst.annotations.polygons.fits`."""
-    return (_overlap(boxes, around) >= 0.5) | (np.abs(boxes - around).max(1, initial=0) <= NEAR)
-
-
-def _votes(boxes: Floats, around: Floats) -> tuple[int, int]:
-    as_corners, as_sizes = _overlap(boxes, around), _overlap(_as_corners(boxes), around)
-    corners = (as_corners >= 0.8) & (as_corners > as_sizes + 0.05)
-    sizes = (as_sizes >= 0.8) & (as_sizes > as_corners + 0.05)
-    return int(corners.sum()), int(sizes.sum())
+    return (overlap(boxes, around) >= 0.5) | (np.abs(boxes - around).max(1, initial=0) <= NEAR)

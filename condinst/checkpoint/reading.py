@@ -6,7 +6,9 @@ numpy arrays, plain containers, strings and numbers and nothing else.
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -16,9 +18,13 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from numpy._core import multiarray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from condinst.errors import UserError
+from condinst.files import names
+from condinst.files.bounds import INFLATED
+from condinst.files.names import brief
 
 # Where a checkpoint's tensors may lie, in the order in which they are looked for.
 STATE_KEYS = ("model", "state_dict", "model_state", "blobs")
@@ -49,15 +55,30 @@ class _FromBuffer:
         return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
+class _Reconstruct:
+    """Stand-in for numpy's ``_reconstruct``: an array that its state fills.
+
+    Numpy's own would make one of any size, without a byte of it in the file.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, kind: object, shape: object, code: object) -> NDArray[Any]:
+        if kind is not _ARRAY or shape != (0,):
+            raise UserError("the pickle makes an array without the numbers in it")
+        return np.empty(0, np.int8)
+
+
+_ARRAY = "numpy.ndarray"  # what stands for the class, which a pickle could call
 _NUMPY_PARTS = ("numpy.core.multiarray", "numpy._core.multiarray")
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _ARRAY,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _Latin1Encode(),
     ("numpy.core.numeric", "_frombuffer"): _FromBuffer(),
     ("numpy._core.numeric", "_frombuffer"): _FromBuffer(),
-    **{(module, "_reconstruct"): multiarray._reconstruct for module in _NUMPY_PARTS},
+    **{(module, "_reconstruct"): _Reconstruct() for module in _NUMPY_PARTS},
     **{(module, "scalar"): multiarray.scalar for module in _NUMPY_PARTS},
 }
 
@@ -90,7 +111,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             or its top level is no mapping.
     """
     path = Path(path)
-    if not path.is_file():
+    if names.problem(str(path)) is not None or not path.is_file():
         raise UserError(f"no checkpoint at {path}: give a file, a URL or a name of `weights list`")
     if path.suffix == ".safetensors":
         content: object = _read_safetensors(path)
@@ -104,6 +125,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _read_torch(path: Path) -> object:
+    _check_inflation(path)
     numpy_scalars = [np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar]
     dtypes = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdU"]
     allowed = [*numpy_scalars, *dtypes]
@@ -116,8 +138,22 @@ def _read_torch(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} was not read: {_refused_class(error)}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged file may fail in any way
         raise UserError(f"{path} is no readable checkpoint, or cut short: {error}") from error
+
+
+def _check_inflation(path: Path) -> None:
+    """``torch.save`` stores its zip as it is: one that grows much when read is made to."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+    except Exception as error:  # a damaged archive may fail in any way
+        raise UserError(f"{path} is no readable checkpoint, or cut short: {error}") from error
+    if total > 2 * path.stat().st_size:
+        what = f"is compressed and would inflate from {path.stat().st_size:,} to {total:,} bytes"
+        INFLATED.require(total, str(path), what)
 
 
 def _refused_class(error: Exception) -> str:
@@ -131,13 +167,26 @@ def _refused_class(error: Exception) -> str:
 
 
 def _read_pickle(path: Path) -> object:
+    content = path.read_bytes()
     try:
-        with path.open("rb") as file:
-            return _ArrayUnpickler(file, encoding="latin1").load()
+        _check_pickle(content)
+        return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle may fail in any way
         raise UserError(f"{path} is no readable pickle, or cut short: {error}") from error
+
+
+def _check_pickle(content: bytes) -> None:
+    """Walk through a pickle's instructions before they are followed.
+
+    Raises:
+        UserError: one asks for memory by a number alone: a place far behind all that is there.
+        Exception: it is damaged.
+    """
+    for count, (code, argument, _) in enumerate(pickletools.genops(content)):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+            raise UserError(f"the pickle keeps its value {count} at place {argument}")
 
 
 def _read_safetensors(path: Path) -> object:
@@ -167,12 +216,32 @@ def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | Non
     state = content if key is None else content[key]
     tensors: dict[str, Tensor] = {}
     for name, value in state.items():
-        if isinstance(value, np.ndarray) and value.dtype != object:
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             value = torch.from_numpy(np.array(value))  # a copy: pickled arrays may be read-only
         if isinstance(value, Tensor):
-            tensors[name] = value
+            tensors[name] = _plain(value, name)
         elif key is not None:
             raise UserError(f"{key}[{name!r}] in the checkpoint is a {type(value).__name__}")
     if not tensors:
-        raise UserError(f"the checkpoint holds no tensors, only the entries {sorted(content)}")
+        entries = brief(sorted(map(str, content)), 300)
+        raise UserError(f"the checkpoint holds no tensors, only the entries {entries}")
     return tensors, key
+
+
+def _plain(tensor: Tensor, name: object) -> Tensor:
+    """A tensor whose numbers are all there: not sparse, and none of them repeated by its strides.
+
+    Raises:
+        UserError: it is another one.
+    """
+    if not isinstance(name, str) or tensor.layout != torch.strided or tensor.is_quantized:
+        kind = f"{tensor.layout} tensor of {tensor.dtype}"
+        raise UserError(f"{brief(name)} in the checkpoint is a {kind}, expected a plain one")
+    if tensor.device.type != "cpu":
+        raise UserError(f"{name!r} in the checkpoint has no numbers (device {tensor.device})")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise UserError(
+            f"{name!r} in the checkpoint says to have {tensor.numel():,} numbers, which are not "
+            "there"
+        )
+    return tensor

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from condinst.checkpoint.fetch import fetch
 from condinst.errors import UserError
+from condinst.files.names import expanded
 
 _ADELAIDET = "https://huggingface.co/tianzhi/AdelaiDet-CondInst/resolve/main/"
 _DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
@@ -149,7 +150,7 @@ def resolve_weights(name: str | Path) -> Path:
         UserError: nothing bears the name, or it cannot be fetched; says what to put where.
     """
     text = str(name)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return path
     entry = _find_entry(text)

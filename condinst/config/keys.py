@@ -8,17 +8,28 @@ lines work here. Where the two compute different things, the difference is a key
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from condinst.config.merge import Tree, merge_overrides, merge_tree, read_yaml, value_of
-from condinst.config.peers import EPIPHQNY, add_other_models_config
+from condinst.config.merge import (
+    Tree,
+    merge_overrides,
+    merge_tree,
+    overrides_without,
+    read_yaml,
+    value_of,
+    without,
+)
+from condinst.config.peers import EPIPHQNY, IGNORED
 from condinst.data.input_config import add_input_config, input_problems
 from condinst.errors import UserError
 
+logger = logging.getLogger(__name__)
 META_ARCHITECTURE = "CondInst"
 _PEER_META_ARCHITECTURE = "OneStageDetector"
 # Keys that say where and how fast a training runs, not what comes out; sections with all below.
@@ -39,12 +50,13 @@ def add_condinst_config(cfg: CfgNode) -> None:
     """Add our keys to a detectron2 config, in place."""
     _add_fcos(cfg)
     _add_condinst(cfg)
+    _add_boxinst(cfg)
     _add_bifpn(cfg)
+    _add_peers_backbones(cfg)
     _add_timm(cfg)
     _add_solver(cfg)
     _add_debug(cfg)
     add_input_config(cfg)
-    add_other_models_config(cfg)
 
 
 def get_cfg() -> CfgNode:
@@ -59,7 +71,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
 
     A file whose meta architecture is ``OneStageDetector`` with masks on is one of Epiphqny's: the
     keys in which the implementations differ then take Epiphqny's values, unless file or overrides
-    set them.
+    set them. What is in ``condinst.config.peers.IGNORED`` is left out, and a warning says so once.
 
     Args:
         path: the YAML file; its ``_BASE_`` is followed.
@@ -73,19 +85,27 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
         UserError: the file cannot be read, or names keys that do not exist or values of the wrong
             type; all faults are reported together, each with the nearest key that does exist.
     """
-    tree = read_yaml(Path(path))
+    tree, unread = without(read_yaml(Path(path)), IGNORED)
+    given, more = overrides_without(list(overrides), IGNORED)
+    if unread or more:
+        _say_ignored(tuple(dict.fromkeys(unread + more)))
     cfg = get_cfg()
     problems: list[str] = []
-    if _is_epiphqny(tree, overrides):
+    if _is_epiphqny(tree, given):
         merge_tree(cfg, EPIPHQNY, problems)
     merge_tree(cfg, tree, problems)
-    merge_overrides(cfg, list(overrides), problems)
+    merge_overrides(cfg, given, problems)
     problems += input_problems(cfg)
     if problems:
         raise UserError(f"config {path}:\n  " + "\n  ".join(problems))
     if cfg.MODEL.META_ARCHITECTURE == _PEER_META_ARCHITECTURE:
         cfg.MODEL.META_ARCHITECTURE = META_ARCHITECTURE
     return cfg
+
+
+@functools.cache
+def _say_ignored(names: tuple[str, ...]) -> None:
+    logger.warning("ignored, since CondInst does not read it: %s", ", ".join(names))
 
 
 def _is_epiphqny(tree: Tree, overrides: Sequence[str]) -> bool:
@@ -146,7 +166,7 @@ def _add_fcos(cfg: CfgNode) -> None:
 def _add_condinst(cfg: CfgNode) -> None:
     """MODEL.CONDINST: masks by conditional convolutions."""
     cfg.MODEL.CONDINST = node = CfgNode()
-    node.BACKEND = "auto"  # auto, reference, tiles, numba, triton
+    node.BACKEND = "auto"  # auto, reference, numba, triton
     node.MASK_OUT_STRIDE = 4  # stride at which masks are supervised: 1, 2, 4, 8
     node.INFERENCE_STRIDE = -1  # peer: stride at which the sigmoid is taken; -1: MASK_OUT_STRIDE
     node.UPSAMPLING = (
@@ -187,6 +207,30 @@ def _add_bifpn(cfg: CfgNode) -> None:
     bifpn.OUT_CHANNELS = 160
     bifpn.NUM_REPEATS = 6
     bifpn.NORM = ""
+
+
+def _add_peers_backbones(cfg: CfgNode) -> None:
+    """The peers' keys for backbones other than a plain ResNet."""
+    cfg.MODEL.MOBILENET = False  # MobileNetV2 under the pyramid
+    cfg.MODEL.BACKBONE.ANTI_ALIAS = False
+    cfg.MODEL.RESNETS.DEFORM_INTERVAL = 1
+    cfg.MODEL.VOVNET = vovnet = CfgNode()
+    vovnet.CONV_BODY = "V-39-eSE"
+    vovnet.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]
+    vovnet.NORM = "FrozenBN"
+    cfg.MODEL.DLA = CfgNode({"CONV_BODY": "DLA34", "NORM": "FrozenBN"})
+
+
+def _add_boxinst(cfg: CfgNode) -> None:
+    """MODEL.BOXINST: masks from boxes alone."""
+    cfg.MODEL.BOXINST = node = CfgNode()
+    node.ENABLED = False
+    node.BOTTOM_PIXELS_REMOVED = 10
+    node.PAIRWISE = pairwise = CfgNode()
+    pairwise.SIZE = 3
+    pairwise.DILATION = 2
+    pairwise.WARMUP_ITERS = 10000
+    pairwise.COLOR_THRESH = 0.3
 
 
 def _add_timm(cfg: CfgNode) -> None:

@@ -7,42 +7,70 @@ is answered with the nearest one.
 from __future__ import annotations
 
 import difflib
+import os
 from ast import literal_eval
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 
 from condinst.errors import UserError
+from condinst.files import names, yamltext
 
 Tree = dict[str, Any]
 _RESERVED = {"_BASE_", "VERSION"}
+_BASES = 16  # files that may lie under each other
 
 
 def read_yaml(path: Path) -> Tree:
     """A YAML file with its ``_BASE_`` merged under it.
 
     Raises:
-        UserError: there is no such file, or it is not YAML that detectron2 could read.
+        UserError: there is no such file, or it or a base is no YAML with keys.
     """
     if not path.is_file():
         raise UserError(f"config file {str(path)!r} does not exist: give the path of a YAML recipe")
-    try:
-        tree = CfgNode.load_yaml_with_base(str(path))
-    except (yaml.YAMLError, OSError, AssertionError) as error:
-        raise UserError(f"config file {str(path)!r} cannot be read: {error}") from error
-    if not isinstance(tree, dict):
-        raise UserError(
-            f"config file {str(path)!r} holds no keys: expected sections such as MODEL:"
-        )
+    tree = _with_base(path, ())
     if tree.get("VERSION", 2) != 2:
         raise UserError(
             f"config file {str(path)!r}: VERSION {tree['VERSION']}, expected 2: "
             "rename its keys to today's"
         )
     return tree
+
+
+def _with_base(path: Path, above: tuple[Path, ...]) -> Tree:
+    """A file's keys over those of its base, and of that one's base.
+
+    Args:
+        path: the file.
+        above: files that led here by their ``_BASE_``.
+    """
+    tree = yamltext.read(path)
+    if not isinstance(tree, dict):
+        raise UserError(
+            f"config file {str(path)!r} holds no keys: expected sections such as MODEL:"
+        )
+    base = tree.pop("_BASE_", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str) or not base or "://" in base or names.problem(base):
+        expected = "expected the path of another YAML file"
+        raise UserError(f"config file {str(path)!r}: _BASE_ is {names.brief(base)}, {expected}")
+    under = Path(os.path.normpath(path.parent / names.expanded(base)))
+    if under in (path, *above) or len(above) >= _BASES:
+        raise UserError(f"config file {str(path)!r}: _BASE_ {base!r} leads back to itself")
+    return _over(_with_base(under, (*above, path)), tree)
+
+
+def _over(base: Tree, tree: Tree) -> Tree:
+    """Sections merged, everything else from the second."""
+    merged = dict(base)
+    for key, value in tree.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
 
 
 def value_of(tree: Tree, key: str) -> Any:
@@ -53,6 +81,40 @@ def value_of(tree: Tree, key: str) -> Any:
             return None
         node = node[part]
     return node
+
+
+def without(given: Tree, names: Collection[str], prefix: str = "") -> tuple[Tree, list[str]]:
+    """Nested keys without some of them.
+
+    Args:
+        given: nested keys.
+        names: dotted names of keys and sections; a section goes with all below it.
+        prefix: the section's dotted name, with a dot at the end.
+
+    Returns:
+        What is left, and those of ``names`` that were there.
+    """
+    left, found = {}, []
+    for key, value in given.items():
+        if f"{prefix}{key}" in names:
+            found.append(f"{prefix}{key}")
+        elif isinstance(value, dict):
+            left[key], more = without(value, names, f"{prefix}{key}.")
+            found += more
+        else:
+            left[key] = value
+    return left, found
+
+
+def overrides_without(given: list[str], names: Collection[str]) -> tuple[list[str], list[str]]:
+    """The same of ``[KEY, VALUE, KEY, VALUE, ...]``."""
+    left, found = [], []
+    for start in range(0, len(given), 2):
+        key = str(given[start])
+        ignored = [x for x in names if key == x or key.startswith(f"{x}.")]
+        found += ignored
+        left += [] if ignored else given[start : start + 2]
+    return left, found
 
 
 def merge_tree(cfg: CfgNode, tree: Tree, problems: list[str], prefix: str = "") -> None:
@@ -155,5 +217,5 @@ def _decode(text: str) -> Any:
         return text.lower() == "true"
     try:
         return literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # nested too deep for it
         return text

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from condinst.data.crop import CropAroundObject
 from condinst.data.input_config import input_section
+from condinst.data.resizing import Resize
 
 _GREY = 128.0  # of padded pixels
 
@@ -31,7 +32,7 @@ def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
         found.append(CropAroundObject(crop.TYPE, crop.SIZE, cuts_objects=cuts))
     if lsj.ENABLED:
         resize = T.ResizeScale(lsj.MIN_SCALE, lsj.MAX_SCALE, *lsj.SIZE)
-    found += [resize, *flip]
+    found += [Resize(resize), *flip]
     if lsj.ENABLED:
         found.append(_to_size(lsj.SIZE, pad=True))
     elif fixed.ENABLED:

@@ -24,6 +24,11 @@ class CropAroundObject(T.RandomCrop):
         super().__init__(crop_type, crop_size)
         self.cuts_objects = cuts_objects
 
+    def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the crop; a share of a side of one pixel is that pixel."""
+        height, width = super().get_crop_size(image_size)
+        return max(int(height), 1), max(int(width), 1)
+
     def get_transform(self, image: NDArray[np.uint8], boxes: NDArray[np.float64]) -> T.Transform:
         """Choose the region.
 

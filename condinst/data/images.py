@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from condinst.errors import UserError
+from condinst.files import images as image_files
 
 
 def read_oriented(
@@ -29,22 +32,17 @@ def read_oriented(
     Raises:
         UserError: the file is missing, does not decode, or is of another size.
     """
-    try:
-        with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image)
-            chosen = turned
-            if size is not None and _size(turned) != size and _size(image) == size:
-                chosen = image
-            if size is not None and _size(chosen) != size:
-                raise UserError(
-                    f"{path} is {chosen.width} x {chosen.height}, its annotations say "
-                    f"{size[1]} x {size[0]}; correct width and height, or the file"
-                )
-            return convert_PIL_to_numpy(_eight_bits(chosen), image_format)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} does not decode: {error}") from error
+    with image_files.opened(Path(path)) as image:
+        turned = ImageOps.exif_transpose(image)
+        chosen = turned
+        if size is not None and _size(turned) != size and _size(image) == size:
+            chosen = image
+        if size is not None and _size(chosen) != size:
+            raise UserError(
+                f"{path} is {chosen.width} x {chosen.height}, its annotations say "
+                f"{size[1]} x {size[0]}; correct width and height, or the file"
+            )
+        return convert_PIL_to_numpy(_eight_bits(chosen), image_format)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -11,6 +11,8 @@ _CROPS = ("relative", "relative_range", "absolute", "absolute_range")
 
 def add_input_config(cfg: CfgNode) -> None:
     """Add the keys, in place."""
+    cfg.INPUT.CROP.CROP_INSTANCE = True  # AdelaiDet's; False: the region grows until it cuts none
+
     # Large-scale jitter, instead of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the image is made to fit
     # into SIZE times a factor at random, then cut or padded to SIZE.
     cfg.INPUT.LSJ = lsj = CfgNode()
@@ -38,7 +40,7 @@ def add_input_config(cfg: CfgNode) -> None:
 def input_section(cfg: CfgNode, name: str) -> CfgNode:
     """``INPUT.<name>``, with our defaults where a plain config of detectron2 has no such key."""
     if name not in cfg.INPUT:
-        defaults = CfgNode({"INPUT": CfgNode()})
+        defaults = CfgNode({"INPUT": {"CROP": {}}})
         add_input_config(defaults)
         return defaults.INPUT[name]
     return cfg.INPUT[name]

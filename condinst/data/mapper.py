@@ -19,6 +19,7 @@ from pycocotools import mask as mask_tools
 
 from condinst.data.augmentation import cuts_objects, training_augmentations
 from condinst.data.images import read_oriented
+from condinst.data.resizing import resize_for_test
 
 Record = dict[str, Any]
 
@@ -61,10 +62,7 @@ class CondInstDatasetMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         """Read ``INPUT`` and ``MODEL.MASK_ON``."""
-        if is_train:
-            augmentations = training_augmentations(cfg)
-        else:
-            augmentations = detection_utils.build_augmentation(cfg, is_train)
+        augmentations = training_augmentations(cfg) if is_train else [resize_for_test(cfg)]
         return {
             "is_train": is_train,
             "augmentations": augmentations,

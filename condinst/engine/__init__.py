@@ -3,7 +3,7 @@
 from condinst.engine.agreement import check_same
 from condinst.engine.batches import build_train_loader
 from condinst.engine.evaluating import EvaluationHook
-from condinst.engine.failure import NonFiniteLossError
+from condinst.engine.failure import NonFiniteLossError, NonFiniteStateError
 from condinst.engine.hooks import ConsoleProgress, CurveWriter
 from condinst.engine.launch import (
     check_gpus,
@@ -23,6 +23,7 @@ __all__ = [
     "CurveWriter",
     "EvaluationHook",
     "NonFiniteLossError",
+    "NonFiniteStateError",
     "RowHook",
     "TimeUpError",
     "TrainResult",

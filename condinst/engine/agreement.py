@@ -13,6 +13,7 @@ import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from condinst.atomic import write_json
 from condinst.config import WITHOUT_EFFECT
 from condinst.errors import UserError
 
@@ -116,7 +117,4 @@ def check_origin(folder: Path, cfg: CfgNode, *, begun: bool, elastic: bool = Fal
                 "to start anew from its weights, set MODEL.WEIGHTS to its model.pth"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(now, indent=2) + "\n")
-    partial.replace(path)
+    write_json(path, now)

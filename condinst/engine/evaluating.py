@@ -46,10 +46,15 @@ class EvaluationHook(HookBase):
         self.waited = 0
 
     def after_step(self) -> None:
-        """Evaluate when it is time."""
+        """Evaluate when it is time.
+
+        Raises:
+            NonFiniteStateError: there is nothing to evaluate.
+        """
         done = self.trainer.iter + 1
         if done % self.period or done == self.trainer.max_iter:
             return
+        self.trainer.check_finite(done)
         if comm.is_main_process():
             model, ema = unwrap(self.trainer.model), self.trainer.ema
             with contextlib.nullcontext() if ema is None else ema.applied(model):

@@ -21,6 +21,10 @@ class NonFiniteLossError(UserError):
         self.dump = dump
 
 
+class NonFiniteStateError(UserError):
+    """Weights, buffers or the optimiser's state hold infinite values or NaN."""
+
+
 def plain(value: Any) -> Any:
     """The value as tensors, lists, dicts, numbers and strings, which ``torch.load`` reads safely.
 

@@ -11,9 +11,10 @@ from typing import Any, TextIO
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from condinst.atomic import atomic_file
+from condinst.engine.meter import Row
 from condinst.engine.state import Checkpoints
-from condinst.engine.trainer import Row, RowHook, Trainer
-from condinst.errors import UserError
+from condinst.engine.trainer import RowHook, Trainer
 
 
 class CheckpointHook(HookBase):
@@ -33,9 +34,14 @@ class CheckpointHook(HookBase):
         self.period = period
 
     def after_step(self) -> None:
-        """Save when it is time."""
+        """Save when it is time.
+
+        Raises:
+            NonFiniteStateError: the state is not worth it.
+        """
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter or self.trainer.stopping:
+            self.trainer.check_finite(done)
             state = self.trainer.state(done)
             state["meters"] = comm.all_gather(state["meter"])
             if comm.is_main_process():
@@ -85,20 +91,11 @@ class CurveWriter(RowHook):
     def write(self) -> None:
         """Write all rows; columns in order of first appearance."""
         columns = dict.fromkeys(key for row in self.rows.values() for key in row)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        try:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(columns), lineterminator="\n")
-                writer.writeheader()
-                for _, row in sorted(self.rows.items()):
-                    writer.writerow({key: _short(value) for key, value in row.items()})
-            partial.replace(self.path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(
-                f"{self.path} could not be written: {error}; is the disk full?"
-            ) from error
+        with atomic_file(self.path) as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+            writer.writeheader()
+            for _, row in sorted(self.rows.items()):
+                writer.writerow({key: _short(value) for key, value in row.items()})
 
 
 def _short(value: float) -> str:

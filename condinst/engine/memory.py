@@ -12,56 +12,27 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from condinst.errors import UserError
+from condinst.layers.synchronised_norm import synchronise
 
 
 def synchronise_batch_norms(model: nn.Module) -> int:
     """Make plain batch norms take their statistics over all workers; how many there were.
 
-    detectron2's own kind is used, which works with gloo as well; names in the state dict stay.
-
     Raises:
         UserError: a batch norm that does more than that cannot be converted.
     """
     count = 0
-    for path, module in list(model.named_modules()):
+    for path, module in model.named_modules():
         if not isinstance(module, nn.BatchNorm2d) or isinstance(module, NaiveSyncBatchNorm):
             continue
-        fresh = _synchronised(module)
-        if fresh is None:
+        if not synchronise(module):
             raise UserError(
                 f"train.sync_bn (SOLVER.SYNC_BN): {path} is a {type(module).__name__}, which is "
                 "more than a batch norm; set the backbone's own norm to SyncBN instead "
                 "(MODEL.TIMM.NORM)"
             )
-        model.set_submodule(path, fresh)
         count += 1
     return count
-
-
-def _synchronised(module: nn.BatchNorm2d) -> nn.Module | None:
-    momentum = 0.1 if module.momentum is None else module.momentum
-    fresh = NaiveSyncBatchNorm(module.num_features, module.eps, momentum)
-    fresh.load_state_dict(module.state_dict())
-    fresh.train(module.training)
-    if type(module).forward is nn.BatchNorm2d.forward:
-        return fresh
-    if all(hasattr(module, name) for name in ("drop", "act")):  # timm's norm with an activation
-        return _WithActivation(fresh, module)
-    return None
-
-
-class _WithActivation(NaiveSyncBatchNorm):
-    """timm's batch norm with dropout and activation behind it, under the same names."""
-
-    def __init__(self, norm: NaiveSyncBatchNorm, source: nn.BatchNorm2d) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.load_state_dict(norm.state_dict())
-        self.drop: Any = source.drop
-        self.act: Any = source.act
-        self.train(norm.training)
-
-    def forward(self, x: Any) -> Any:
-        return self.act(self.drop(super().forward(x)))
 
 
 def recompute_backbone(model: nn.Module) -> int:

@@ -29,13 +29,15 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         raise UserError("the model has no parameter to train; check MODEL.BACKBONE.FREEZE_AT")
     name = solver.get("OPTIMIZER", "SGD")
     if name == "SGD":
+        # torch's fused SGD makes its momentum from raw memory where the scaler leaves out step one.
+        fused = Precision.from_config(cfg).scaler is None
         return torch.optim.SGD(
             params,
             lr=solver.BASE_LR,
             momentum=solver.MOMENTUM,
             nesterov=solver.NESTEROV,
             weight_decay=solver.WEIGHT_DECAY,
-            fused=True,
+            fused=fused,
         )
     if name == "AdamW":
         return torch.optim.AdamW(
@@ -129,13 +131,15 @@ class Precision:
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Update the weights; with a scaler, non-finite gradients skip the update."""
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Update the weights; False where a scaler met non-finite gradients and left them."""
         if self.scaler is None:
             optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
+            return True
+        scale = self.scaler.get_scale()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= scale  # it is lowered then, and only then
 
     def state_dict(self) -> dict:
         """The scaler's state, empty without one."""

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,12 +150,6 @@ def saved_parts(folder: Path) -> int:
     """How many parts an earlier lack of memory made necessary; 1 if none did."""
     path = folder / _FILE
     return int(json.loads(path.read_text())["parts"]) if path.exists() else 1
-
-
-def images_at_once(images: Sequence[Any] | int, parts: int) -> int:
-    """How many images of a worker's step pass the model together, at most."""
-    count = images if isinstance(images, int) else len(images)
-    return -(-count // min(parts, count))
 
 
 def _brief(error: Exception) -> str:

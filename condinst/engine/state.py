@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from condinst.errors import UserError
+from condinst.atomic import atomic_file
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"step_(\d+)\.pth")
@@ -28,18 +28,13 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: the disk does not take it; an older file of that name stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        try:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} could not be written: {error}; is the disk full?") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        except RuntimeError as error:  # torch's word for a disk that takes no more
+            raise OSError(error) from error
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class Checkpoints:

@@ -20,8 +20,10 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
 
+from condinst.atomic import write_json
 from condinst.engine.agreement import check_origin, check_same, deciding_keys, from_first
 from condinst.engine.batches import build_train_loader, seed_everything
+from condinst.engine.buffers import check_weights
 from condinst.engine.evaluating import EvaluationHook
 from condinst.engine.hooks import CheckpointHook, ConsoleProgress, CurveWriter
 from condinst.engine.limits import TIME_UP, TimeLimit, TimeUpError
@@ -31,6 +33,7 @@ from condinst.engine.profiling import ProfileHook
 from condinst.engine.state import Checkpoints, save_atomically, unwrap
 from condinst.engine.trainer import Row, Trainer
 from condinst.errors import UserError
+from condinst.layers.memory_format import to_channels_last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +77,7 @@ class TrainResult:
         """Write ``result.json``, the mark of a finished training."""
         values = dataclasses.asdict(self)
         del values["output_dir"], values["weights"]
-        partial = self.output_dir / ".result.json.partial"
-        partial.write_text(json.dumps(values, indent=2) + "\n")
-        partial.replace(self.output_dir / "result.json")
+        write_json(self.output_dir / "result.json", values)
 
 
 def train(
@@ -107,6 +108,7 @@ def train(
     Raises:
         TimeUpError: ``SOLVER.MAX_SECONDS`` are over; the state is saved.
         NonFiniteLossError: a loss or gradient became infinite or NaN.
+        NonFiniteStateError: weights, buffers or the optimiser's state did.
         UserError: the config asks for what cannot be.
     """
     output = Path(cfg.OUTPUT_DIR)
@@ -130,6 +132,7 @@ def train(
             del state
         comm.synchronize()
         trainer.train(start, cfg.SOLVER.MAX_ITER)
+        trainer.check_finite(trainer.iter)
     if trainer.stopping == TIME_UP:
         raise TimeUpError(
             f"the time of {cfg.SOLVER.MAX_SECONDS:g} s is up after step {trainer.iter} of "
@@ -240,12 +243,13 @@ def _build_trainer(
     model = build_model(cfg)
     if cfg.MODEL.WEIGHTS:
         (load_weights or _load_by_detectron2)(model, cfg.MODEL.WEIGHTS)
+        check_weights(model, cfg.MODEL.WEIGHTS)
     if cfg.SOLVER.SYNC_BN:
         synchronise_batch_norms(model)
     if cfg.SOLVER.RECOMPUTE_BACKBONE:
         recompute_backbone(model)
     if torch.device(cfg.MODEL.DEVICE).type == "cpu":
-        model.to(memory_format=torch.channels_last)  # a tenth of the time of a step
+        to_channels_last(model)  # a tenth of the time of a step
     optimizer = build_optimizer(cfg, model)
     return Trainer(
         distribute(model, cfg),

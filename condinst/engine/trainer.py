@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from condinst.engine.batches import next_batch, seed_everything
+from condinst.engine.buffers import Snapshot, check_finite, load_buffers, unsaved_buffers
 from condinst.engine.ema import Ema
 from condinst.engine.failure import NonFiniteLossError, describe, dump_state
+from condinst.engine.meter import Meter, Row, memory_mb
 from condinst.engine.optim import Clipper, Precision
 from condinst.engine.parts import (
     Batch,
@@ -32,7 +32,6 @@ from condinst.engine.parts import (
 )
 from condinst.engine.state import unwrap
 
-Row = dict[str, float]
 _LOGGER = logging.getLogger(__name__)
 MODEL_STREAM = 1 << 20  # apart from the places of a step, which seed the augmentations
 
@@ -99,7 +98,7 @@ class Trainer(TrainerBase):
             cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
         )
         self._meter = Meter()
-        self._buffers: dict[str, Tensor] = {}
+        self._before = Snapshot(unwrap(model))
         self._batches: Iterator[Batch] | None = None
         self._parameters = [param for group in optimizer.param_groups for param in group["params"]]
 
@@ -132,7 +131,7 @@ class Trainer(TrainerBase):
             self._batches = iter(self.data_loader)
         batch = next_batch(self._batches)
         waited = time.perf_counter() - began
-        self._buffers = {k: x.clone() for k, x in _unsaved_buffers(unwrap(self.model)).items()}
+        self._before.take()
         while True:
             try:
                 values = self._gradients(batch)
@@ -140,10 +139,12 @@ class Trainer(TrainerBase):
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
+                self._before.restore()
                 self.parts.double(error)
         lr = float(self.scheduler.get_last_lr()[0])
-        if values is not None:
-            self.precision.step(self.optimizer)
+        if values is not None and not self.precision.step(self.optimizer):
+            self._before.restore()  # the scaler looks for its scale: the step is left out
+        elif values is not None:
             if self.ema is not None:
                 self.ema.update(unwrap(self.model))
             self._meter.add({**values, "data_time": waited})
@@ -170,12 +171,10 @@ class Trainer(TrainerBase):
         if not finite:
             return self._skip("The loss", values, batch)
         self.after_backward()
-        norm = self._clip()
-        if norm is not None:
-            if not _finite(norm) and self.precision.scaler is None:
-                return self._skip("The gradient", values, batch)
-            values["grad_norm"] = norm
-        return values
+        norm, scaled = self._clip(), self.precision.scaler is not None
+        if not scaled and not _finite(self._norm() if norm is None else norm):
+            return self._skip("The gradient", values, batch)
+        return values if norm is None else {**values, "grad_norm": norm}
 
     def _forward(self, part: Part) -> tuple[Tensor, Row]:
         """A part's loss for the backward pass, and its terms as numbers."""
@@ -191,7 +190,11 @@ class Trainer(TrainerBase):
         return total * part.weight, {name: x * part.weight for name, x in values.items()}
 
     def _skip(self, what: str, values: Row, batch: Batch) -> None:
-        """Leave out a step whose loss or gradient is not finite; too many of them end the run."""
+        """Leave out a step whose loss or gradient is not finite; too many of them end the run.
+
+        Buffers are as before the step, so that it leaves no trace and a dump repeats it.
+        """
+        self._before.restore()
         limit = self.cfg.SOLVER.MAX_SKIPPED_STEPS
         if self.skipped >= limit:
             raise self._failure(what, values, batch)
@@ -206,6 +209,10 @@ class Trainer(TrainerBase):
         self.precision.unscale(self.optimizer)
         norm = self.clipper(self._parameters)
         return None if norm is None else norm.item()
+
+    def _norm(self) -> float:
+        gradients = [param.grad for param in self._parameters if param.grad is not None]
+        return nn.utils.get_total_norm(gradients).item()
 
     def _report(self, lr: float) -> None:
         rows = comm.gather(self._meter.averages(self.cfg.SOLVER.IMS_PER_BATCH))
@@ -236,12 +243,20 @@ class Trainer(TrainerBase):
             path = self.output_dir / f"nonfinite/step_{self.iter:07d}_rank{comm.get_rank()}.pth"
             state = {"rank": comm.get_rank(), "losses": losses, "batch": batch}
             state |= {"parts": self.parts.value, "world_size": comm.get_world_size()}
-            state = {**state, **self.state(), "config": self.cfg.dump()}
-            dump = dump_state(path, {**state, "unsaved_buffers": self._buffers})
+            dump = dump_state(path, {**state, **self.state(), "config": self.cfg.dump()})
             lr = float(self.scheduler.get_last_lr()[0])
             text = describe(self.iter, what, losses, lr, dump)
         text = next((one for one in comm.all_gather(text) if one), text)
         return NonFiniteLossError(text, dump)
+
+    def check_finite(self, steps_done: int) -> None:
+        """Refuse to go on from, or write, a state that is not finite; all workers call it together.
+
+        Raises:
+            NonFiniteStateError: weights, buffers, moving average or optimiser hold such values.
+        """
+        kept = self.output_dir / "checkpoints"
+        check_finite(self.model, self.ema, self.optimizer, steps_done, kept)
 
     def state(self, steps_done: int | None = None) -> dict[str, Any]:
         """All that a restart needs, as plain values and tensors."""
@@ -250,7 +265,7 @@ class Trainer(TrainerBase):
             "iteration": self.iter if steps_done is None else steps_done,
             "seed": self.seed,
             "model": unwrap(self.model).state_dict(),
-            "unsaved_buffers": _unsaved_buffers(unwrap(self.model)),
+            "unsaved_buffers": unsaved_buffers(unwrap(self.model)),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "precision": self.precision.state_dict(),
@@ -276,63 +291,6 @@ class Trainer(TrainerBase):
         self.skipped = state["skipped"]
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-
-
-class Meter:
-    """Means over the steps since the last row; speed counts this process's clock.
-
-    Args:
-        state: what :meth:`state` gave, to go on from.
-    """
-
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self._sums: Row = dict(state["sums"]) if state else {}
-        self._steps: int = state["steps"] if state else 0
-        self._elapsed: float = state["elapsed"] if state else 0.0
-        self._began = time.perf_counter()
-
-    def restart_clock(self) -> None:
-        """Leave out the time before now."""
-        self._began = time.perf_counter()
-
-    def add(self, values: Row) -> None:
-        """Count one step's values."""
-        self._steps += 1
-        for key, value in values.items():
-            self._sums[key] = self._sums.get(key, 0.0) + value
-
-    def averages(self, images_per_step: int) -> Row:
-        """The means, and the images a second."""
-        if not self._steps:  # all were left out
-            return {"images_per_s": 0.0}
-        seconds = self._elapsed + time.perf_counter() - self._began
-        row = {key: value / self._steps for key, value in self._sums.items()}
-        return {**row, "images_per_s": self._steps * images_per_step / max(seconds, 1e-9)}
-
-    def state(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        elapsed = self._elapsed + time.perf_counter() - self._began
-        return {"sums": dict(self._sums), "steps": self._steps, "elapsed": elapsed}
-
-
-def memory_mb() -> float:
-    """Peak memory of this process so far: the GPU's where there is one in use, else resident."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _unsaved_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Buffers that a state dict leaves out, such as moving means that need not outlive a run."""
-    saved = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
-
-
-def load_buffers(model: nn.Module, values: dict[str, Tensor]) -> None:
-    """Restore the buffers that a state dict leaves out."""
-    for name, buffer in _unsaved_buffers(model).items():
-        buffer.copy_(values[name])
 
 
 def _finite(value: float) -> bool:

@@ -1,13 +1,12 @@
-"""The libraries that measure: pycocotools, the reference, and faster ones behind a parity gate.
+"""The libraries that measure: pycocotools, the reference, and hotcoco behind a parity gate.
 
-None of them is installed over another's name: replacing pycocotools in `sys.modules`, as the fast
-ones offer, breaks detectron2's import.
+Neither is installed over the other's name: replacing pycocotools in `sys.modules`, as hotcoco
+offers, breaks detectron2's import.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
 import io
 import logging
@@ -20,14 +19,10 @@ from condinst.errors import UserError
 from condinst.evaluation.inputs import GroundTruth
 from condinst.evaluation.scores import Accumulated, detection_limits
 
-PACKAGES = {
-    "pycocotools": "pycocotools",
-    "faster-coco-eval": "faster_coco_eval",
-    "hotcoco": "hotcoco",
-}
-# Versions whose 24 numbers the tests found identical to pycocotools' on random and published data,
-# the fastest first (`python -m benchmarks.evaluation`).
-TRUSTED = {"hotcoco": ("1.3.0",), "faster-coco-eval": ("1.8.0",)}
+BACKENDS = ("pycocotools", "hotcoco")
+# Versions whose 24 numbers the tests found identical to pycocotools' on random and published data
+# (`python -m benchmarks.evaluation`).
+TRUSTED = {"hotcoco": ("1.3.0",)}
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +32,7 @@ def choose(name: str) -> tuple[str, str]:
 
     Args:
         name: `auto` (a fast one if installed in a version that passed the parity tests, else
-            pycocotools) or a name in `PACKAGES`.
+            pycocotools) or a name in `BACKENDS`.
 
     Raises:
         UserError: If it is unknown or not installed.
@@ -52,8 +47,8 @@ def choose(name: str) -> tuple[str, str]:
                     "%s %s has not passed the parity tests: measuring with pycocotools", fast, found
                 )
         name = "pycocotools"
-    if name not in PACKAGES:
-        raise UserError(f"evaluate.backend is {name!r}, must be one of auto, {', '.join(PACKAGES)}")
+    if name not in BACKENDS:
+        raise UserError(f"evaluate.backend is {name!r}, must be one of auto, {', '.join(BACKENDS)}")
     found = _version(name)
     if found is None:
         raise UserError(
@@ -68,7 +63,7 @@ def accumulate(
     """Measures with one library.
 
     Args:
-        backend: A name in `PACKAGES`.
+        backend: A name in `BACKENDS`.
         task: `bbox` or `segm`.
         truth: Ground truth.
         detections: As `load_detections` gives them for `task`.
@@ -110,13 +105,11 @@ def _version(name: str) -> str | None:
 
 def _classes(backend: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """A maker of the library's dataset object from plain entries, and its evaluator."""
-    if backend == "pycocotools":
-        coco_class = importlib.import_module("pycocotools.coco").COCO
-        evaluator = importlib.import_module("pycocotools.cocoeval").COCOeval
+    if backend == "hotcoco":
+        from hotcoco import COCO, COCOeval
     else:
-        package = importlib.import_module(PACKAGES[backend])
-        coco_class = package.COCO
-        evaluator = getattr(package, "COCOeval_faster", None) or package.COCOeval
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
 
     def make(truth: GroundTruth, annotations: list[dict[str, Any]]) -> Any:
         content = {
@@ -125,13 +118,13 @@ def _classes(backend: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
             "annotations": annotations,
         }
         if backend == "hotcoco":
-            return coco_class(content)
-        coco = coco_class()
+            return COCO(content)
+        coco = COCO()
         coco.dataset = content
         coco.createIndex()
         return coco
 
-    return make, evaluator
+    return make, COCOeval
 
 
 def _ground_truth(truth: GroundTruth, task: str) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def evaluate_coco(
     Args:
         annotations: COCO ground truth, a file or its content.
         detections: COCO results, a file or its content; may be empty.
-        backend: `auto`, `pycocotools`, `faster-coco-eval` or `hotcoco`.
+        backend: `auto`, `pycocotools` or `hotcoco`.
         tasks: Of `bbox` and `segm`.
         max_dets: Limit on detections an image and category.
 

@@ -17,10 +17,10 @@ from typing import Any
 from pycocotools import mask as rle_tools
 
 from condinst.errors import UserError
+from condinst.metrics import TASKS
 
 Annotations = str | Path | Mapping[str, Any]
 Detections = str | Path | Sequence[Mapping[str, Any]]
-TASKS = ("bbox", "segm")
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,24 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any
+from functools import partial
+from typing import Any, TypeGuard
 
 import torch
 from detectron2.layers import Conv2d as DetectronConv
-from detectron2.layers import FrozenBatchNorm2d
+from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
 from condinst.errors import UserError
 from condinst.inference import winograd
 from condinst.layers.conv import CellConv
+from condinst.layers.memory_format import to_channels_last
+from condinst.layers.synchronised_norm import SynchronisedNorm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_FOLDABLE = (FrozenBatchNorm2d, nn.BatchNorm2d)
+# Exactly these: what timm derives from a batch norm has an activation in it.
+_FOLDABLE = (FrozenBatchNorm2d, nn.BatchNorm2d, NaiveSyncBatchNorm, SynchronisedNorm)
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -52,21 +56,18 @@ def inference_copy(model: nn.Module, precision: str = "fp32") -> nn.Module:
         if part is None:
             continue
         _fold(part)
-        part.to(dtype=dtype, memory_format=torch.channels_last)
+        to_channels_last(part.to(dtype=dtype))
         if name == "controller":
             made.controller = CellConv(part)
         elif packed:
             _pack(part)
-    made.backbone.register_forward_pre_hook(_arrange(dtype))
+    made.backbone.register_forward_pre_hook(partial(_arrange, dtype))
     _LOGGER.info("inference in %s, norms folded%s", precision, ", packed" if packed else "")
     return made
 
 
-def _arrange(dtype: torch.dtype) -> Any:
-    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(x.to(dtype, memory_format=torch.channels_last) for x in inputs)
-
-    return hook
+def _arrange(dtype: torch.dtype, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.to(dtype, memory_format=torch.channels_last) for x in inputs)
 
 
 # Folding
@@ -75,16 +76,21 @@ def _arrange(dtype: torch.dtype) -> Any:
 def _fold(root: nn.Module) -> None:
     """Fold norms with fixed statistics into the convolutions that they directly follow."""
     for module in list(root.modules()):
-        if isinstance(module, DetectronConv) and isinstance(module.norm, _FOLDABLE):
+        if isinstance(module, DetectronConv) and type(module.norm) in _FOLDABLE:
             _fold_into(module, module.norm)
             module.norm = None
-        if isinstance(module, nn.Sequential):
+        if _runs_in_order(module):
             for i in range(len(module) - 1):
                 conv, norm = module[i], module[i + 1]
                 plain = isinstance(conv, nn.Conv2d) and not isinstance(conv, DetectronConv)
-                if plain and isinstance(norm, _FOLDABLE) and norm.running_mean is not None:
+                if plain and type(norm) in _FOLDABLE and norm.running_mean is not None:
                     _fold_into(conv, norm)
                     module[i + 1] = nn.Identity()
+
+
+def _runs_in_order(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Whether a module is a sequence and nothing else; timm derives some that do more."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
 def _fold_into(conv: nn.Conv2d, norm: Any) -> None:
@@ -101,6 +107,15 @@ def _fold_into(conv: nn.Conv2d, norm: Any) -> None:
 
 # Packing
 
+_SHAPE = ("kernel_size", "stride", "padding", "dilation", "groups", "in_channels", "out_channels")
+
+
+def _answer_for(made: Any, conv: nn.Conv2d) -> None:
+    """Give a convolution's stand-in what some networks read off their convolutions."""
+    for name in _SHAPE:
+        setattr(made, name, getattr(conv, name))
+    made.weight = conv.weight.detach()
+
 
 class PackedConv(nn.Module):
     """A convolution whose weights lie as oneDNN wants them; optionally adds a map, then a ReLU.
@@ -115,15 +130,20 @@ class PackedConv(nn.Module):
         self.relu = relu
         self.settings: Any = (conv.padding, conv.stride, conv.dilation, conv.groups)
         self.bias = None if conv.bias is None else conv.bias.detach()
-        self.plain = conv.weight.detach()
+        self.weight: Tensor
+        _answer_for(self, conv)
         self.packed: tuple[torch.Size, Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the packed weights, which no copy or file can hold; the next call packs again."""
+        return {**self.__dict__, "packed": None}
 
     def _weight(self, size: torch.Size) -> Tensor:
         """The weights packed for maps of a size; oneDNN is slow with those for another."""
         packed = self.packed
         if packed is None or packed[0] != size:
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            packed = (size, reorder(self.plain.to_mkldnn(), *self.settings, list(size)))
+            packed = (size, reorder(self.weight.to_mkldnn(), *self.settings, list(size)))
             self.packed = packed
         return packed[1]
 
@@ -165,7 +185,7 @@ def _pack(root: nn.Module) -> None:
         ):
             replaced[child] = FusedBottleneck(child)
         elif _packable(child):
-            relu = isinstance(root, nn.Sequential) and _fuse_relu(root, int(name))
+            relu = _runs_in_order(root) and _fuse_relu(root, list(root._modules).index(name))
             replaced[child] = _packed(child, relu)
         else:
             _pack(child)
@@ -178,7 +198,9 @@ def _pack(root: nn.Module) -> None:
 
 def _packed(conv: nn.Conv2d, relu: bool) -> nn.Module:
     if winograd.suits(conv):
-        return winograd.WinogradConv(conv, relu)
+        made = winograd.WinogradConv(conv, relu)
+        _answer_for(made, conv)
+        return made
     return PackedConv(conv, relu)
 
 

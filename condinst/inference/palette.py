@@ -14,11 +14,6 @@ class Color(NamedTuple):
     blue: int
 
     @property
-    def hex(self) -> str:
-        """As CSS writes it, ``#rrggbb``."""
-        return f"#{self.red:02x}{self.green:02x}{self.blue:02x}"
-
-    @property
     def luminance(self) -> float:
         """Relative luminance as WCAG 2 defines it, 0 to 1."""
         linear = [

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import transforms
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import nn
 
+from condinst.data.resizing import resize_for_test
 from condinst.inference.inference_copy import inference_copy
 from condinst.modeling.detector import CondInst
 
@@ -42,9 +42,7 @@ class Predictor:
         score_threshold: float = 0.0,
         precision: str = "fp32",
     ) -> None:
-        self.resize = transforms.ResizeShortestEdge(
-            [cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST
-        )
+        self.resize = resize_for_test(cfg)
         self.bgr = cfg.INPUT.FORMAT == "BGR"
         self.score_threshold = score_threshold
         self.model = build_model(cfg)

@@ -32,7 +32,9 @@ from condinst.modeling.instances import (
     detection_query,
 )
 from condinst.modeling.mask_branch import MaskBranch, build_mask_branch
-from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery, get_backend
+from condinst.modeling.mask_head.backend import MaskBackend
+from condinst.modeling.mask_head.choice import get_backend
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.normalizers import count_normalizers
 from condinst.modeling.postprocess import make_instances, to_original
 from condinst.modeling.sampling import Positives, Sampling, sample

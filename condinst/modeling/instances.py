@@ -16,7 +16,7 @@ from condinst.modeling.fcos.decode import Detections
 from condinst.modeling.fcos.head import HeadOutput, flatten
 from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
 from condinst.modeling.ground_truth import GroundTruth
-from condinst.modeling.mask_head.head import MaskQuery
+from condinst.modeling.mask_head.spec import MaskQuery
 from condinst.modeling.sampling import Positives
 
 
@@ -47,6 +47,11 @@ def assign_batch(
         num_classes: the background label.
         matching: the rules.
     """
+    classes = torch.cat([truth.classes for truth in truths])
+    wrong = classes[(classes < 0) | (classes >= num_classes)].tolist()
+    assert not wrong, (
+        f"gt_classes hold {wrong[0]}; the model has the classes 0 to {num_classes - 1}"
+    )
     per_image: list[tuple[Tensor, ...]] = []
     first = 0
     for i, truth in enumerate(truths):

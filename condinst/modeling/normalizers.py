@@ -8,25 +8,42 @@ Letters: ``P`` positive locations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
+from detectron2.modeling import Backbone
 from torch import Tensor
 
 from condinst.layers.locations import cell_locations
 from condinst.modeling.fcos.losses import centerness
+from condinst.modeling.fcos.targets import Matching
 from condinst.modeling.ground_truth import GroundTruth, read_ground_truth
 from condinst.modeling.instances import BatchTargets, assign_batch
+from condinst.modeling.mask_head.spec import MaskHeadSpec
 from condinst.modeling.sampling import Positives, Sampling, sample
-from condinst.modeling.semantic_loss import semantic_labels
+from condinst.modeling.semantic_loss import SemanticHead, semantic_labels
 
-if TYPE_CHECKING:
-    from condinst.modeling.detector import CondInst
+
+class Rules(Protocol):
+    """What of a detector decides its normalizers."""
+
+    backbone: Backbone
+    device: torch.device
+    mask_spec: MaskHeadSpec | None
+    mass_center: bool
+    matching: Matching
+    num_classes: int
+    sampling: Sampling
+    semantic_head: SemanticHead | None
+
+    def mask_strides(self) -> tuple[int, ...]:
+        """Strides at which ground-truth masks are wanted."""
+        ...
 
 
 @torch.no_grad()
-def count_normalizers(model: CondInst, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """The normalisers of these images, not averaged over workers; names as in the losses.
+def count_normalizers(model: Rules, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """The normalizers of these images, not averaged over workers; names as in the losses.
 
     Args:
         model: its rules of matching and sampling.

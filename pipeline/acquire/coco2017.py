@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from pipeline.acquire import archive, download
 from pipeline.acquire.http import Patience
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.acquire.mirror import resolve
-from pipeline.folders import check_space
+from pipeline.disk import check_space
 
 HOST = "https://s3.amazonaws.com/images.cocodataset.org"
 
@@ -190,12 +189,12 @@ def _count(path: Path) -> int:
         return sum(1 for entry in path.iterdir() if entry.suffix == ".jpg")
     if not path.is_file():
         return 0
+    from condinst.annotations.reading import read_coco
+
     try:
-        return len(json.loads(path.read_bytes())["annotations"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no COCO JSON: {error}; move it away to fetch it again"
-        ) from error
+        return len(read_coco(path)["annotations"])
+    except UserError as error:
+        raise UserError(f"{error}; move it away to fetch it again") from error
 
 
 def _unwritten(root: Path, item: Archive) -> tuple[int, int]:

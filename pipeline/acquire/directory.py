@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from condinst.errors import UserError
+from condinst.files.names import expanded
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.params import Dataset, Split
 
@@ -86,4 +87,4 @@ def _tried(paths: list[Path], root: Path) -> str:
 
 
 def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().resolve()
+    return expanded(path).resolve()

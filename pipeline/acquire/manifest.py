@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 
-from condinst.annotations.names import leaves_folder
 from condinst.errors import UserError
+from condinst.files.names import brief, problem
+from pipeline.console import terminal
 
 _SHOWN = 8
 
@@ -100,53 +99,22 @@ def image_names(annotations: Path) -> list[str]:
     Raises:
         UserError: the file is missing or holds no such list, or none of a name.
     """
-    content = _content(annotations)
-    keys = ("images", "annotations", "categories")
-    mapping = content if isinstance(content, dict) else {}
-    lacking = [key for key in keys if not isinstance(mapping.get(key), list)]
-    if lacking:
-        raise UserError(
-            f"{annotations} is no COCO JSON: it has no list {', '.join(lacking)}; it needs the "
-            "lists images, annotations and categories"
-        )
-    entries = [entry for entry in mapping["images"] if isinstance(entry, dict)]
+    from condinst.annotations.names import leaves_folder
+    from condinst.annotations.reading import read_coco
+
+    content = read_coco(annotations)
+    entries = [entry for entry in content["images"] if isinstance(entry, dict)]
     names = [entry.get("file_name") for entry in entries]
     texts = [name for name in names if isinstance(name, str) and name]
     if not texts:
         raise UserError(f"{annotations} lists no image, or none with a file_name that is a text")
-    inside = [name for name in texts if not leaves_folder(name)]
+    inside = [name for name in texts if not leaves_folder(name) and problem(name) is None]
     if not inside:
         raise UserError(
             f"{annotations}: every file_name leads out of the folder of images, such as "
-            f"{texts[0]!r}; they must be relative to it and without '..'"
+            f"{brief(texts[0])}; they must be names of files, relative to it and without '..'"
         )
     return inside
-
-
-def _content(annotations: Path) -> Any:
-    if not annotations.is_file():
-        raise UserError(
-            f"{annotations} is missing; it should hold the annotations in COCO's format"
-        )
-    text = annotations.read_bytes()
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        if text.strip() and _cut_off(error):
-            raise UserError(
-                f"{annotations} is cut off: the JSON ends in the middle of something, after "
-                f"{len(text):,} bytes; copy or download it again"
-            ) from error
-        raise UserError(f"{annotations} is no COCO JSON, nor any other: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{annotations} is no COCO JSON, nor any other: {error}") from error
-
-
-def _cut_off(error: json.JSONDecodeError) -> bool:
-    """Whether a text is right as far as it goes."""
-    rest = error.doc[error.pos :].strip()
-    begun = any(word.startswith(rest) for word in ("true", "false", "null", "NaN", "-"))
-    return begun or error.msg.startswith("Unterminated string")
 
 
 def _require(listed: list[Path], split: SplitPaths) -> list[Path]:
@@ -168,7 +136,7 @@ def _require(listed: list[Path], split: SplitPaths) -> list[Path]:
     )
     if not found:
         raise UserError(f"{text}\nIs {split.images} the right folder?")
-    Console().print(f"{text}\nprepare.policy decides what becomes of their annotations.")
+    terminal().print(f"{text}\nprepare.policy decides what becomes of their annotations.")
     return found
 
 

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from condinst.errors import UserError
+from condinst.files.names import expanded
 
 AMAZON = "https://s3.amazonaws.com"
 
@@ -30,7 +31,7 @@ def resolve(mirror: str) -> str | Path:
         return f"{endpoint.rstrip('/')}/{rest.strip('/')}"
     if kind == "file" and separator:
         mirror = urllib.request.url2pathname(urllib.parse.urlsplit(mirror).path)
-    folder = Path(mirror).expanduser().absolute()
+    folder = expanded(mirror).absolute()
     if not folder.is_dir():
         raise UserError(f"dataset.mirror: there is no folder {folder}")
     return folder

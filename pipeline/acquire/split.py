@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,11 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     Raises:
         UserError: a file is missing or no COCO JSON, or a half would be empty.
     """
+    from condinst.annotations.json_lists import edit, write_json
+    from condinst.annotations.reading import read_coco
+
     image_names(whole.annotations)  # says what is wrong with the file
-    content = json.loads(whole.annotations.read_bytes())
+    content = read_coco(whole.annotations)
     listed = content["images"]
     count = round(parted.val_share * len(listed))
     if not 0 < count < len(listed):
@@ -40,19 +44,19 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     in_val = {order[k] for k in chosen.tolist()}
     val_ids = {_id(listed[k], "id") for k in in_val}
     (folder / "annotations").mkdir(exist_ok=True)
+
+    def chooser(val: bool) -> Callable[[Any], Any]:
+        return lambda entry: entry if (_id(entry, "image_id") in val_ids) == val else None
+
     found = {}
     for name in ("train", "val"):
         half = {
             **content,
             "images": [image for k, image in enumerate(listed) if (k in in_val) == (name == "val")],
-            "annotations": [
-                entry
-                for entry in content.get("annotations", [])
-                if (_id(entry, "image_id") in val_ids) == (name == "val")
-            ],
+            "annotations": edit(content["annotations"], chooser(name == "val")),
         }
         path = folder / "annotations" / f"instances_{name}.json"
-        path.write_text(json.dumps(half, separators=(",", ":")))
+        write_json(half, path)
         found[name] = SplitPaths(path, whole.images)
     return found
 

@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
+from condinst.files.names import expanded
 from pipeline.acquire import directory, manifest
 from pipeline.acquire.manifest import SplitPaths
-from pipeline.folders import check_space, human_bytes, replaced
+from pipeline.console import terminal
+from pipeline.disk import check_space, human_bytes
+from pipeline.layout import RAW
 from pipeline.params import Dataset, Params
 
-RAW = Path("data/raw")
 DOWNLOADED = Path(
     "data/coco2017"
 )  # outside of DVC's outputs, which DVC deletes before a stage runs
@@ -31,14 +32,14 @@ def run(params: Params) -> None:
     """
     dataset = params.dataset
     try:
-        with replaced(RAW) as folder:
+        with atomic_folder(RAW) as folder:
             content = _SOURCES[dataset.source](dataset, folder)
             (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{RAW} could not be written: {error}; is the disk full?") from error
     size = sum(entry["bytes"] for entry in content["files"].values())
     images = len(content["files"]) - len(content["splits"])
-    Console().print(f"{dataset.name}: {images:,} images, {human_bytes(size)}, in {RAW}")
+    terminal().print(f"{dataset.name}: {images:,} images, {human_bytes(size)}, in {RAW}")
 
 
 def _draw(dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _link(dataset: Dataset, folder: Path) -> dict[str, Any]:
 def _download(dataset: Dataset, folder: Path) -> dict[str, Any]:
     from pipeline.acquire import coco2017
 
-    root = (Path(dataset.root).expanduser() if dataset.root else DOWNLOADED).resolve()
+    root = (expanded(dataset.root) if dataset.root else DOWNLOADED).resolve()
     if dataset.subset is None:
         return _linked(dataset, folder, coco2017.fetch(root, dataset.mirror))
     from pipeline.acquire import subset

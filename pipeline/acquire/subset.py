@@ -11,16 +11,17 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from condinst.atomic import atomic_file
 from condinst.errors import UserError
+from condinst.files import images as image_files
 from pipeline.acquire import archive, coco2017, http
 from pipeline.acquire.coco2017 import Archive
 from pipeline.acquire.http import Patience
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.acquire.mirror import resolve
-from pipeline.folders import check_space
+from pipeline.disk import check_space
 from pipeline.params import Subset
 
 CONNECTIONS = 16
@@ -85,7 +86,9 @@ def fetch(
 
 def _cut(annotations: Path, count: int, subset: Subset, key: str) -> Record:
     """The annotations of the chosen images, categories untouched."""
-    content = json.loads(annotations.read_bytes())
+    from condinst.annotations.reading import read_coco
+
+    content = read_coco(annotations)
     images = sorted(content["images"], key=lambda image: image["id"])
     if count > len(images):
         raise UserError(f"{key}: is {count:,}, COCO has {len(images):,}; null takes all")
@@ -157,9 +160,8 @@ class _Fetching:
             problem = await asyncio.to_thread(_problem, bytes(content), image)
             if not problem:
                 path = self.target / image["file_name"]
-                part = path.with_name(f".{path.name}.part")
-                part.write_bytes(content)
-                part.replace(path)
+                with atomic_file(path) as part:
+                    part.write_bytes(content)
                 return
         raise UserError(
             f"{url}: {problem}, twice; it is thrown away, what else has arrived is kept. Run it "
@@ -180,10 +182,10 @@ def _problem(content: bytes, image: Record) -> str:
     """What is wrong with an image that arrived; empty when nothing is."""
     said = (image["width"], image["height"])
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with image_files.opened(io.BytesIO(content), "it") as opened:
             opened.load()
             size = opened.size
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UserError as error:
         return f"what arrived is no whole picture ({error})"
     if size not in (said, said[::-1]):  # turned by EXIF
         return f"has {size[0]} x {size[1]} pixels, the annotations say {said[0]} x {said[1]}"

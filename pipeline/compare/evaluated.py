@@ -15,11 +15,9 @@ from condinst.evaluation.inputs import GroundTruth, load_ground_truth
 from condinst.evaluation.losses import LostAp, lost_ap
 from condinst.evaluation.matching import Matches, match_detections
 from pipeline import runs
-from pipeline.folders import PREPARED
+from pipeline.layout import EVALUATED, PREPARED
 
-OUTPUT = Path("outputs/evaluate")
 VAL_ANNOTATIONS = PREPARED / "val" / "annotations.json"
-TASKS = ("segm", "bbox")
 _MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -172,10 +170,10 @@ def _from_revision(revision: str, target: Path) -> Path:
         files = DVCFileSystem(rev=revision)
         target.mkdir(parents=True, exist_ok=True)
         for part in ("evaluation.json", "metrics.json", "detections.json"):
-            files.get_file(f"{OUTPUT}/{part}", str(target / part))
+            files.get_file(f"{EVALUATED}/{part}", str(target / part))
     except Exception as error:  # DVC, git and every remote raise their own
         raise UserError(
-            f"{revision} is neither a folder nor a revision whose {OUTPUT} DVC can fetch "
+            f"{revision} is neither a folder nor a revision whose {EVALUATED} DVC can fetch "
             f"({type(error).__name__}: {error}): run `dvc pull`, or give a folder"
         ) from error
     return target

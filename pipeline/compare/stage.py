@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from condinst.evaluation.bootstrap import EVERY, Difference, differences
 from condinst.evaluation.losses import KINDS
 from condinst.evaluation.scores import NUMBERS
+from condinst.metrics import WORDS
 from pipeline import runs, tracking
 from pipeline.compare import plot as comparison_plot
 from pipeline.compare import tables as comparison_tables
-from pipeline.compare.evaluated import TASKS, EvaluatedRun, Sampler, check_comparable, locate
+from pipeline.compare.evaluated import EvaluatedRun, Sampler, check_comparable, locate
+from pipeline.layout import COMPARED, EVALUATED, STUDIES
 from pipeline.params import Ablation, Params
 from pipeline.tracking import notes
 
-OUTPUT = Path("outputs/compare")
-ABLATIONS = Path("outputs/ablate")
-MAIN = Path("outputs/evaluate")
 HEADLINE = ("segm", "AP")
 CLASS_NUMBERS = ("AP", "AP50", "AP75", "AR100")
 
@@ -42,12 +42,12 @@ def run(params: Params) -> None:
         "headline": "/".join(HEADLINE),
         "studies": {},
     }
-    if (MAIN / "evaluation.json").exists():
-        found["main"] = _main(EvaluatedRun.load(MAIN, params.profile))
-    absent = [name for name in params.ablations if not (ABLATIONS / name).is_dir()]
+    if (EVALUATED / "evaluation.json").exists():
+        found["main"] = _main(EvaluatedRun.load(EVALUATED, params.profile))
+    absent = [name for name in params.ablations if not (STUDIES / name).is_dir()]
     if absent and len(absent) == len(params.ablations):
         raise UserError(
-            f"{ABLATIONS / absent[0]} is missing; run `python cli.py ablate {absent[0]}` first"
+            f"{STUDIES / absent[0]} is missing; run `python cli.py ablate {absent[0]}` first"
         )
     for name, study in params.ablations.items():
         if name in absent:
@@ -55,11 +55,11 @@ def run(params: Params) -> None:
             continue
         _say(f"comparing {name}")
         found["studies"][name] = compare_study(
-            ABLATIONS / name, _as_run(ABLATIONS / name, study), sampler, settings.confidence
+            STUDIES / name, _as_run(STUDIES / name, study), sampler, settings.confidence
         )
-    _publish(found, OUTPUT)
+    _publish(found, COMPARED)
     _log_to_parents(found, params)
-    sys.stdout.write(comparison_tables.summary(found) + f"Written to {OUTPUT}\n")
+    sys.stdout.write(comparison_tables.summary(found) + f"Written to {COMPARED}\n")
 
 
 def compare_study(
@@ -192,7 +192,7 @@ def _log_to_parents(found: dict[str, Any], params: Params) -> None:
     results = {
         name: runs.read_json(path, "ablate")
         for name in found["studies"]
-        if (path := ABLATIONS / name / "results.json").exists()
+        if (path := STUDIES / name / "results.json").exists()
     }
     known = {name: study for name, study in results.items() if study.get("run_id")}
     store = tracking.connect(params.tracking, optional=True) if known else None
@@ -222,14 +222,14 @@ def _variant(
         "changes": dict(study.variants[name]),
         "seeds": sorted(own),
         "missing_seeds": sorted(set(study.seeds) - set(own)),
-        "metrics": {task: _mean_metrics(list(own.values()), task) for task in TASKS},
+        "metrics": {task: _mean_metrics(list(own.values()), task) for task in WORDS},
         "lost": _mean_lost(list(own.values()), sampler),
     }
     shared = sorted(set(base) & set(own))
     if name == study.baseline or not shared:
         return row
     row["per_class"] = {}
-    for task in TASKS:
+    for task in WORDS:
         before = sampler.sample([base[seed] for seed in shared], task)
         after = sampler.sample([own[seed] for seed in shared], task)
         sampler.sample([base[shared[0]], own[shared[0]]], task)  # both on the same data
@@ -288,8 +288,8 @@ def _unique(one: EvaluatedRun, found: Sequence[EvaluatedRun]) -> str:
 def _publish(content: dict[str, Any], output: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        runs.write_json(folder / "comparison.json", content)
-        runs.write_json(folder / "metrics.json", comparison_tables.flat_metrics(content))
+        write_json(folder / "comparison.json", content)
+        write_json(folder / "metrics.json", comparison_tables.flat_metrics(content))
         (folder / "comparison.md").write_text(comparison_tables.markdown(content))
         (folder / "comparison.tex").write_text(comparison_tables.latex(content))
         comparison_plot.draw(content, folder / "comparison.svg")

@@ -9,9 +9,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from condinst.evaluation.losses import KINDS
 from condinst.evaluation.scores import NUMBERS
+from pipeline.console import terminal
 
 WORDS = {"segm": "mask", "bbox": "box"}
 LOST = "Points of mask AP50 that each kind of error costs (TIDE)"
@@ -77,7 +79,7 @@ def summary(content: Mapping[str, Any]) -> str:
 
 def show(content: Mapping[str, Any], console: Console | None = None) -> None:
     """Print one table a study, and its verdict."""
-    console = console or Console()
+    console = console or terminal()
     for name, study in content["studies"].items():
         table = Table(title=_title(name, study), caption=_caption(content, study))
         table.add_column("run", style="bold")
@@ -95,7 +97,7 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
                 label,
                 *[_number(variant["metrics"][task][number]) for task, number in COLUMNS],
                 _difference(one) if one else _no_difference(label, study),
-                f"[{colour}]{word}[/]",
+                Text(word, colour),
                 *_more_cells(label, study),
             )
         console.print(table)

@@ -10,9 +10,11 @@ from typing import Any
 from condinst.errors import UserError
 from condinst.evaluation.coco import evaluate_coco
 from condinst.evaluation.scores import NUMBERS
+from condinst.metrics import WORDS
 from pipeline import runs
-from pipeline.compare.evaluated import TASKS, EvaluatedRun, Sampler
-from pipeline.compare.stage import ABLATIONS, compare_study
+from pipeline.compare.evaluated import EvaluatedRun, Sampler
+from pipeline.compare.stage import compare_study
+from pipeline.layout import STUDIES
 from pipeline.params import Ablation
 
 DIGITS = 1e-9  # percent; measuring the same twice gives the same
@@ -81,8 +83,8 @@ def _evaluation(found: EvaluatedRun) -> Check:
         backend=str(about["evaluator"]),
         max_dets=int(about.get("max_detections", 100)),
     )
-    stored = {f"{task} {name}": found.metrics[task][name] for task in TASKS for name in NUMBERS}
-    fresh = {f"{task} {name}": scores.metrics[task][name] for task in TASKS for name in NUMBERS}
+    stored = {f"{task} {name}": found.metrics[task][name] for task in WORDS for name in NUMBERS}
+    fresh = {f"{task} {name}": scores.metrics[task][name] for task in WORDS for name in NUMBERS}
     return Check(found.name, len(stored), tuple(_wrong(stored, fresh)), _origin(about))
 
 
@@ -90,7 +92,7 @@ def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
     """Each study drawn anew with the same draws, from the detections of ``outputs/ablate``."""
     sampler = Sampler(int(content["draws"]), int(content["seed"]))
     for name, study in content["studies"].items():
-        folder = root.parent / ABLATIONS.name / name
+        folder = root.parent / STUDIES.name / name
         if not folder.is_dir():
             raise UserError(f"{folder}, which {root} compares, is not there any more")
         seeds = sorted({seed for one in study["variants"].values() for seed in one["seeds"]})
@@ -108,7 +110,7 @@ def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
 def _figures(study: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for label, variant in study["variants"].items():
-        for task in TASKS:
+        for task in WORDS:
             found |= {f"{label} {task} {k}": v for k, v in variant["metrics"][task].items()}
             found |= {f"{label} lost to {k}": v for k, v in variant.get("lost", {}).items()}
             for number, one in variant.get(task, {}).items():

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from condinst.errors import UserError
 from condinst.evaluation.bootstrap import Interval, confidence_intervals, image_draws, sample
@@ -23,26 +24,13 @@ from condinst.evaluation.losses import KINDS, LostAp, lost_ap
 from condinst.evaluation.matching import match_detections
 from condinst.evaluation.quality import ImageQuality, image_qualities
 from condinst.evaluation.scores import CocoScores
+from condinst.metrics import MEANINGS, TASKS
 from pipeline import runs
+from pipeline.console import terminal
 
 Metrics = Mapping[str, Mapping[str, float | None]]
 DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
-TASKS = ("bbox", "segm")
 NEAR_ZERO = 1.0  # percent
-MEANINGS = {
-    "AP": "IoU 0.50 to 0.95",
-    "AP50": "IoU 0.50",
-    "AP75": "IoU 0.75",
-    "APs": "small, up to 32 x 32 pixels",
-    "APm": "medium",
-    "APl": "large, from 96 x 96 pixels",
-    "AR1": "recall, 1 detection",
-    "AR10": "recall, 10 detections",
-    "AR100": "recall, all detections",
-    "ARs": "recall, small",
-    "ARm": "recall, medium",
-    "ARl": "recall, large",
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +115,7 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
 
 def show(card: ScoreCard, output: Path | None = None, console: Console | None = None) -> None:
     """Print the twelve numbers of mask and box with their intervals."""
-    console = console or Console()
+    console = console or terminal()
     images = len(card.file_names)
     table = Table(
         title=f"COCO scores on {images:,} images, {len(card.detections):,} detections",
@@ -150,7 +138,7 @@ def show(card: ScoreCard, output: Path | None = None, console: Console | None = 
     console.print(table)
     console.print(_lost_sentence(card.losses["segm"]))
     for remark in card.remarks:
-        console.print(f"[yellow]Note:[/] {remark}")
+        console.print(Text.assemble(("Note:", "yellow"), " ", remark))
     if output is not None:
         console.print(f"Written to {os.path.relpath(output)}")
 

@@ -10,19 +10,17 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from condinst.atomic import write_json
 from condinst.checkpoint.loading import load_weights
 from condinst.errors import UserError
 from condinst.evaluation.prediction import predict_dataset
 from pipeline import runs, tracking
 from pipeline.evaluate import scoring
 from pipeline.evaluate.scoring import Metrics
-from pipeline.folders import PREPARED
 from pipeline.identity import FILE, explanation, of_evaluation
+from pipeline.layout import EVALUATED, PREPARED, TRAINED
 from pipeline.params import Params, as_dict
 from pipeline.recipe import VAL_NAME, PreparedData, load_resolved
-
-OUTPUT = Path("outputs/evaluate")
-TRAINED = Path("outputs/train")
 
 
 def run(params: Params) -> None:
@@ -39,8 +37,8 @@ def run(params: Params) -> None:
             f"holds ({data.hash}): run `python cli.py train` again"
         )
     cfg = load_resolved(TRAINED / "config.yaml")
-    metrics = evaluate_run(cfg, TRAINED / "model.pth", data.root, OUTPUT, params)
-    about = runs.read_json(OUTPUT / "evaluation.json", "evaluate")
+    metrics = evaluate_run(cfg, TRAINED / "model.pth", data.root, EVALUATED, params)
+    about = runs.read_json(EVALUATED / "evaluation.json", "evaluate")
     files = (
         "metrics.json",
         "per_class.json",
@@ -54,7 +52,7 @@ def run(params: Params) -> None:
         metrics,
         step=int(record.get("steps", 0)),
         tags={key: str(about[key]) for key in ("evaluator", "evaluator_version", "data_hash")},
-        artifacts=[OUTPUT / name for name in files],
+        artifacts=[EVALUATED / name for name in files],
     )
 
 
@@ -139,11 +137,11 @@ def evaluate_once(
         if why:
             sys.stderr.write(f"{out_dir}: {why}\n")
         evaluate_run(cfg, weights, data.root, kept, params, progress=False)
-        runs.write_json(kept / FILE, dataclasses.asdict(identity))
+        write_json(kept / FILE, dataclasses.asdict(identity))
     runs.publish({path.name: path for path in kept.iterdir() if path.name != FILE}, out_dir)
     about = runs.read_json(out_dir / "evaluation.json", "evaluate")
     about |= {"evaluation": identity.key, **about_weights(weights)}
-    runs.write_json(out_dir / "evaluation.json", about)
+    write_json(out_dir / "evaluation.json", about)
     return runs.read_json(out_dir / "metrics.json", "evaluate")
 
 

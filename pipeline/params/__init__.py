@@ -3,7 +3,6 @@
 from pipeline.params.reading import as_dict, load_params, override, parse_params
 from pipeline.params.sections import (
     METRICS,
-    NUMBERS,
     Ablation,
     Compare,
     Dataset,
@@ -24,7 +23,6 @@ from pipeline.params.sections import (
 
 __all__ = [
     "METRICS",
-    "NUMBERS",
     "Ablation",
     "Compare",
     "Dataset",

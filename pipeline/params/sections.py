@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from condinst.metrics import METRICS
 from pipeline.params import schema
 from pipeline.params.schema import setting
-
-NUMBERS = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl",
-    "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
-METRICS = tuple(f"{task}/{name}" for task in ("bbox", "segm") for name in NUMBERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +138,7 @@ class Train:
 class Evaluate:
     """How detections are made and measured."""
 
-    backend: str = setting(choices=("auto", "pycocotools", "faster-coco-eval", "hotcoco"))
+    backend: str = setting(choices=("auto", "pycocotools", "hotcoco"))
     max_detections: int = setting(minimum=1)
     score_threshold: float = setting(minimum=0, below=1)
     precision: str = setting("fp32", choices=("fp32", "bf16", "fp16"))

@@ -10,6 +10,9 @@ from pathlib import Path
 import yaml
 
 from condinst.errors import UserError
+from condinst.files import yamltext
+from condinst.files.bounds import YAML
+from condinst.files.text import read_text
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Document:
     lines: dict[str, int]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yamltext.Safe):
     """YAML 1.2's core scalars: `no` and `off` are text, `1e-3` is a number."""
 
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012 - PyYAML's own way of declaring them
@@ -62,30 +65,14 @@ def read(path: Path) -> Document:
             "Give a params file by --params FILE, or take a ready one: "
             "`python cli.py profile list`, then `python cli.py profile use NAME`."
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            raise UserError(f"{path} is empty. Take a ready one: `python cli.py profile use NAME`.")
-        lines: dict[str, int] = {}
-        twice = list(_index(node, "", lines))
-        if twice:
-            raise UserError(f"{path} gives keys twice, keep one of each: " + "; ".join(twice))
-        return Document(loader.construct_document(node), lines)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(
-            f"{path} is no valid YAML{where}: {error.problem or error.context}"
-        ) from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no valid YAML: {error}") from error
-    finally:
-        loader.dispose()
+    node = yamltext.compose(read_text(path, YAML), str(path), _Loader)
+    if node is None:
+        raise UserError(f"{path} is empty. Take a ready one: `python cli.py profile use NAME`.")
+    lines: dict[str, int] = {}
+    twice = list(_index(node, "", lines))
+    if twice:
+        raise UserError(f"{path} gives keys twice, keep one of each: " + "; ".join(twice))
+    return Document(yamltext.construct(node, str(path), _Loader), lines)
 
 
 def _index(node: yaml.Node, key: str, lines: dict[str, int]) -> Iterator[str]:

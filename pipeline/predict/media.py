@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
+
+from condinst.atomic import atomic_file
+from condinst.errors import UserError
+from condinst.files import images as image_files
+from condinst.files.names import expanded
 
 IMAGE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"]
@@ -57,7 +64,7 @@ def find_media(inputs: Sequence[str | Path]) -> Media:
 
 def _expand(given: str) -> tuple[list[Path], str]:
     """The files that an input stands for, or why there are none."""
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.is_file():
         return [path], ""
     known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
@@ -79,12 +86,10 @@ def read_image(path: Path) -> np.ndarray:
         ValueError: It does not decode.
     """
     try:
-        with Image.open(path) as file:
+        with image_files.opened(path, "it") as file:
             return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError("this is no image in a known format") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"it does not decode: {error}") from error
+    except UserError as error:
+        raise ValueError(str(error)) from error
 
 
 class Video:
@@ -132,8 +137,8 @@ class VideoSink:
     def __init__(self, path: Path, frames_per_second: float) -> None:
         self.path = path
         self.frames_per_second = frames_per_second
-        self._partial = path.with_name(f".{path.stem}.partial.mp4")
         self._writer = None
+        self._file = contextlib.ExitStack()
 
     def __enter__(self) -> VideoSink:
         return self
@@ -144,15 +149,14 @@ class VideoSink:
 
         height, width = (side // 2 * 2 for side in frame.shape[:2])  # codecs want even sides
         if self._writer is None:
+            partial = self._file.enter_context(atomic_file(self.path))
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(
-                str(self._partial), code, self.frames_per_second, (width, height)
+                str(partial), code, self.frames_per_second, (width, height)
             )
         self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         if self._writer is not None:
             self._writer.release()
-            if kind is None:
-                self._partial.replace(self.path)
-        self._partial.unlink(missing_ok=True)
+        self._file.__exit__(*error)

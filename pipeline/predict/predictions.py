@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from condinst.atomic import atomic_file
+
 if TYPE_CHECKING:
     from detectron2.structures import Instances
 
@@ -136,7 +138,6 @@ class PredictionSink:
                 "annotations": self.annotations,
                 "categories": [{"id": number, "name": name} for number, name in pairs],
             }
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(json.dumps(content))
-            partial.replace(path)
+            with atomic_file(path) as partial:
+                partial.write_text(json.dumps(content))
         return PredictResult(self.output, self.images, len(self.annotations), path)

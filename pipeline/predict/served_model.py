@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from condinst.errors import UserError
+from condinst.files import images as image_files
 
 WEIGHTS, CONFIG = "model.pth", "config.yaml"
 
@@ -77,10 +77,8 @@ def _pictures(given: Any) -> Sequence[Any]:
 
 def _pixels(picture: Any) -> np.ndarray:
     if isinstance(picture, (str, Path)):
-        try:
-            return np.asarray(Image.open(picture).convert("RGB"))
-        except OSError as error:
-            raise UserError(f"{picture} is no readable picture: {error}") from error
+        with image_files.opened(Path(picture)) as opened:
+            return np.asarray(opened.convert("RGB"))
     pixels = np.asarray(picture)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(

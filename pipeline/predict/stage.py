@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from condinst.errors import UserError
+from condinst.files.names import shown
+from pipeline.layout import PREPARED, TRAINED
 from pipeline.predict.media import Fault, Media, Video, VideoSink, find_media, read_image
 from pipeline.predict.predictions import Categories, PredictionSink, PredictResult
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from condinst.inference.predictor import Predictor
 
 T = TypeVar("T")
-TRAINED = Path("outputs/train")
 
 
 def run_predict(
@@ -141,7 +142,7 @@ def _categories(cfg: CfgNode, names: Sequence[str] | None) -> Categories:
 
     count = cfg.MODEL.FCOS.NUM_CLASSES
     known: list[dict[str, Any]] = [entry for entry in COCO_CATEGORIES if entry["isthing"]]
-    prepared = Path("data/prepared/dataset.json")
+    prepared = PREPARED / "dataset.json"
     if prepared.is_file():
         listed = json.loads(prepared.read_text())["categories"]
         if names is not None and [entry["name"] for entry in listed] == list(names):
@@ -197,8 +198,10 @@ def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
 def _predict_video(
     predictor: Predictor, path: Path, sink: PredictionSink, batch_size: int, progress: Progress
 ) -> None:
+    from rich.markup import escape
+
     video = Video(path)
-    task = progress.add_task(path.name, total=video.expected_frames or None)
+    task = progress.add_task(escape(shown(path.name)), total=video.expected_frames or None)
     name = sink.unique_name(path)
     number = 0
     with VideoSink(sink.overlay_path(name, ".mp4"), video.frames_per_second) as overlay:

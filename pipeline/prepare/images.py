@@ -50,24 +50,25 @@ def look(
 
 
 def _picture(path: Path, acquired: Record | None) -> Picture:
-    from PIL import Image
-
     from condinst.annotations.checks import Picture
+    from condinst.errors import UserError
+    from condinst.files import images as image_files
 
     try:
         if acquired is not None and path.stat().st_size != acquired["bytes"]:
             return Picture((), CHANGED, f"{path} has changed since it was acquired")
-        with Image.open(path) as opened:
+        with image_files.opened(path) as opened:
             opened.load()
             size, mode = opened.size, opened.mode
             orientation = opened.getexif().get(_ORIENTATION, 1)
-    except (FileNotFoundError, NotADirectoryError):
+            turned = orientation in (5, 6, 7, 8)
+    except (OSError, UserError) as error:
+        if isinstance(error, UserError) and path.is_file():
+            return Picture((), "picture unreadable", str(error))
         if acquired is not None:
             return Picture((), CHANGED, f"{path} is missing, though it was acquired")
         return Picture((), "picture missing", f"there is no file {path}")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Picture((), "picture unreadable", f"{path} does not decode: {error}")
-    sizes = (size[::-1], size) if orientation >= 5 else (size,)
+    sizes = (size[::-1], size) if turned else (size,)
     if mode in _CONVERTED:
         return Picture(sizes, "picture converted", f"it is {_CONVERTED[mode]}")
     return Picture(sizes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.folders import PREPARED
+from pipeline.layout import PREPARED
 
 SHEETS = Path("outputs/data")
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
-from pipeline.folders import PREPARED, check_space, replaced
+from pipeline.console import terminal
+from pipeline.disk import check_space
+from pipeline.layout import PREPARED, RAW
 from pipeline.params import Params
 from pipeline.prepare import classes, show
 from pipeline.prepare import images as pictures
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from condinst.annotations.checks import Picture
     from condinst.data.index import Index
 
-RAW = Path("data/raw")
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
 _ON_SHEET = 24  # pictures
@@ -62,7 +63,7 @@ def _run(params: Params) -> None:
     for name, content in checked.items():
         checked[name], left_out = classes.change(content, wanted)
         if left_out:
-            Console().print(f"{name}: {left_out:,} annotations of classes that are left out")
+            terminal().print(f"{name}: {left_out:,} annotations of classes that are left out")
     agree(checked, params.prepare.policy, found)
     _part_with_shared(manifest, checked, params.prepare.policy, found)
     _require_objects(checked, found)
@@ -70,7 +71,7 @@ def _run(params: Params) -> None:
     room = sum((RAW / s["annotations"]).stat().st_size for s in manifest["splits"].values())
     check_space(PREPARED, 3 * room, "the index")
     try:
-        with replaced(PREPARED) as folder:
+        with atomic_folder(PREPARED) as folder:
             for name, content in checked.items():
                 images = _beside(RAW / manifest["splits"][name]["images"])
                 build_index(content, images, folder / name)
@@ -80,10 +81,10 @@ def _run(params: Params) -> None:
             show.write_sheets(_ON_SHEET, 0, folder / "sheets", folder)
     except OSError as error:
         raise UserError(f"{PREPARED} could not be written: {error}; is the disk full?") from error
-    Console().print(table(summary))
+    terminal().print(table(summary))
     faults = found.table(PREPARED / LIST)
     if faults is not None:
-        Console().print(faults)
+        terminal().print(faults)
 
 
 def summary() -> Table:
@@ -124,8 +125,8 @@ def _check(
     name: str, split: Record, files: Mapping[str, Record], policy: str, found: Findings
 ) -> Record:
     """A split's sound content; ``found`` gets what was wrong with the rest."""
-    from condinst.annotations.building import read_coco
     from condinst.annotations.checks import check_annotations
+    from condinst.annotations.reading import read_coco
 
     _require_unchanged(split["annotations"], files)
     acquired = {RAW / path: entry for path, entry in files.items()}
@@ -217,7 +218,7 @@ def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:
         if split == "train":
             found.fatal.append("no image of train has an object; there is nothing to learn")
         else:
-            Console().print(f"{split}: no image has an object; AP will be undefined")
+            terminal().print(f"{split}: no image has an object; AP will be undefined")
 
 
 def _summary(name: str, manifest: Record, indexes: Mapping[str, Index], found: Findings) -> Record:

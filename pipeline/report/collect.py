@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.layout import PREPARED, RAW
 from pipeline.params import Ablation
 
 Record = dict[str, Any]
@@ -23,12 +24,12 @@ class Layout:
     @property
     def raw(self) -> Path:
         """The stage `acquire`."""
-        return self.root / "data/raw"
+        return self.root / RAW
 
     @property
     def prepared(self) -> Path:
         """The stage `prepare`."""
-        return self.root / "data/prepared"
+        return self.root / PREPARED
 
     def output(self, stage: str) -> Path:
         """Any later stage."""

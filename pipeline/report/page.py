@@ -164,7 +164,7 @@ def _machine(environment: Record) -> str:
 def cards(found: Findings) -> list[Card]:
     """The figures that people look for first."""
     made = []
-    for task, word in scores.TASKS.items():
+    for task, word in scores.WORDS.items():
         one = scores.score(found, task, "AP")
         if one.value is not None:
             how = "IoU 0.50 to 0.95"

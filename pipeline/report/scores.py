@@ -8,24 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from condinst.evaluation.losses import KINDS
+from condinst.metrics import MEANINGS, WORDS
 from pipeline.report.charts import Series, line_chart
 from pipeline.report.collect import Findings, Record
 
-MEANINGS = {
-    "AP": "average precision, mean of IoU 0.50 to 0.95",
-    "AP50": "at IoU 0.50: found, roughly outlined",
-    "AP75": "at IoU 0.75: found, well outlined",
-    "APs": "small objects, below 32 x 32 pixels",
-    "APm": "medium objects",
-    "APl": "large objects, above 96 x 96 pixels",
-    "AR1": "average recall with 1 detection an image",
-    "AR10": "average recall with 10",
-    "AR100": "average recall with 100",
-    "ARs": "recall of small objects",
-    "ARm": "recall of medium objects",
-    "ARl": "recall of large objects",
-}
-TASKS = {"segm": "mask", "bbox": "box"}
 _CURVE_NAMES = {"0.50": "IoU 0.50", "0.75": "IoU 0.75", "0.50:0.95": "mean of IoU 0.50 to 0.95"}
 
 
@@ -139,7 +125,7 @@ def pr_charts(found: Findings) -> list[tuple[str, Markup]]:
             point = float(row["recall"]), float(row["precision"])
             lines[row["task"], row["iou"]].append(point)
     charts = []
-    for task, word in TASKS.items():
+    for task, word in WORDS.items():
         series = [
             Series(_CURVE_NAMES.get(iou, f"IoU {iou}"), points, tone)
             for tone, (iou, points) in enumerate(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 
+from condinst.atomic import atomic_folder
 from condinst.errors import UserError
-from pipeline.folders import replaced
+from pipeline.layout import REPORT
 from pipeline.params import Params
-
-OUTPUT = Path("outputs/report")
 
 
 def run(params: Params, root: Path = Path()) -> None:
@@ -28,9 +26,9 @@ def run(params: Params, root: Path = Path()) -> None:
 
     found = collect.collect(params.ablations, root)
     made = page.build(found, params)
-    target = root / OUTPUT
+    target = root / REPORT
     try:
-        with replaced(target) as folder:
+        with atomic_folder(target) as folder:
             (folder / "pictures").mkdir()
             (folder / "index.html").write_text(render.html(made), encoding="utf-8")
             text = render.markdown(made, lambda picture: picture.write(folder / "pictures"))
@@ -38,14 +36,3 @@ def run(params: Params, root: Path = Path()) -> None:
             (folder / "tables.tex").write_text(render.latex(made), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error}; is the disk full?") from error
-
-
-def open_report(path: Path = OUTPUT / "index.html") -> bool:
-    """Shows the page in the user's browser; False where none can be started.
-
-    Raises:
-        UserError: There is no such page.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} is not there; run `python cli.py report`")
-    return webbrowser.open(path.resolve().as_uri())

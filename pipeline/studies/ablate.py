@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.identity import of_evaluation
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved
 from pipeline.studies.study import (
-    OUTPUT,
+    STUDIES,
     Outcome,
     Trial,
     former_outcome,
@@ -61,13 +62,13 @@ def run(
     every = plan(params, study, data)
     trials = select(every, variants)
     same = shared_trainings(every, params, data)
-    _clear_strangers(OUTPUT / study, every)
+    _clear_strangers(STUDIES / study, every)
     concurrency = jobs or fitting_jobs(params, len(trials))
     began = time.monotonic()
     measured = of_evaluation(as_dict(params)["evaluate"], data.hash).key
     others = (former_outcome(trial, measured) for trial in every if trial not in trials)
     outcomes = [outcome for outcome in others if outcome is not None]
-    kept, folder = len(outcomes), OUTPUT / study
+    kept, folder = len(outcomes), STUDIES / study
     with _parent_run(params, study, every, data) as parent:
         address: dict[str, Any] = {}
         if parent.address is not None:
@@ -193,7 +194,7 @@ def _parent_run(
     tags = {"study": study, "profile": params.profile, "data_hash": data.hash}
     run = tracking.open_run(store, f"ablate {study}", section, tags, former=former)
     if run.address is not None:
-        runs.write_json(ledger, {"run_id": run.address.run_id})
+        write_json(ledger, {"run_id": run.address.run_id})
     return run
 
 

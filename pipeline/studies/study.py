@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs
+from pipeline.layout import STUDIES
 from pipeline.params import METRICS, Ablation, Params, override
 from pipeline.params.schema import nearest
 from pipeline.recipe import PreparedData
 from pipeline.train.stage import run_key
-
-OUTPUT = Path("outputs/ablate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Trial:
     @property
     def folder(self) -> Path:
         """Gets ``train`` and ``evaluate``."""
-        return OUTPUT / self.study / self.variant / f"seed{self.seed}"
+        return STUDIES / self.study / self.variant / f"seed{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,7 @@ def write_results(
     Returns:
         The study's folder.
     """
-    section, folder = params.ablations[study], OUTPUT / study
+    section, folder = params.ablations[study], STUDIES / study
     results = {
         "study": study,
         "question": section.question,
@@ -203,8 +203,8 @@ def write_results(
         "runs": [_row(outcome, same.get(outcome.trial.name, ())) for outcome in outcomes],
         "curves": dict(_curves(outcomes)),
     }
-    runs.write_json(folder / "results.json", results)
-    runs.write_json(folder / "metrics.json", means(outcomes))
+    write_json(folder / "results.json", results)
+    write_json(folder / "metrics.json", means(outcomes))
     _write_table(folder / "table.csv", outcomes)
     return folder
 

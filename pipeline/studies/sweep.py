@@ -13,17 +13,18 @@ from typing import Any
 
 import yaml
 
+from condinst.atomic import write_json
 from condinst.engine.trainer import RowHook
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.cluster import connected
+from pipeline.layout import SWEPT
 from pipeline.params import Params, as_dict, override
 from pipeline.recipe import PreparedData, load_resolved
 from pipeline.studies import sweep_board, sweep_results
 from pipeline.tracking import notes
 from pipeline.train.stage import Place, run_key, train_into
 
-OUTPUT = Path("outputs/sweep")
 _RUNGS = 3  # evaluations of a trial; a bad one stops at the first or second
 _TRIES_AGAIN = 2  # of a trial whose process died; it goes on from its last checkpoint
 _STATES = {  # Ray Tune's words and ours
@@ -67,9 +68,9 @@ def run(params: Params) -> None:
         content = _content(params, base, trials, address)
         _publish(params, content, folder)
         parent.log_metrics({params.sweep.metric: content["best"]["value"]})
-        parent.log_artifacts([OUTPUT / "results.json", OUTPUT / "best.yaml"])
+        parent.log_artifacts([SWEPT / "results.json", SWEPT / "best.yaml"])
         parent.set_tags({notes.TAG: notes.sweep_note(content)})
-    sys.stdout.write(sweep_results.table(trials, params.sweep.metric) + f"Written to {OUTPUT}\n")
+    sys.stdout.write(sweep_results.table(trials, params.sweep.metric) + f"Written to {SWEPT}\n")
 
 
 def _content(
@@ -97,12 +98,12 @@ def _content(
 def _publish(params: Params, content: Mapping[str, Any], folder: Path) -> None:
     """Leave the results and the best trial's values as a profile."""
     best = content["best"]
-    runs.write_json(folder / "results.json", content)
+    write_json(folder / "results.json", content)
     profile = as_dict(override(params, best["params"]))
     text = yaml.safe_dump({**profile, "profile": f"{params.profile}-best"}, sort_keys=False)
     of = f"Trial {best['number']} of {len(content['trials'])}"
     (folder / "best.yaml").write_text(f"# {of}: {content['metric']} {best['value']:.2f}\n{text}")
-    runs.publish({name: folder / name for name in ("results.json", "best.yaml")}, OUTPUT)
+    runs.publish({name: folder / name for name in ("results.json", "best.yaml")}, SWEPT)
 
 
 def _budgeted(params: Params) -> Params:
@@ -266,7 +267,7 @@ def _parent_run(params: Params, folder: Path, data: PreparedData) -> tracking.Ru
     tags = {"sweep": params.profile, "profile": params.profile, "data_hash": data.hash}
     run = tracking.open_run(store, "sweep", as_dict(params)["sweep"], tags, former=former)
     if run.address is not None:
-        runs.write_json(ledger, {"run_id": run.address.run_id})
+        write_json(ledger, {"run_id": run.address.run_id})
     return run
 
 

@@ -13,7 +13,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.console import terminal
 from pipeline.tracking.provenance import short
 
 TRAINING, FINISHED, STOPPED, FAILED = "training", "finished", "stopped early", "failed"
@@ -54,7 +56,7 @@ class Board:
         self, metric: str, trials: int, steps: int, console: Console | None = None
     ) -> None:
         self.metric, self.trials, self.steps = metric, trials, steps
-        self.console = console or Console(stderr=True)
+        self.console = console or terminal(stderr=True)
         self.rows: tuple[Row, ...] = ()
         self._began = time.monotonic()
 
@@ -90,7 +92,7 @@ class Board:
         table.add_column("state")
         table.add_column("values")
         for row in self.rows:
-            state = f"[{_STYLES.get(row.state, 'dim')}]{row.state}[/]"
+            state = Text(row.state, _STYLES.get(row.state, "dim"))
             score = "-" if row.score is None else f"{row.score:.2f}"
             step = f"{row.step or 0:,} / {self.steps:,}"
             style = "bold" if row is best else ""

@@ -7,20 +7,23 @@ under ``files/<run id>``. Importing the same archive twice adds nothing the seco
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from condinst.atomic import atomic_file
 from condinst.errors import UserError
+from condinst.files import jsontext, zips
+from condinst.files.bounds import JSON
 from pipeline.params import Tracking
+from pipeline.tracking.records import FORMAT, PARENT, Record, read_records
 from pipeline.tracking.run import explained, write
 from pipeline.tracking.store import Store, connect
 
 ORIGIN = "condinst.imported_from"
-PARENT = "mlflow.parentRunId"
-_FORMAT = 1
 
 
 def export_runs(settings: Tracking, target: Path, run_ids: Sequence[str] = ()) -> int:
@@ -38,19 +41,16 @@ def export_runs(settings: Tracking, target: Path, run_ids: Sequence[str] = ()) -
         UserError: tracking is off, the store has no such run, or the file cannot be written.
     """
     store = _store(settings)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        with explained(store.uri), zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            found = list(_chosen(store, run_ids))
-            records = [_record(store, run) for run in found]
-            archive.writestr("runs.json", json.dumps({"format": _FORMAT, "runs": records}))
-            for run in found:
-                _add_files(store, run.info.run_id, archive)
-        partial.replace(target)
-    except OSError as error:
-        raise UserError(f"{target} could not be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        atomic_file(target) as partial,
+        explained(store.uri),
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        found = list(_chosen(store, run_ids))
+        records = [_record(store, run) for run in found]
+        archive.writestr("runs.json", json.dumps({"format": FORMAT, "runs": records}))
+        for run in found:
+            _add_files(store, run.info.run_id, archive)
     return len(found)
 
 
@@ -68,17 +68,20 @@ def import_runs(settings: Tracking, source: Path) -> tuple[int, int]:
         UserError: tracking is off, or the file is no such archive.
     """
     store = _store(settings)
-    try:
-        with zipfile.ZipFile(source) as archive:
-            content = json.loads(archive.read("runs.json"))
-            if content.get("format") != _FORMAT:
-                raise UserError(f"{source} has format {content.get('format')}, known: {_FORMAT}")
-            with explained(store.uri):
-                return _import(store, content["runs"], archive)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{source} is no archive of `runs export`: {error}") from error
+    kind = "archive of `runs export`"
+    with zips.opened(source, kind) as archive:
+        size = archive.getinfo("runs.json").file_size
+        JSON.require(2 * size, str(source), f"has a runs.json of {size:,} bytes")
+        text = archive.read("runs.json")
+    records = read_records(jsontext.parse(text, f"{source}: runs.json"), str(source))
+    with tempfile.TemporaryDirectory() as name:
+        with zips.opened(source, kind) as archive:
+            files = {
+                run_id: _extract(archive, f"files/{run_id}/", Path(name) / run_id)
+                for run_id in (record["run_id"] for record in records)
+            }
+        with explained(store.uri):
+            return _import(store, records, files)
 
 
 def _store(settings: Tracking) -> Store:
@@ -146,29 +149,24 @@ def _add_files(store: Store, run_id: str, archive: zipfile.ZipFile) -> None:
 
 
 def _import(
-    store: Store, records: Sequence[dict[str, Any]], archive: zipfile.ZipFile
+    store: Store, records: Sequence[Record], files: Mapping[str, list[Path]]
 ) -> tuple[int, int]:
     there = {
         run.data.tags.get(ORIGIN, run.info.run_id): run.info.run_id for run in _pages(store, "")
     }
     there |= {run_id: run_id for run_id in list(there.values())}
     added = 0
-    ids = {record["run_id"] for record in records}
-    waiting = list(records)
-    while waiting:
-        record = waiting.pop(0)
+    for record in records:
         parent = record["tags"].get(PARENT)
-        if parent in ids and parent not in there:
-            waiting.append(record)  # its parent comes first
-            continue
         if record["run_id"] in there:
             continue
-        there[record["run_id"]] = _add(store, record, there.get(parent, parent), archive)
+        own = files[record["run_id"]]
+        there[record["run_id"]] = _add(store, record, there.get(parent, parent), own)
         added += 1
     return added, len(records) - added
 
 
-def _add(store: Store, record: dict[str, Any], parent: str | None, archive: zipfile.ZipFile) -> str:
+def _add(store: Store, record: Record, parent: str | None, files: list[Path]) -> str:
     """One run, whole or not at all."""
     tags = {**record["tags"], ORIGIN: record["run_id"], **({PARENT: parent} if parent else {})}
     made = store.client.create_run(
@@ -179,9 +177,8 @@ def _add(store: Store, record: dict[str, Any], parent: str | None, archive: zipf
         for kind in ("params", "metrics"):
             for start in range(0, len(record[kind]), 100):
                 write(store.client, run_id, kind, record[kind][start : start + 100])
-        with tempfile.TemporaryDirectory() as name:
-            for path in _extract(archive, f"files/{record['run_id']}/", Path(name)):
-                write(store.client, run_id, "files", {"path": str(path), "folder": None})
+        for path in files:
+            write(store.client, run_id, "files", {"path": str(path), "folder": None})
         write(store.client, run_id, "end", {"status": record["status"], "time": record["end"]})
     except BaseException:
         store.client.delete_run(run_id)
@@ -190,12 +187,13 @@ def _add(store: Store, record: dict[str, Any], parent: str | None, archive: zipf
 
 
 def _extract(archive: zipfile.ZipFile, prefix: str, folder: Path) -> list[Path]:
-    """A run's files; an archive cannot write outside the folder."""
-    for name in archive.namelist():
-        inside = PurePosixPath(name.removeprefix(prefix))
-        if not name.startswith(prefix) or inside.is_absolute() or ".." in inside.parts:
+    """A run's files, written into a folder."""
+    folder.mkdir()
+    for member in archive.infolist():
+        if not member.filename.startswith(prefix) or member.is_dir():
             continue
-        target = folder / inside
+        target = folder / member.filename.removeprefix(prefix)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(archive.read(name))
+        with archive.open(member) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
     return sorted(folder.iterdir())

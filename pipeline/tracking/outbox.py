@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from condinst.atomic import write_json
 from pipeline import runs
 
 Record = dict[str, Any]
@@ -38,7 +39,7 @@ def put(uri: str, run_id: str, kind: str, value: Any) -> None:
         value: plain; for ``files`` {"path", "folder"}.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError, UserError: the disk does not take it.
     """
     place = folder(uri)
     place.mkdir(parents=True, exist_ok=True)
@@ -50,9 +51,7 @@ def put(uri: str, run_id: str, kind: str, value: Any) -> None:
         _link(source, kept)
         value = {**value, "path": str(kept)}
     record = {"uri": uri, "run_id": run_id, "kind": kind, "value": value}
-    partial = place / f".{name}.partial"
-    partial.write_text(json.dumps(record))
-    partial.replace(place / f"{name}.json")
+    write_json(place / f"{name}.json", record)
 
 
 def waiting(uri: str) -> list[Path]:

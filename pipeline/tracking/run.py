@@ -143,7 +143,7 @@ class Run:
             return True
         try:
             outbox.put(self._uri, self._id, kind, value)
-        except OSError as error:
+        except (OSError, UserError) as error:
             logger.warning("A record of run %s was neither taken nor kept: %s", self._id, error)
             return False
         return True
@@ -201,7 +201,8 @@ def deliver(client: MlflowClient, uri: str, run_id: str, kind: str, value: Any) 
         code = getattr(error, "error_code", "INTERNAL_ERROR")
         if code in _AWAY:
             if _away_until.get(uri, 0.0) <= time.monotonic():
-                logger.warning("MLflow at %s is away (%s); its records are kept", uri, error)
+                reason = _reason(error)
+                logger.warning("MLflow at %s is away (%s); its records are kept", uri, reason)
             _away_until[uri] = time.monotonic() + _PAUSE
             return False
         logger.warning("MLflow did not take a record (%s) of run %s: %s", kind, run_id, error)
@@ -268,8 +269,15 @@ def explained(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except MlflowException as error:
-        raise UserError(f"MLflow at {uri}: {error}") from error
+    except (MlflowException, ImportError) as error:
+        raise UserError(f"MLflow at {uri}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """A driver that is missing (of PostgreSQL, of S3) is part of the lock."""
+    if isinstance(error, ImportError):
+        return f"the package {error.name} is missing; `make setup` installs it"
+    return str(error)
 
 
 def make_client(uri: str) -> MlflowClient:

@@ -9,13 +9,13 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from rich.console import Console
 from torch import nn
 
 from condinst import engine
 from condinst.config import get_cfg
 from condinst.errors import UserError
 from pipeline import tracking
+from pipeline.console import terminal
 from pipeline.identity import training_code, versions
 from pipeline.params import Params
 from pipeline.recipe import VAL_NAME, PreparedData
@@ -88,7 +88,7 @@ def load_weights(model: nn.Module, path: str) -> None:
     report = loading.load_weights(model, path)
     if comm.is_main_process():
         for note in report.notes:
-            Console(stderr=True).print(f"{path}: {note}", highlight=False, markup=False)
+            terminal(stderr=True).print(f"{path}: {note}", highlight=False)
 
 
 def _evaluation_hook(cfg: CfgNode, job: Job) -> HookBase:

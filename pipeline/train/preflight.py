@@ -5,6 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 
 from condinst.errors import UserError
+from condinst.modeling.backbone.timm_backbone import check_backbone
 
 # Learning rates further than this from the recipe's, by the linear rule, hardly ever train.
 _FACTOR = 20.0
@@ -34,8 +35,9 @@ def check(
         What was found, where ``insist`` says to go on.
 
     Raises:
-        UserError: something was found.
+        UserError: something was found; a backbone that cannot work is refused in any case.
     """
+    check_backbone(cfg)
     found = [
         text
         for text in (

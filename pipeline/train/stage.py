@@ -17,10 +17,12 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from condinst import engine
+from condinst.atomic import write_json
 from condinst.config import load_config
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.identity import FILE, Identity, explanation, of_training
+from pipeline.layout import TRAINED
 from pipeline.params import Params, Train, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 from pipeline.train import preflight
@@ -29,14 +31,13 @@ from pipeline.train.options import TrainOptions
 from pipeline.train.start import start_job
 
 __all__ = [
-    "OUTPUT",
+    "TRAINED",
     "Place",
     "environment",
     "run",
     "run_key",
     "train_into",
 ]
-OUTPUT = Path("outputs/train")
 _OF_DATA = ("dataset.json", "sheets")  # kept with a run
 
 
@@ -80,7 +81,7 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
 
         debugging.run(params, options)
         return
-    place = Place(OUTPUT, params.profile)
+    place = Place(TRAINED, params.profile)
     train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
 
 
@@ -165,7 +166,7 @@ def train_into(
         else:
             _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
         record = _record(folder, result, data, key, ledger.address)
-        runs.write_json(folder / "run.json", record)
+        write_json(folder / "run.json", record)
         names = (
             "model.pth",
             "model_best.pth",
@@ -216,7 +217,7 @@ class _Ledger:
         """Note a run before anything is logged to it, so that a restart finds it."""
         if run.address is not None:
             self._all[self.parent] = dataclasses.asdict(run.address)
-            runs.write_json(self.path, self._all)
+            write_json(self.path, self._all)
 
 
 def _open_run(
@@ -252,7 +253,7 @@ def _train(
     for note in (*recipe.notes, *_preflight(params, data, recipe)):
         _say(f"note: {note}")
     (folder / "config.yaml").write_text(recipe.cfg.dump())
-    runs.write_json(folder / "environment.json", environment(params, recipe.cfg))
+    write_json(folder / "environment.json", environment(params, recipe.cfg))
     start_job(_job(params, data, recipe, address), params.train, hooks)
     result = engine.TrainResult.load(folder)
     assert result is not None, folder
@@ -267,7 +268,7 @@ def _say_why(identity: Identity, folder: Path, place: Place) -> None:
         why = explanation(identity, folder.parent, last)
         if why:
             _say(f"{place.name}: {why}")
-    runs.write_json(folder / FILE, dataclasses.asdict(identity))
+    write_json(folder / FILE, dataclasses.asdict(identity))
 
 
 def _job(

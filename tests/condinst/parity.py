@@ -1,24 +1,44 @@
-"""Comparing a model with recorded numbers: losses, gradient norms, SGD steps, detections."""
+"""Comparing a model's detections with recorded ones; `descent` compares its training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from pycocotools import mask as coco_mask
 from torch import nn
 
+from condinst.checkpoint.loading import load_state
+from condinst.config import load_config
+
 Case = dict[str, Any]
+RECIPES = Path(__file__).parents[2] / "configs" / "CondInst"
+RECORDED = {
+    "adelaidet_r50": "MS_R_50_1x.yaml",
+    "adelaidet_r50_sem": "MS_R_50_3x_sem.yaml",
+    "adelaidet_r50_bifpn": "MS_R_50_BiFPN_1x.yaml",
+    "epiphqny_r50": "epiphqny/R_50_1x.yaml",
+}
+
+LEAST_SHARE = 0.98  # of detections with a partner
 
 
-class Step(NamedTuple):
-    """The worst relative errors of one training step, and the model's gradients by our names."""
+def recorded_case(folder: Path, name: str) -> Case:
+    """One of `RECORDED` from the folder of recordings."""
+    case = torch.load(folder / f"{name}.pt", weights_only=True)
+    return case | {"name": name, "recipe": RECORDED[name]}
 
-    loss_error: float
-    gradients: dict[str, torch.Tensor]
+
+def recorded_model(case: Case) -> nn.Module:
+    """A new model with a recorded case's weights."""
+    model = build_model(load_config(RECIPES / case["recipe"], case["options"]))
+    load_state(model, case["state_dict"])
+    return model
 
 
 def model_inputs(case: Case) -> list[dict[str, Any]]:
@@ -32,48 +52,6 @@ def model_inputs(case: Case) -> list[dict[str, Any]]:
         sizes = {"height": x["height"], "width": x["width"]}
         made.append({"image": x["image"], "instances": instances, **sizes})
     return made
-
-
-def relative(found: float, wanted: float) -> float:
-    """|found - wanted| / |wanted|."""
-    return abs(found - wanted) / max(abs(wanted), 1e-12)
-
-
-def train_step(model: nn.Module, case: Case) -> Step:
-    """One step forward and backward; the loss names must be the recorded ones."""
-    losses = model.train()(model_inputs(case))
-    assert set(losses) == set(case["train_losses"])
-    torch.stack(list(losses.values())).sum().backward()
-    error = max(relative(losses[k].item(), v) for k, v in case["train_losses"].items())
-    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    return Step(error, gradients)
-
-
-def gradient_error(gradients: dict[str, torch.Tensor], recorded: dict[str, float]) -> float:
-    """Worst relative error of the norms, beyond rounding noise.
-
-    A bias under a normalisation has no gradient but rounding errors, some 1e-7 of the largest.
-    """
-    noise = 2e-7 * max(recorded.values())
-    worst = 0.0
-    for name, wanted in recorded.items():
-        found = gradients[name].double().norm().item()
-        worst = max(worst, (abs(found - wanted) - noise) / max(wanted, 1e-12))
-    return worst
-
-
-def curve_errors(model: nn.Module, case: Case) -> list[float]:
-    """Worst relative error of the loss terms at each recorded step of plain SGD."""
-    parameters = [p for p in model.train().parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=case["sgd"]["lr"])
-    inputs, errors = model_inputs(case), []
-    for wanted in case["sgd"]["losses"]:
-        losses = model(inputs)
-        errors.append(max(relative(losses[k].item(), v) for k, v in wanted.items()))
-        optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        optimizer.step()
-    return errors
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from condinst.config import load_config
+from condinst.config import keys, load_config
 from condinst.errors import UserError
 
 RECIPES = Path(__file__).parents[2] / "configs" / "CondInst"
@@ -105,6 +105,52 @@ def test_override_values_may_be_strings(key: str, text: Any, value: Any) -> None
 def test_keys_of_other_models_are_accepted() -> None:
     for key in ("BASIS_MODULE.NUM_BASES", "BLENDMASK.ATTN_SIZE", "MEInst.DIM_MASK", "SOLOV2.SIGMA"):
         load_config(RECIPES / "MS_R_50_1x.yaml", [f"MODEL.{key}", "4"])
+
+
+def test_sections_of_other_models_are_left_out_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {
+        "MODEL": {
+            "FCPOSE_ON": True,
+            "BATEXT": {"ANY": {"KEY": 1}, "OTHER": [2]},
+            "VOVNET": {"OUT_CHANNELS": 256, "NORM": "BN"},
+        },
+        "INPUT": {"IS_ROTATE": True},
+    }
+    path = write(tmp_path, others)
+    keys._say_ignored.cache_clear()
+    for _ in range(2):
+        cfg = load_config(path, ["MODEL.BLENDMASK.ANY.KEY", "4", "MODEL.BATEXT.MORE", "5"])
+    wanted = load_config(RECIPES / "MS_R_50_1x.yaml", [])
+    assert cfg.MODEL.VOVNET == {**wanted.MODEL.VOVNET, "NORM": "BN"}
+    assert not {"FCPOSE_ON", "BATEXT", "BLENDMASK"} & set(cfg.MODEL)
+    assert caplog.messages == [
+        "ignored, since CondInst does not read it: INPUT.IS_ROTATE, MODEL.BATEXT, "
+        "MODEL.FCPOSE_ON, MODEL.VOVNET.OUT_CHANNELS, MODEL.BLENDMASK"
+    ]
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"MODEL": {"BLENDMASKS": {"ATTN_SIZE": 14}}},  # no section of that name
+        {"MODEL": {"VOVNET": {"OUT_CHANELS": 1}}},  # a section of ours with one ignored key
+        {"MODEL": {"BOXINST": {"ENABLE": True}}},
+        {"MODEL": {"CONDINST": {"BATEXT": {"VOC_SIZE": 96}}}},  # ignored elsewhere only
+        {"SOLOV2": {"SIGMA": 0.2}},
+    ],
+)
+def test_typos_beside_ignored_sections_are_found(tmp_path: Path, tree: dict[str, Any]) -> None:
+    path = write(tmp_path, tree)
+    with pytest.raises(UserError, match="unknown key"):
+        load_config(path)
+    name, value = next(iter(tree.items()))
+    while isinstance(value, dict):
+        key, value = next(iter(value.items()))
+        name = f"{name}.{key}"
+    with pytest.raises(UserError, match=f"unknown key {name}"):
+        load_config(RECIPES / "MS_R_50_1x.yaml", [name, str(value)])
 
 
 def test_all_faults_are_reported_with_the_nearest_keys(tmp_path: Path) -> None:

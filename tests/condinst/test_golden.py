@@ -7,14 +7,8 @@ import json
 import pytest
 import torch
 
-from tests.condinst.parity import (
-    Case,
-    curve_errors,
-    detect,
-    gradient_error,
-    share_matched,
-    train_step,
-)
+from tests.condinst.descent import judge
+from tests.condinst.parity import LEAST_SHARE, Case, detect, share_matched
 from tests.golden.record import CASES, FOLDER, slim_case, slim_model
 
 
@@ -28,14 +22,10 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_losses_gradients_and_steps(case: Case) -> None:
-    step = train_step(slim_model(case["recipe"]), case)
-    assert step.loss_error < 1e-4
-    assert set(step.gradients) == set(case["grad_norms"])
-    assert gradient_error(step.gradients, case["grad_norms"]) < 1e-3
-    assert max(curve_errors(slim_model(case["recipe"]), case)) < 1e-3
+    assert not judge(lambda: slim_model(case["recipe"]), case).over
 
 
 def test_detections(case: Case) -> None:
     found = detect(slim_model(case["recipe"]), case)
     assert min(len(x) for x in found) > 0
-    assert share_matched(found, case["detections"]) >= 0.98
+    assert share_matched(found, case["detections"]) >= LEAST_SHARE

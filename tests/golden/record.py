@@ -8,7 +8,6 @@ CondInst computes.
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from condinst.config import load_config
-from tests.condinst.parity import Case, detect, encode, model_inputs, train_step
+from tests.condinst.descent import descend
+from tests.condinst.parity import Case, detect, encode
 
 FOLDER = Path(__file__).parent
 RECIPES = FOLDER.parents[1] / "configs" / "CondInst"
@@ -87,15 +87,13 @@ def slim_case() -> Case:
 
 def measure(recipe: str) -> dict[str, Any]:
     """What the model makes of the case: losses, gradient norms, SGD steps, detections."""
-    case, model = slim_case(), slim_model(recipe)
-    case["train_losses"] = _losses(model, case)
-    step = train_step(slim_model(recipe), case)
-    norms = {n: g.double().norm().item() for n, g in step.gradients.items()}
+    case = slim_case()
+    made = descend(slim_model(recipe), case, LR, STEPS)
     found = detect(slim_model(recipe), case)
     return {
-        "train_losses": case["train_losses"],
-        "grad_norms": norms,
-        "sgd": {"lr": LR, "losses": _descend(model, case)},
+        "train_losses": made.losses[0],
+        "grad_norms": made.norms,
+        "sgd": {"lr": LR, "losses": made.losses},
         "detections": [
             {
                 "boxes": x.pred_boxes.tensor.tolist(),
@@ -106,29 +104,6 @@ def measure(recipe: str) -> dict[str, Any]:
             for x in found
         ],
     }
-
-
-def _losses(model: nn.Module, case: Case) -> dict[str, float]:
-    with torch.no_grad():
-        made = slim_copy(model).train()(model_inputs(case))
-    return {k: v.item() for k, v in made.items()}
-
-
-def slim_copy(model: nn.Module) -> nn.Module:
-    """A copy, so that batch statistics of the original stay."""
-    return copy.deepcopy(model)
-
-
-def _descend(model: nn.Module, case: Case) -> list[dict[str, float]]:
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LR)
-    curve = []
-    for _ in range(STEPS):
-        losses = model.train()(model_inputs(case))
-        curve.append({k: v.item() for k, v in losses.items()})
-        optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        optimizer.step()
-    return curve
 
 
 def _text(rle: dict[str, Any]) -> dict[str, Any]:

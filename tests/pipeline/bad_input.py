@@ -409,7 +409,8 @@ CASES = (
     Case("a box elsewhere than its mask", _put(bbox=[60, 30, 20, 20]), REPAIRED,
          "is not around its mask, which is at 10, 10, 30, 30", _is("bbox", [10, 10, 30, 30])),
     Case("all boxes as corners", _corners, ("stops", "repaired", "stops"),
-         "[10, 10, 40, 40] is x0, y0, x1, y1", _is("bbox", [10, 10, 30, 30])),
+         "its bbox [10, 10, 40, 40] must be x, y, width, height in pixels; it fits its mask as "
+         "corners", _is("bbox", [10, 10, 30, 30])),
     Case("no segmentation", _lose("segmentation"), DROPPED, "it has no segmentation"),
     Case("no polygon", _put(segmentation=[]), DROPPED, "its list of polygons is empty"),
     Case("a polygon of two points", _put(segmentation=[[10, 10, 40, 40]]), DROPPED,

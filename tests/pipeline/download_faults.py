@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condinst.errors import UserError
-from pipeline import folders
+from pipeline import disk
 from pipeline.acquire import archive, download
 from pipeline.acquire.http import Patience
 from tests.pipeline.faulty_host import CONTENT, MD5, Host
@@ -114,7 +114,7 @@ def outcome(fault: Fault, folder: Path) -> str:
             if fault.members is not None:
                 return _unpacked(fault.members, folder)
             if fault.name == "disk too small":
-                folders.check_space(folder, 10**18, "the file")
+                disk.check_space(folder, 10**18, "the file")
             with _full_disk() if fault.name == "disk full on the way" else contextlib.nullcontext():
                 download.fetch(remote, path, patience=fault.patience, piece=5000)
         except (UserError, OSError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.params import Ablation, Params, Tracking
@@ -66,7 +67,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (place.output / "config.yaml").write_text("VERSION: 2\n")
         (place.output / "curve.csv").write_text("iteration,loss_mask\n2,0.5\n")
         record = {"run_id": None, "steps": 2, "seconds": 1.5, "hash": key}
-        runs.write_json(place.output / "run.json", record)
+        write_json(place.output / "run.json", record)
         return record
 
     def evaluate_run(
@@ -74,8 +75,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ) -> Any:
         done.append(f"evaluation of {params.train.seed}")
         metrics = {"segm": {"AP": 40.0, "APs": None}, "bbox": {"AP": 50.0}}
-        runs.write_json(out / "evaluation.json", {"evaluator": "pretended"})
-        runs.write_json(out / "metrics.json", metrics)
+        write_json(out / "evaluation.json", {"evaluator": "pretended"})
+        write_json(out / "metrics.json", metrics)
         return metrics
 
     monkeypatch.setattr(ablate, "train_into", train_into)

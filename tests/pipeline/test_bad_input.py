@@ -74,6 +74,6 @@ def test_all_evaluators_take_the_ids_that_are_left(
     truth = check_annotations(data.train, "repair").content
     keys = ("image_id", "category_id", "segmentation", "bbox")
     found = [{**{key: e[key] for key in keys}, "score": 0.9} for e in truth["annotations"]]
-    for backend in ("pycocotools", "faster-coco-eval"):
+    for backend in ("pycocotools", "hotcoco"):
         scores = evaluate_coco(truth, found, backend=backend)
         assert scores.metrics["segm"]["AP"] == pytest.approx(100)

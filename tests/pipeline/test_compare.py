@@ -17,6 +17,7 @@ from pipeline.compare import tables as comparison_tables
 from pipeline.compare import verify
 from pipeline.compare.evaluated import Sampler
 from pipeline.evaluate import scoring
+from pipeline.layout import COMPARED, EVALUATED, STUDIES
 from pipeline.params import Ablation
 from pipeline.report.collect import collect
 from pipeline.report.studies import study_views
@@ -75,7 +76,7 @@ def evaluated(folder: Path, error: float, seed: int = 0, **about: Any) -> Path:
     return folder
 
 
-def study_runs(root: Path = compare.ABLATIONS / "study") -> Path:
+def study_runs(root: Path = STUDIES / "study") -> Path:
     for name, error in (("old", 8.0), ("new", 2.0), ("same", 8.0)):
         evaluated(root / name / "seed0" / "evaluate", error, seed=len(name))
     return root
@@ -83,9 +84,9 @@ def study_runs(root: Path = compare.ABLATIONS / "study") -> Path:
 
 def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[str]) -> None:
     study_runs()
-    evaluated(compare.MAIN, 2.0)
+    evaluated(EVALUATED, 2.0)
     compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
-    content = json.loads((compare.OUTPUT / "comparison.json").read_text())
+    content = json.loads((COMPARED / "comparison.json").read_text())
     found = content["studies"]["study"]
     new = found["variants"]["new"]["segm"]["AP"]
     assert new["verdict"]["word"] == "better"
@@ -97,10 +98,10 @@ def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[s
     assert "not other seeds of training" in found["verdict"]
     assert content["main"]["metrics"]["segm"]["AP"] > 0
     assert set(found["variants"]["new"]["per_class"]["segm"]) == {"disc", "star & bar"}
-    rows = list(csv.DictReader((compare.OUTPUT / "table.csv").open()))
+    rows = list(csv.DictReader((COMPARED / "table.csv").open()))
     assert len(rows) == 3 * 24
-    assert json.loads((compare.OUTPUT / "metrics.json").read_text())["study"]["new"]["segm/AP"] > 0
-    text = (compare.OUTPUT / "comparison.md").read_text()
+    assert json.loads((COMPARED / "metrics.json").read_text())["study"]["new"]["segm/AP"] > 0
+    text = (COMPARED / "comparison.md").read_text()
     assert "Is it better?" in text
     assert "by chance alone" in text
     assert "study: " in capsys.readouterr().out
@@ -109,7 +110,7 @@ def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[s
 def test_the_report_reads_what_compare_wrote(params: Any, project: Path) -> None:
     study_runs()
     compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
-    content = json.loads((compare.OUTPUT / "comparison.json").read_text())
+    content = json.loads((COMPARED / "comparison.json").read_text())
     (view,) = study_views(collect({"study": STUDY}, project))
     shown = {variant.name: variant for variant in view.variants}
     assert shown["old"].comparison is None
@@ -128,20 +129,20 @@ def test_stage_with_what_is_missing(params: Any) -> None:
     one = dataclasses.replace(params, ablations={"study": STUDY})
     with pytest.raises(UserError, match=r"run `python cli\.py ablate study` first"):
         compare.run(one)
-    study_runs(compare.ABLATIONS / "study")
-    (compare.ABLATIONS / "study/new/seed0/evaluate/evaluation.json").unlink()
+    study_runs(STUDIES / "study")
+    (STUDIES / "study/new/seed0/evaluate/evaluation.json").unlink()
     compare.run(one)
-    found = json.loads((compare.OUTPUT / "comparison.json").read_text())["studies"]["study"]
+    found = json.loads((COMPARED / "comparison.json").read_text())["studies"]["study"]
     assert found["variants"]["new"]["missing_seeds"] == [0]
     assert "new was not evaluated" in found["verdict"]
-    (compare.ABLATIONS / "study/old/seed0/evaluate/evaluation.json").unlink()
+    (STUDIES / "study/old/seed0/evaluate/evaluation.json").unlink()
     with pytest.raises(UserError, match="the baseline old of study was not evaluated"):
         compare.run(one)
 
 
 def test_no_study_is_no_fault(params: Any) -> None:
     compare.run(dataclasses.replace(params, ablations={}))
-    assert json.loads((compare.OUTPUT / "comparison.json").read_text())["studies"] == {}
+    assert json.loads((COMPARED / "comparison.json").read_text())["studies"] == {}
 
 
 def test_several_seeds_add_their_variance(project: Path) -> None:
@@ -222,20 +223,20 @@ def test_published_figures_stand_beside_ours(params: Any) -> None:
     published = {"published": {"new": 35.7}, "published_from": "a paper"}
     for data, word in (("coco2017", "published (other data)"), ("d", "published |")):
         asked = dataclasses.replace(STUDY, published_data=data, **published)
-        for one in compare.ABLATIONS.glob("study/*/seed0/evaluate/evaluation.json"):
+        for one in STUDIES.glob("study/*/seed0/evaluate/evaluation.json"):
             one.write_text(json.dumps({**json.loads(one.read_text()), "dataset": "d"}))
         compare.run(dataclasses.replace(params, ablations={"study": asked}))
-        text = (compare.OUTPUT / "comparison.md").read_text()
+        text = (COMPARED / "comparison.md").read_text()
         assert word in text
         assert "| 35.7 |" in text
         assert ("other data than here, by a paper" in text) == (data == "coco2017")
-        assert "35.7" in (compare.OUTPUT / "comparison.tex").read_text()
-    assert "<svg" in (compare.OUTPUT / "comparison.svg").read_text()
+        assert "35.7" in (COMPARED / "comparison.tex").read_text()
+    assert "<svg" in (COMPARED / "comparison.svg").read_text()
 
 
 def test_tables_are_verified_from_detections(params: Any) -> None:
     study_runs()
-    evaluated(compare.MAIN, 2.0)
+    evaluated(EVALUATED, 2.0)
     compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
     page = Path("outputs/report")
     page.mkdir()
@@ -243,7 +244,7 @@ def test_tables_are_verified_from_detections(params: Any) -> None:
     assert [len(check.wrong) for check in checks] == [0] * 5  # main, three variants, the study
     assert "outputs/compare: study: " in verify.describe(checks)
 
-    path = compare.MAIN / "metrics.json"
+    path = EVALUATED / "metrics.json"
     content = json.loads(path.read_text())
     content["segm"]["AP"] += 0.01
     path.write_text(json.dumps(content))
@@ -251,11 +252,11 @@ def test_tables_are_verified_from_detections(params: Any) -> None:
     assert len(found["outputs/evaluate"].wrong) == 1
     assert "segm AP is " in verify.describe(list(found.values()))
 
-    path = compare.OUTPUT / "comparison.json"
+    path = COMPARED / "comparison.json"
     content = json.loads(path.read_text())
     content["studies"]["study"]["variants"]["new"]["segm"]["AP"]["low"] = -50.0
     path.write_text(json.dumps(content))
-    (check,) = verify.verify(compare.OUTPUT)
+    (check,) = verify.verify(COMPARED)
     assert check.wrong[0].startswith("new segm AP low is -50.0, computed anew ")
     with pytest.raises(UserError, match="holds no table"):
         verify.verify(Path("data"))
@@ -269,5 +270,5 @@ def test_seeds_that_were_asked_for_later_count(params: Any) -> None:
         evaluated(root / name / "seed1" / "evaluate", error, seed=9 + len(name))
     (root / "results.json").write_text(json.dumps({"seeds": [0, 1]}))
     compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
-    found = json.loads((compare.OUTPUT / "comparison.json").read_text())
+    found = json.loads((COMPARED / "comparison.json").read_text())
     assert found["studies"]["study"]["variants"]["new"]["seeds"] == [0, 1]

@@ -37,6 +37,25 @@ def test_packages_that_differ_from_the_lock(tmp_path: Path) -> None:
     assert "make setup" in result.remedy
 
 
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("3.10.13", "bad"),
+        ("3.11.0", "ok"),
+        ("3.13.0", "ok"),
+        ("3.14.0rc1", "ok"),
+        ("3.15.0", "bad"),
+    ],
+)
+def test_pythons_out_of_range_are_named(
+    version: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.python_version", lambda: version)
+    result = only(doctor._python())
+    assert (result.state, result.found) == (state, version)
+    assert (">=3.11,<3.15" in result.remedy) == (state == "bad")
+
+
 def test_this_environment_is_as_locked() -> None:
     assert only(doctor._packages()).state == "ok"
 

@@ -13,8 +13,10 @@ from rich.console import Console
 
 from condinst.errors import UserError
 from condinst.evaluation.scores import NUMBERS
+from condinst.metrics import TASKS
 from pipeline.evaluate import scoring
 from pipeline.evaluate import stage as evaluate
+from pipeline.layout import EVALUATED, TRAINED
 
 HASH = "0123"
 
@@ -56,7 +58,7 @@ def test_stage_leaves_everything(
     trained: dict[str, Any], tiny_params: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate.run(tiny_params)
-    folder = evaluate.OUTPUT
+    folder = EVALUATED
     metrics = json.loads((folder / "metrics.json").read_text())
     assert list(metrics["segm"]) == list(metrics["bbox"]) == list(NUMBERS)
     assert metrics["segm"]["AP"] == pytest.approx(100)
@@ -84,46 +86,44 @@ def test_nothing_found_is_said(
 ) -> None:
     trained["found"] = []
     evaluate.run(tiny_params)
-    (remark,) = json.loads((evaluate.OUTPUT / "evaluation.json").read_text())["remarks"]
+    (remark,) = json.loads((EVALUATED / "evaluation.json").read_text())["remarks"]
     assert "detects nothing above evaluate.score_threshold" in remark
     assert "has not learned yet" in capsys.readouterr().out
 
 
 def test_near_zero_is_said() -> None:
     scores = scoring.CocoScores(
-        {task: dict.fromkeys(NUMBERS, 0.4) for task in scoring.TASKS}, {}, (), "e", "1"
+        {task: dict.fromkeys(NUMBERS, 0.4) for task in TASKS}, {}, (), "e", "1"
     )
     (remark,) = scoring._remarks(scores, 5)
     assert remark.startswith("mask AP is 0.40, next to zero and box AP is 0.40, next to zero:")
 
 
 def test_wrong_data_and_weights(trained: dict[str, Any], tiny_params: Any) -> None:
-    record = evaluate.TRAINED / "run.json"
+    record = TRAINED / "run.json"
     record.write_text(json.dumps({"data_hash": "other"}))
     with pytest.raises(UserError, match="trained on other data"):
         evaluate.run(tiny_params)
     record.write_text(json.dumps({"data_hash": HASH}))
-    config = (evaluate.TRAINED / "config.yaml").read_text()
-    (evaluate.TRAINED / "config.yaml").write_text(
-        config.replace("NUM_CLASSES: 2", "NUM_CLASSES: 5")
-    )
+    config = (TRAINED / "config.yaml").read_text()
+    (TRAINED / "config.yaml").write_text(config.replace("NUM_CLASSES: 2", "NUM_CLASSES: 5"))
     with pytest.raises(UserError, match=r"5 classes apart, but tiny in .* has 2"):
         evaluate.run(tiny_params)
-    (evaluate.TRAINED / "config.yaml").write_text(config)
-    (evaluate.TRAINED / "model.pth").unlink()
+    (TRAINED / "config.yaml").write_text(config)
+    (TRAINED / "model.pth").unlink()
     with pytest.raises(UserError, match=r"model\.pth is missing"):
         evaluate.run(tiny_params)
     record.unlink()
     with pytest.raises(UserError, match=r"run `python cli\.py train` first"):
         evaluate.run(tiny_params)
-    assert not evaluate.OUTPUT.exists()
+    assert not EVALUATED.exists()
 
 
 def test_a_failure_leaves_the_former_result(
     trained: dict[str, Any], tiny_params: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate.run(tiny_params)
-    before = {path.name: path.read_bytes() for path in evaluate.OUTPUT.iterdir()}
+    before = {path.name: path.read_bytes() for path in EVALUATED.iterdir()}
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -131,8 +131,8 @@ def test_a_failure_leaves_the_former_result(
     monkeypatch.setattr(scoring.csv, "writer", full)
     with pytest.raises(UserError, match="is the disk full"):
         evaluate.run(tiny_params)
-    assert {path.name: path.read_bytes() for path in evaluate.OUTPUT.iterdir()} == before
-    assert {path.name for path in evaluate.OUTPUT.parent.iterdir()} == {"train", "evaluate"}
+    assert {path.name: path.read_bytes() for path in EVALUATED.iterdir()} == before
+    assert {path.name for path in EVALUATED.parent.iterdir()} == {"train", "evaluate"}
 
 
 def test_table_shows_undefined_numbers_as_a_dash(

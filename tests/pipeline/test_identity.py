@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import identity, runs
+from condinst.atomic import write_json
+from pipeline import identity
 from pipeline.identity import FILE, Identity, explanation
 
 NOW = Identity(
@@ -26,7 +27,7 @@ def but(**changes: object) -> Identity:
 
 def keep(folder: Path, name: str, one: Identity, age: int = 0) -> None:
     path = folder / name / FILE
-    runs.write_json(path, dataclasses.asdict(one))
+    write_json(path, dataclasses.asdict(one))
     os.utime(path, (1_000_000 - age, 1_000_000 - age))
 
 

@@ -205,11 +205,6 @@ def test_what_cannot_be_written_is_an_error(params: Params, tmp_path: Path) -> N
         report.run(params, tmp_path)
 
 
-def test_opening_a_report_that_is_not_there_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"python cli\.py report"):
-        report.open_report(tmp_path / "index.html")
-
-
 def test_best_worst_and_random_images_are_all_different() -> None:
     quality = {number: float(number) for number in range(1, 11)}
     chosen = pictures.choose(quality, 2, 2, 3, seed=1)

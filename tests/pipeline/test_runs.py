@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode, get_cfg
 
+from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs
 
@@ -63,7 +64,7 @@ def test_json_of_another_stage(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         runs.read_json(tmp_path / "x.json", "prepare")
-    runs.write_json(tmp_path / "x.json", {"a": 1})
+    write_json(tmp_path / "x.json", {"a": 1})
     assert runs.read_json(tmp_path / "x.json", "prepare") == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
@@ -82,7 +83,7 @@ def test_output_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.write_json(tmp_path / "x.json", {"a": 1})
+    write_json(tmp_path / "x.json", {"a": 1})
 
     def full(path: Path, text: str) -> int:
         path.touch()
@@ -90,6 +91,6 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UserError, match="is the disk full"):
-        runs.write_json(tmp_path / "x.json", {"a": 2})
+        write_json(tmp_path / "x.json", {"a": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -126,6 +126,22 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     name = cfg.MODEL.BACKBONE.NAME.removeprefix(TIMM_PREFIX)
     norm = ("MODEL.TIMM.NORM", cfg.MODEL.TIMM.NORM)
     return attach_fpn(cfg, _bottom_up(cfg, input_shape, name, cfg.MODEL.FPN.IN_FEATURES, norm))
+
+
+def check_backbone(cfg: CfgNode) -> None:
+    """Refuse a network of timm that cannot work, by name and with the reason, before training.
+
+    Args:
+        cfg: the complete config; backbones of other names pass.
+
+    Raises:
+        UserError: the network is unknown, gives no pyramid, or takes images of one size alone.
+    """
+    if cfg.MODEL.BACKBONE.NAME.startswith(TIMM_PREFIX):
+        from condinst.modeling.backbone.timm_network import check_maps
+
+        built: Any = build_named_backbone(cfg)
+        check_maps(built.bottom_up, cfg.MODEL.BACKBONE.NAME.removeprefix(TIMM_PREFIX))
 
 
 def build_named_backbone(cfg: CfgNode) -> Backbone:

@@ -12,6 +12,7 @@ from math import log2
 from typing import Any
 
 import timm
+import torch
 from detectron2.modeling import Backbone
 from timm.layers import convert_sync_batchnorm, create_attn, freeze_batch_norm_2d
 from timm.models.vovnet import OsaBlock
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from condinst.errors import UserError
 
+_TRIED = ((64, 96), (96, 160))  # pixels, multiples of the 32 that images are padded to
+_TAKE = "take another network (docs/backbones.md lists those that work)"
 NORMS = ("FrozenBN", "BN", "SyncBN")
 
 
@@ -62,6 +65,39 @@ class TimmBackbone(Backbone):
             x, indices=self._indices, output_fmt="NCHW", intermediates_only=True
         )
         return dict(zip(self._out_features, maps, strict=True))
+
+
+def check_maps(backbone: TimmBackbone, name: str) -> None:
+    """Refuse a network that does not take images of every size that training gives it.
+
+    Args:
+        backbone: the network.
+        name: timm's, for the message.
+
+    Raises:
+        UserError: it stops at a size, or its maps are not as large as their strides say.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    for height, width in _TRIED:
+        images = f"images of {height} x {width} pixels"
+        try:
+            with torch.no_grad():
+                maps = backbone(torch.zeros(1, 3, height, width))
+        except Exception as error:  # each network stops in its own way
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(
+                f"timm/{name} does not take {images}: {reason}. Images differ in size here; {_TAKE}"
+            ) from error
+        for feature, found in maps.items():
+            stride = backbone._out_feature_strides[feature]
+            wanted = (-(-height // stride), -(-width // stride))
+            if tuple(found.shape[-2:]) != wanted:
+                raise UserError(
+                    f"timm/{name} gives for {images} the map {feature} of {tuple(found.shape[-2:])}"
+                    f" cells, not {wanted} as its stride {stride} says; {_TAKE}"
+                )
+    backbone.train(was_training)
 
 
 def create_network(
@@ -117,6 +153,11 @@ def choose_features(
     Raises:
         UserError: one of them is not offered, or none is wanted.
     """
+    if len(features) == 1:
+        (only,) = features.values()
+        raise UserError(
+            f"timm/{name} gives maps of stride {only.stride} alone, no pyramid; {_TAKE}"
+        )
     if not wanted or set(wanted) - set(features):
         raise UserError(
             f"{name} gives the features {list(features)}, not {list(wanted)}: "

@@ -34,16 +34,6 @@ class Heads(NamedTuple):
     size: np.ndarray
 
 
-class Taps(NamedTuple):
-    """Linear interpolation along one axis: cell ``low`` plus ``fraction`` of the way to the next.
-
-    The fraction is 0 on the last cell.
-    """
-
-    low: np.ndarray
-    fraction: np.ndarray
-
-
 class Truth(NamedTuple):
     """What dice compares with: masks (M, H, W) of bytes, and the mask of each instance (K,)."""
 

@@ -3,7 +3,7 @@
 An instance at a time, whatever the stride: its logits (67 KB at 800 x 1344), dice's sums over the
 enlarged map line by line, and at once the gradients. No map of more than one instance is ever kept.
 
-Letters: see `condinst.modeling.mask_head.head`; ``H, W`` size of supervised or final masks.
+Letters: see `condinst.modeling.mask_head.backend`; ``H, W`` size of supervised or final masks.
 """
 
 from __future__ import annotations
@@ -18,38 +18,34 @@ from torch import Tensor
 from condinst.layers.locations import cell_locations, unit_coordinates
 from condinst.layers.threads import in_threads, spans
 from condinst.modeling.mask_head import kernel_types, kernels, mask_lines
+from condinst.modeling.mask_head.backend import MaskBackend, no_loss
 from condinst.modeling.mask_head.fused import FusedMean, Step
-from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.reference import full_precision
 from condinst.modeling.mask_head.rle import Rle
-from condinst.modeling.mask_head.taps import final_matrix, upsampling_taps, window
-from condinst.modeling.supervision.dice import Dice
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.taps import Taps, final_matrix, upsampling_taps, window
 
 _CHUNK = 4  # instances whose probabilities one thread holds at a time
 T = TypeVar("T")
 
 
-class NumbaBackend:
-    """See `condinst.modeling.mask_head.head.MaskBackend`."""
+class NumbaBackend(MaskBackend):
+    """Dice and masks by `kernels` and `mask_lines`."""
 
     name = "numba"
 
     def unsupported(self, spec: MaskHeadSpec, device: torch.device) -> str | None:
-        """What keeps this backend from computing it; None where nothing does."""
+        """See `MaskBackend`."""
         if device.type != "cpu":
             return f"it runs on the CPU, not on {device.type}"
-        if not isinstance(spec.dice, Dice):
-            return f"it knows no loss {type(spec.dice).__name__}"
-        if upsampling_taps(spec.upsampling, 2, 2) is None:
-            return f"it knows no upsampling {spec.upsampling!r}"
-        return None
+        return super().unsupported(spec, device)
 
     def loss(
         self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
     ) -> Tensor:
         """Mean dice loss over the instances at the spec's stride."""
         if len(query.params) == 0:
-            return features[:0].sum() + query.params.sum()
+            return no_loss(features, query)
         truth = kernel_types.Truth(masks.contiguous().view(torch.uint8).numpy(), targets.numpy())
 
         def compute(params: Tensor, maps: Tensor, gradients: bool) -> Step:
@@ -184,12 +180,9 @@ def _heads(
     )
 
 
-def _kernel_taps(
-    spec: MaskHeadSpec, n: int, factor: int, dtype: np.dtype, least: int = 1
-) -> kernel_types.Taps:
+def _kernel_taps(spec: MaskHeadSpec, n: int, factor: int, dtype: np.dtype, least: int = 1) -> Taps:
     """The upsampling of one axis, its last pixel repeated where there are less than ``least``."""
     taps = upsampling_taps(spec.upsampling, n, factor)
-    assert taps is not None, spec.upsampling
     missing = (0, max(least - len(taps.low), 0))
     low, fraction = (np.pad(x, missing, mode="edge") for x in taps)
-    return kernel_types.Taps(low, fraction.astype(dtype))
+    return Taps(low, fraction.astype(dtype))

@@ -1,7 +1,6 @@
 """The readable mask head: plain tensor operations, the specification of every faster one.
 
-Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances, ``N`` numbers of
-    one.
+Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from condinst.layers.locations import cell_locations, unit_coordinates
 from condinst.layers.upsampling import aligned_bilinear, get_upsampling
-from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
-from condinst.modeling.mask_head.rle import Rle, encode_masks
+from condinst.modeling.mask_head.backend import MaskBackend, no_loss
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 
 # Elements of one intermediate map above which instances are taken in groups.
 _GROUP_ELEMENTS = 1 << 25
@@ -25,10 +24,13 @@ def full_precision(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-class ReferenceBackend:
-    """See `condinst.modeling.mask_head.head.MaskBackend`."""
+class ReferenceBackend(MaskBackend):
+    """The specification; computes everything."""
 
     name = "reference"
+
+    def unsupported(self, spec: MaskHeadSpec, device: torch.device) -> None:
+        """Nothing."""
 
     def loss(
         self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
@@ -36,7 +38,7 @@ class ReferenceBackend:
         """Mean dice loss over the instances at the spec's stride."""
         count = len(query.params)
         if count == 0:
-            return features[:0].sum() + query.params.sum()  # zero, and connected to the graph
+            return no_loss(features, query)
 
         def part(params: Tensor, maps: Tensor, index: Tensor) -> Tensor:
             chosen = MaskQuery(params[index], *(x[index] for x in query[1:]))
@@ -78,17 +80,6 @@ class ReferenceBackend:
             probs = F.interpolate(probs, size=output_size, mode="bilinear", align_corners=False)
             out[index] = probs[:, 0] > 0.5
         return out
-
-    def rles(
-        self,
-        spec: MaskHeadSpec,
-        features: Tensor,
-        query: MaskQuery,
-        image_size: tuple[int, int],
-        output_size: tuple[int, int],
-    ) -> list[Rle]:
-        """The masks, encoded."""
-        return encode_masks(self.masks(spec, features, query, image_size, output_size))
 
 
 def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 
 class Taps(NamedTuple):
@@ -22,14 +20,13 @@ class Taps(NamedTuple):
     fraction: np.ndarray
 
 
-def upsampling_taps(name: str, n: int, factor: int) -> Taps | None:
-    """The taps of `condinst.layers.upsampling`'s upsampling of that name; None: not known here."""
+def upsampling_taps(name: str, n: int, factor: int) -> Taps:
+    """The taps of `condinst.layers.upsampling`'s upsampling of that name."""
     out = np.arange(n * factor)
     if name == "aligned" or factor == 1:
         return _taps(np.maximum(out - factor // 2, 0) / factor, n)
-    if name == "plain":
-        return _taps((out + 0.5) / factor - 0.5, n)
-    return None
+    assert name == "plain", name
+    return _taps((out + 0.5) / factor - 0.5, n)
 
 
 def resize_taps(n: int, size: int) -> Taps:
@@ -43,15 +40,6 @@ def _taps(position: np.ndarray, n: int) -> Taps:
     return Taps(low, np.where(low < n - 1, position - low, 0.0))
 
 
-def matrix(taps: Taps, n: int) -> np.ndarray:
-    """The same as a matrix, (pixels, n) float64."""
-    made = np.zeros((len(taps.low), n + 1))
-    rows = np.arange(len(made))
-    made[rows, taps.low] = 1 - taps.fraction
-    made[rows, taps.low + 1] += taps.fraction
-    return made[:, :n]
-
-
 def final_matrix(n: int, stride: int, kept: int, size: int) -> np.ndarray:
     """Aligned upsampling of n cells by ``stride``, its first ``kept`` pixels resized to ``size``.
 
@@ -59,7 +47,6 @@ def final_matrix(n: int, stride: int, kept: int, size: int) -> np.ndarray:
         (size, n) float64; each row has at most three neighbouring numbers that are not 0.
     """
     up = upsampling_taps("aligned", n, stride)
-    assert up is not None
     resize = resize_taps(kept, size)
     rows, made = np.arange(size), np.zeros((size, n + 1))
     for pixel, weight in (
@@ -81,14 +68,3 @@ def window(weights: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray
     made = np.take_along_axis(weights, index, 1)
     assert np.count_nonzero(made) == np.count_nonzero(weights), "more than three cells"
     return first, made.astype(dtype)
-
-
-def band(weights: Tensor) -> tuple[int, int]:
-    """The range of columns outside of which some rows of a matrix are 0."""
-    used = (weights != 0).any(0).nonzero()[:, 0]
-    return int(used[0]), int(used[-1]) + 1
-
-
-def as_tensor(weights: np.ndarray, like: Tensor) -> Tensor:
-    """A matrix in another tensor's type, beside it."""
-    return torch.from_numpy(weights).to(like)

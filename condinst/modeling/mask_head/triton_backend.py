@@ -15,10 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
-from condinst.modeling.mask_head.reference import ReferenceBackend
-from condinst.modeling.mask_head.rle import Rle, encode_masks
-from condinst.modeling.supervision.dice import Dice
+from condinst.modeling.mask_head.backend import MaskBackend, no_loss
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 
 _BLOCK = 512  # pixels a program
 _BACKWARD_BLOCK = 256
@@ -32,31 +30,28 @@ def is_installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-class TritonBackend:
-    """See `condinst.modeling.mask_head.head.MaskBackend`."""
+class TritonBackend(MaskBackend):
+    """Dice and masks by `triton_kernels`."""
 
     name = "triton"
+    on_trial = True  # GPUs and compilers of kernels are many
 
     def unsupported(self, spec: MaskHeadSpec, device: torch.device) -> str | None:
-        """What keeps it from computing this; None where nothing does."""
+        """See `MaskBackend`."""
         if not is_installed():
             return "triton is not installed"
         if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
             return f"it needs a GPU, the model is on {device.type}"
-        if not isinstance(spec.dice, Dice):
-            return f"it knows no loss {type(spec.dice).__name__}"
-        if spec.upsampling not in ("aligned", "plain"):
-            return f"it knows no upsampling {spec.upsampling!r}"
         if spec.layout.num_params > _MOST_NUMBERS:
             return f"{spec.layout.num_params} numbers a mask head, {_MOST_NUMBERS} at most"
-        return None
+        return super().unsupported(spec, device)
 
     def loss(
         self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
     ) -> Tensor:
         """See `MaskBackend`."""
         if len(query.params) == 0:
-            return ReferenceBackend().loss(spec, features, query, masks, targets)
+            return no_loss(features, query)
         factor = spec.feature_stride // spec.out_stride
         expected = tuple(factor * n for n in features.shape[-2:])
         assert masks.shape[-2:] == expected, (masks.shape, expected)
@@ -88,17 +83,6 @@ class TritonBackend:
             factor, _shift(spec, factor), spec.inference_stride, _BLOCK,
         )  # fmt: skip
         return out.view(torch.bool)
-
-    def rles(
-        self,
-        spec: MaskHeadSpec,
-        features: Tensor,
-        query: MaskQuery,
-        image_size: tuple[int, int],
-        output_size: tuple[int, int],
-    ) -> list[Rle]:
-        """The masks, encoded."""
-        return encode_masks(self.masks(spec, features, query, image_size, output_size))
 
 
 def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as mask_api
-from rich.console import Console
 from rich.progress import track
 
 from condinst.errors import UserError
 from pipeline.acquire.formats.pictures import Reading, rasterised
 from pipeline.acquire.formats.sources import Source, locate
 from pipeline.acquire.manifest import SplitPaths
+from pipeline.console import terminal
 from pipeline.params import Split
 
 _SHOWN = 20
@@ -123,7 +123,7 @@ def _tell(name: str, source: Source, readings: list[Reading]) -> None:
         parts.append(f"{bare:,} pictures have no labels: taken as without objects")
     if ignored:
         parts.append(f"{ignored:,} shapes labelled as background or to be ignored are left out")
-    Console().print("; ".join(parts))
+    terminal().print("; ".join(parts))
 
 
 def _coco(source: Source, readings: list[Reading], named: list[str]) -> dict[str, Any]:

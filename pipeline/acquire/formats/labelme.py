@@ -9,16 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import math
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as mask_api
 
+from condinst.annotations import polygons
+from condinst.errors import UserError
+from condinst.files import images as image_files
+from condinst.files import jsontext
+from condinst.files.bounds import FAR
+from condinst.files.names import brief, is_unicode
+from condinst.files.names import problem as name_problem
 from pipeline.acquire.formats.names import NO_CLASS
 from pipeline.acquire.formats.pictures import (
     Reading,
@@ -26,7 +31,6 @@ from pipeline.acquire.formats.pictures import (
     encode,
     plain,
     rasterised,
-    read_text,
     size_of,
 )
 
@@ -35,7 +39,7 @@ _CORNERS = 64  # of a circle
 Shape = dict[str, Any]
 
 
-class _ShapeError(Exception):
+class _ShapeError(UserError):
     """What is wrong with a shape."""
 
 
@@ -71,12 +75,12 @@ def read(picture: Path, file: Path | None) -> Reading:
     reading = Reading(size_of(picture), labelled=file is not None)
     if file is None:
         return reading
-    content = json.loads(read_text(file))  # `pair` has read it before
+    content = jsontext.read(file)  # `pair` has read it before
     h, w = reading.size
     said = content.get("imageHeight") or h, content.get("imageWidth") or w
     if said != (h, w):
         reading.problems.append(
-            f"{file}: says {said[1]} x {said[0]} pixels, {picture.name} is {w} x {h}"
+            f"{file}: says {brief(said[1])} x {brief(said[0])} pixels, {picture.name} is {w} x {h}"
         )
     groups: dict[object, list[Any]] = {}
     labels: dict[object, str] = {}
@@ -100,13 +104,16 @@ def read(picture: Path, file: Path | None) -> Reading:
 def _picture_of(file: Path) -> tuple[str, str]:
     """The picture that a JSON names, and what is wrong with the JSON."""
     try:
-        content = json.loads(read_text(file))
-    except ValueError as error:
-        return "", f"{file} is no JSON: {error}"
+        content = jsontext.read(file)
+    except UserError as error:
+        return "", str(error)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         return "", f"{file} is no LabelMe JSON (no list of shapes); move it out of the folder"
     said = content.get("imagePath") or file.with_suffix(".jpg").name
-    return str(said).replace("\\", "/"), ""
+    if not isinstance(said, str) or (reason := name_problem(said)) is not None:
+        reason = "is no text" if not isinstance(said, str) else reason
+        return "", f"{file}: its imagePath {brief(said)} {reason}; give the name of its picture"
+    return said.replace("\\", "/"), ""
 
 
 def _label(shape: object) -> str:
@@ -114,38 +121,54 @@ def _label(shape: object) -> str:
         raise _ShapeError("is no mapping with label, points and shape_type")
     label = shape.get("label")
     if not isinstance(label, str) or not label.strip():
-        raise _ShapeError(f"its label is {label!r}, must be the name of a class")
+        raise _ShapeError(f"its label is {brief(label)}, must be the name of a class")
+    if not is_unicode(label):
+        raise _ShapeError(f"its label {brief(label)} is no text in UTF-8; write it anew")
     return label.strip()
 
 
 def _segmentation(shape: Shape, size: tuple[int, int]) -> Any:
     """COCO's segmentation of a shape."""
     kind = shape.get("shape_type") or "polygon"
+    if not isinstance(kind, str):
+        raise _ShapeError(f"its shape_type is {brief(kind)}, must be a text")
     points = _points(shape.get("points"), kind)
+    if kind == "mask":
+        return encode(_placed(shape.get("mask"), points, size))
+    corners = _corners(points, kind)
+    problem = polygons.problem(corners)
+    if problem is not None:
+        raise _ShapeError(problem)
+    return [corners]
+
+
+def _corners(points: NDArray[np.float64], kind: str) -> list[float]:
+    """A polygon x, y, x, y, ... of a shape that is no mask."""
     if kind == "polygon":
-        return [points.ravel().tolist()]
+        return points.ravel().tolist()
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
-        return [[x0, y0, x1, y0, x1, y1, x0, y1]]
-    if kind == "circle":
-        radius = math.dist(*points.tolist())
-        angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
-        corners = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
-        return [np.round(corners, 3).ravel().tolist()]
-    return encode(_placed(shape.get("mask"), points, size))
+        return [x0, y0, x1, y0, x1, y1, x0, y1]
+    assert kind == "circle", kind
+    radius = math.dist(*points.tolist())
+    angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
+    corners = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return np.round(corners, 3).ravel().tolist()
 
 
 def _points(points: object, kind: str) -> NDArray[np.float64]:
     """A shape's points (P, 2), as many as its kind needs."""
     least = {"polygon": (3, math.inf), "rectangle": (2, 4), "circle": (2, 2), "mask": (2, 2)}
     if kind not in least:
-        raise _ShapeError(f"is a {kind}; a mask needs a {', a '.join(least)}")
+        raise _ShapeError(f"is a {brief(kind)}; a mask needs a {', a '.join(least)}")
     try:
         found = np.array(points, np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise _ShapeError(f"its points are no pairs of numbers ({error})") from error
     if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
         raise _ShapeError("its points are no pairs of finite numbers")
+    if len(found) and np.abs(found).max() > FAR:
+        raise _ShapeError(f"its points reach {np.abs(found).max():g} pixels from the corner")
     low, high = least[kind]
     if not low <= len(found) <= high:
         raise _ShapeError(f"is a {kind} of {len(found)} points; it needs {low}{_more(low, high)}")
@@ -160,14 +183,17 @@ def _placed(text: object, points: NDArray[np.float64], size: tuple[int, int]) ->
     """A mask's PNG, which covers its box alone, put into the picture."""
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-        with Image.open(io.BytesIO(data)) as opened:
-            part = np.asarray(opened.convert("L")) > 0
-    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (binascii.Error, ValueError) as error:  # the latter: of other characters than ASCII's
         raise _ShapeError(f"its mask is no PNG in base64 ({error})") from error
     x, y = np.round(points.min(0)).astype(int).tolist()
-    h, w = part.shape
-    if x < 0 or y < 0 or x + w > size[1] or y + h > size[0]:
-        raise _ShapeError(f"its mask of {w} x {h} pixels at {x}, {y} leaves the picture")
+    try:
+        with image_files.opened(io.BytesIO(data), "its mask, a PNG in base64,") as opened:
+            w, h = opened.size
+            if x < 0 or y < 0 or x + w > size[1] or y + h > size[0]:
+                raise _ShapeError(f"its mask of {w} x {h} pixels at {x}, {y} leaves the picture")
+            part = np.asarray(opened.convert("L")) > 0
+    except UserError as error:
+        raise _ShapeError(str(error)) from error
     whole = np.zeros(size, bool)
     whole[y : y + h, x : x + w] = part
     return whole

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from condinst.errors import UserError
-from pipeline.acquire.formats.pictures import read_text
+from condinst.files import yamltext
+from condinst.files.bounds import TEXT, YAML
+from condinst.files.text import read_text
 
 # What the tools that write such lists put in front for pixels of no class.
 NO_CLASS = ("__ignore__", "_background_", "background")
@@ -25,8 +26,9 @@ def read(path: Path, key: str) -> list[str]:
     """
     if not path.is_file():
         raise UserError(f"{key}: there is no file {path}; it should name the classes, one a line")
-    text = read_text(path)
-    if path.suffix.lower() in (".yaml", ".yml"):
+    in_yaml = path.suffix.lower() in (".yaml", ".yml")
+    text = read_text(path, YAML if in_yaml else TEXT)
+    if in_yaml:
         found = _of_yaml(text, path, key)
     else:
         found = [line.strip() for line in text.splitlines() if line.strip()]
@@ -41,12 +43,10 @@ def read(path: Path, key: str) -> list[str]:
 
 
 def _of_yaml(text: str, path: Path, key: str) -> list[str]:
-    import yaml
-
     try:
-        content: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{key}: {path} is no YAML: {error}") from error
+        content = yamltext.load(text, str(path))
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
         names = [names[number] for number in range(len(names))]

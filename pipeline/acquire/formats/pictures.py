@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as mask_api
 
 from condinst.errors import UserError
+from condinst.files import images
+from condinst.files.text import read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -104,13 +105,10 @@ def size_of(path: Path) -> tuple[int, int]:
     Raises:
         UserError: it is no picture.
     """
-    try:
-        with Image.open(path) as opened:
-            w, h = opened.size
-            if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
-                w, h = h, w
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path} is no picture that can be read: {error}") from error
+    with images.opened(path) as opened:
+        w, h = opened.size
+        if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+            w, h = h, w
     return h, w
 
 
@@ -120,15 +118,17 @@ def pixels(path: Path) -> NDArray[Any]:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        with Image.open(path) as opened:
-            if opened.mode in ("RGB", "RGBA"):
-                return np.asarray(opened.convert("RGB"))
-            if opened.mode == "1":
-                return np.asarray(opened, np.uint8)
+    with images.opened(path) as opened:
+        mode = opened.mode
+        if mode in ("RGB", "RGBA"):
+            return np.asarray(opened.convert("RGB"))
+        if mode in ("LA", "PA"):  # numbers, and how opaque each is
+            return np.asarray(opened)[..., 0]
+        if mode == "1":
+            return np.asarray(opened, np.uint8)
+        if mode in ("L", "P", "I") or mode.startswith("I;16"):
             return np.asarray(opened)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path} is no PNG that can be read: {error}") from error
+    raise UserError(f"{path} has pixels of kind {mode}; labels are numbers, or colours of RGB")
 
 
 def encode(mask: NDArray[Any]) -> dict[str, Any]:
@@ -146,17 +146,3 @@ def rasterised(segmentation: Any, size: tuple[int, int]) -> Any:
     if isinstance(segmentation, list):
         return mask_api.merge(mask_api.frPyObjects(segmentation, *size))
     return {"size": list(size), "counts": segmentation["counts"].encode()}
-
-
-def read_text(path: Path) -> str:
-    """A text of labels or names.
-
-    Raises:
-        UserError: it is missing or no UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is no text that can be read: {error}") from error

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from condinst.errors import UserError
+from condinst.files.names import expanded
 from pipeline.acquire.formats import labelme, names, voc, yolo
 from pipeline.acquire.formats.pictures import SUFFIXES, Reading, chosen, find, stem
+from pipeline.console import terminal
 from pipeline.params import Split
 
 Reader = Callable[[Path], Reading]
@@ -143,7 +143,7 @@ def _voc(basis: _Basis) -> Source:
             raise UserError(f"{key}: {objects} has masks of no picture of {basis.images}")
         left_out = len(basis.pictures) - len(pictures)
         if left_out:
-            Console().print(f"{basis.key}: {left_out:,} pictures without masks are left out")
+            terminal().print(f"{basis.key}: {left_out:,} pictures without masks are left out")
     masks = [path for picture in pictures for path in masks_of(picture) if path.is_file()]
     return dataclasses.replace(basis, pictures=pictures, names=named).source(
         lambda picture: voc.read(picture, *masks_of(picture), named), objects, ".png", masks
@@ -166,7 +166,7 @@ _FORMATS = {"yolo-seg": _yolo, "voc": _voc, "labelme": _labelme}
 
 
 def _folder(path: str | Path, key: str) -> Path:
-    found = Path(path).expanduser().resolve()
+    found = expanded(path).resolve()
     if not found.is_dir():
         raise UserError(f"{key}: there is no folder {found}")
     return found
@@ -175,7 +175,7 @@ def _folder(path: str | Path, key: str) -> Path:
 def _file(path: str | None, key: str) -> Path | None:
     if path is None:
         return None
-    found = Path(path).expanduser().resolve()
+    found = expanded(path).resolve()
     if not found.is_file():
         raise UserError(f"{key}: there is no file {found}")
     return found

@@ -23,6 +23,7 @@ VOC_NAMES = (
 )  # fmt: skip
 
 _NOBODY = 255
+_MOST = 5_000  # instances of a picture; a photograph in a mask's place has as many as colours
 
 
 def palette() -> NDArray[np.int64]:
@@ -58,7 +59,13 @@ def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Readi
             )
     if reading.problems:
         return reading
-    for number in np.unique(instances):
+    numbers = np.unique(instances)
+    if len(numbers) > _MOST:
+        reading.problems.append(
+            f"{objects} has {len(numbers):,} instances, at most {_MOST:,} are read; is it a mask?"
+        )
+        return reading
+    for number in numbers:
         if number == 0:
             continue
         mask = instances == number

@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from condinst.annotations import polygons
 from condinst.errors import UserError
-from pipeline.acquire.formats.pictures import Reading, Thing, read_text, size_of
+from condinst.files.names import brief
+from condinst.files.text import read_text
+from pipeline.acquire.formats.pictures import Reading, Thing, size_of
 
 _SLACK = 0.01  # what rounding may add beyond the border; `prepare` judges it
 _DIGITS = 3  # of a pixel
@@ -53,6 +56,10 @@ def read(picture: Path, labels: Path, names: list[str]) -> Reading:
         corners = [
             round(float(value) * (h if k % 2 else w), _DIGITS) for k, value in enumerate(fields[1:])
         ]
+        problem = polygons.problem(corners)
+        if problem is not None:
+            reading.problems.append(f"{labels} line {number}: {problem}")
+            continue
         reading.things.append(Thing(names[int(fields[0])], [corners]))
     return reading
 
@@ -61,9 +68,9 @@ def _problem(fields: list[str], classes: int) -> str:
     """What is wrong with a line; empty when nothing is."""
     first, *rest = fields
     if not first.isdecimal():
-        return f"the class is {first}, must be a number from 0 to {classes - 1}"
-    if int(first) >= classes:
-        return f"the class is {first}, but the names go from 0 to {classes - 1}"
+        return f"the class is {brief(first)}, must be a number from 0 to {classes - 1}"
+    if len(first) > 9 or int(first) >= classes:
+        return f"the class is {first[:60]}, but the names go from 0 to {classes - 1}"
     try:
         values = [float(value) for value in rest]
     except ValueError as error:

@@ -157,7 +157,7 @@ def test_nothing_is_left_half_written(
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"b\.pth could not be written: disk full"):
         convert(src, dst)
     assert [p.name for p in dst.parent.iterdir()] == ["b.pth"]
     assert dst.read_text() == "before"

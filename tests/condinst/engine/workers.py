@@ -47,7 +47,7 @@ def start_worker(
         os._exit(code)
 
 
-def wait_for(pids: list[int], seconds: float = 60.0) -> None:
+def wait_for(pids: list[int], seconds: float = 240.0) -> None:
     """Wait for all; workers that are not done in time are killed and fail the test."""
     end = time.monotonic() + seconds
     left = list(pids)
@@ -67,7 +67,7 @@ def run_workers(
     size: int = 2,
     *,
     each: Mapping[int, Mapping[str, str]] | None = None,
-    seconds: float = 60.0,
+    seconds: float = 240.0,
 ) -> list[str]:
     """Run `main` in workers and wait; the first lines of what each raised, empty for success.
 

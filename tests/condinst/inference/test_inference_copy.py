@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import copy
+import pickle
+from collections import OrderedDict
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from condinst.errors import UserError
@@ -74,6 +79,55 @@ def test_the_pyramid_calls_what_was_packed() -> None:
     assert called
     assert all(type(x) in (PackedConv, WinogradConv) for x in called)
     assert all(any(x is m for m in made.backbone.children()) for x in called)
+
+
+class Doubled(nn.Sequential):
+    """A sequence with a way of its own, as timm has them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self[1](self[0](x) * 2)
+
+
+class Backbone(nn.Module):
+    """What timm's networks have that detectron2's have not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        relu = nn.ReLU()
+        named = [("conv", nn.Conv2d(2, 2, 1)), ("act", relu), ("again", nn.Conv2d(2, 2, 1))]
+        self.named = nn.Sequential(OrderedDict([*named, ("act2", relu)]))
+        self.doubled = Doubled(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+        self.active = nn.Sequential(nn.Conv2d(2, 2, 1), BatchNormAct2d(2, act_layer=nn.SiLU))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv = self.doubled[0]  # read off, as by networks that pad or place for themselves
+        padded = F.pad(self.named(x), [conv.kernel_size[0] - conv.stride[0]] * 4)
+        return self.active(self.doubled(padded.to(conv.weight.device)))
+
+
+class Detector(nn.Module):
+    """Only a backbone, where a detector has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.backbone(x)
+
+
+def test_sequences_of_timm_and_copies_of_the_copy() -> None:
+    torch.manual_seed(0)
+    model, x = Detector().eval(), torch.randn(2, 2, 5, 7)
+    for norm in (model.backbone.doubled[1], model.backbone.active[1]):
+        nn.init.uniform_(norm.running_mean, -1, 1)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    made = inference_copy(model)
+    with torch.no_grad():
+        wanted = model(x)
+        torch.testing.assert_close(made(x), wanted, rtol=1e-5, atol=1e-5)
+        for again in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+            assert torch.equal(again(x), made(x))
 
 
 def test_bf16_finds_nearly_the_same() -> None:

@@ -50,7 +50,7 @@ def test_a_label_has_rounded_transparent_corners_and_its_colour_inside() -> None
 
 def test_colours_are_stable_distinct_and_carry_legible_letters() -> None:
     colors = [class_color(index) for index in range(80)]
-    assert colors[0].hex == "#2f8cff"
+    assert colors[0] == Color(0x2F, 0x8C, 0xFF)
     assert len(set(colors)) == 80
     for color in colors:
         light, dark = sorted((color.luminance, color.ink.luminance), reverse=True)

@@ -8,7 +8,14 @@ from detectron2.structures import BoxMode, Instances, PolygonMasks
 
 from condinst.errors import UserError
 from condinst.modeling.mask_head.rle import encode_masks
-from tests.condinst.modeling.tiny import example, picture, rectangles, tiny_cfg, tiny_model
+from tests.condinst.modeling.tiny import (
+    NUM_CLASSES,
+    example,
+    picture,
+    rectangles,
+    tiny_cfg,
+    tiny_model,
+)
 
 BOXES = [(4, 4, 40, 30), (20, 10, 90, 60), (50, 5, 62, 20)]
 EPIPHQNY = (
@@ -236,6 +243,17 @@ def test_training_instances_without_masks_are_refused() -> None:
     bare["instances"].remove("gt_masks")
     with pytest.raises(UserError, match="no gt_masks"):
         tiny_model()([bare])
+
+
+@pytest.mark.parametrize("value", [-1, NUM_CLASSES])
+def test_classes_that_the_model_has_not_are_named(value: int) -> None:
+    model = tiny_model()
+    given = example(64, 96, BOXES[:2])
+    given["instances"].gt_classes[1] = value
+    with pytest.raises(AssertionError, match=f"gt_classes hold {value}; .* classes 0 to 2"):
+        model([given])
+    with pytest.raises(AssertionError, match=f"gt_classes hold {value}"):
+        model.normalizers([given])
 
 
 def test_rectangles_are_what_the_tests_take_them_for() -> None:

@@ -10,12 +10,12 @@ import torch
 from pycocotools import mask as rle_tools
 from torch import Tensor
 
-from condinst.modeling.mask_head import tiles
-from condinst.modeling.mask_head.head import MaskBackend, MaskHeadSpec, MaskQuery, get_backend
+from condinst.modeling.mask_head.backend import MaskBackend
+from condinst.modeling.mask_head.choice import BACKENDS, get_backend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.numba_backend import NumbaBackend
 from condinst.modeling.mask_head.reference import ReferenceBackend, mask_logits
-from condinst.modeling.mask_head.tiles import TilesBackend
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.supervision.dice import Dice
 
 PAPER = MaskHeadSpec(
@@ -40,7 +40,7 @@ SHALLOW = dataclasses.replace(
 )
 WIDE = dataclasses.replace(PAPER, layout=HeadLayout(0, 2, 16, 2), inference_stride=2)
 SPECS = {"paper": PAPER, "other": OTHER, "shallow": SHALLOW, "wide": WIDE}
-FAST = (TilesBackend(), NumbaBackend())
+FAST = (NumbaBackend(),)
 
 
 @pytest.fixture(params=FAST, ids=lambda x: x.name)
@@ -225,19 +225,9 @@ def test_full_and_empty_masks(fast: MaskBackend) -> None:
     assert areas == [17 * 23, 0]
 
 
-def test_small_groups_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = dataclasses.replace(PAPER, out_stride=1)
-    wanted = loss_and_gradients(TilesBackend(), spec, 13, (7, 11), torch.float64)
-    monkeypatch.setattr(tiles, "_GROUP", 1)
-    monkeypatch.setattr(tiles, "_BLOCK", 1)
-    found = loss_and_gradients(TilesBackend(), spec, 13, (7, 11), torch.float64)
-    for a, b in zip(found, wanted, strict=True):
-        torch.testing.assert_close(a, b)
-
-
 def test_the_log_names_the_backend_once(caplog: pytest.LogCaptureFixture) -> None:
     features, query = make(PAPER, 1)
-    for name, used in (("auto", "numba"), ("tiles", "tiles"), ("reference", "reference")):
+    for name, used in (("auto", "numba"), ("reference", "reference")):
         backend = get_backend(name)
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -246,26 +236,50 @@ def test_the_log_names_the_backend_once(caplog: pytest.LogCaptureFixture) -> Non
         assert caplog.messages == [f"Mask heads: backend {used}"]
 
 
-def test_what_a_backend_cannot_goes_to_the_reference_and_is_said(
-    caplog: pytest.LogCaptureFixture,
+class Focal(Dice):
+    """A subclass with a formula of its own."""
+
+    def __call__(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        missed = torch.where(targets, 1 - probabilities, probabilities)
+        return (missed**2).mean((1, 2))
+
+
+class Mean:
+    """A loss that shares nothing with dice."""
+
+    def __call__(self, probabilities: Tensor, targets: Tensor) -> Tensor:
+        return probabilities.mean((1, 2))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("loss", [Focal(), Mean()], ids=["Focal", "Mean"])
+def test_a_loss_unknown_to_a_backend_is_the_references(
+    name: str, loss: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Focal(Dice):
-        pass
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # for `triton` the device is then no obstacle
+    spec = dataclasses.replace(PAPER, dice=loss)
+    wanted = loss_and_gradients(ReferenceBackend(), spec, 3, (7, 11), torch.float32)
+    with caplog.at_level(logging.INFO):
+        found = loss_and_gradients(get_backend(name), spec, 3, (7, 11), torch.float32)
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.equal(a, b)
+    dice = loss_and_gradients(ReferenceBackend(), PAPER, 3, (7, 11), torch.float32)
+    assert not any(torch.allclose(a, b) for a, b in zip(found, dice, strict=True))
+    fast = {"auto": ["numba"], "reference": []}.get(name, [name])
+    assert caplog.messages == [
+        *(
+            f"Mask heads: backend {x} is not used: it knows no loss {type(loss).__name__}"
+            for x in fast
+        ),
+        "Mask heads: backend reference",
+    ]
 
-    class Box:
-        def __call__(self, probabilities: Tensor, targets: Tensor) -> Tensor:
-            return probabilities.mean((1, 2))
 
-    features, query = make(PAPER, 1)
-    spec = dataclasses.replace(PAPER, dice=Box())
-    masks = torch.zeros(1, 14, 22, dtype=torch.bool)
-    for name in ("tiles", "numba"):
-        caplog.clear()
-        with caplog.at_level(logging.INFO):
-            loss = get_backend(name).loss(spec, features, query, masks, torch.zeros(1).long())
-        assert loss == ReferenceBackend().loss(spec, features, query, masks, torch.zeros(1).long())
-        assert caplog.messages == [
-            f"Mask heads: backend {name} is not used: it knows no loss Box",
-            "Mask heads: backend reference",
-        ]
-    assert NumbaBackend().unsupported(PAPER, torch.device("cuda")) is not None
+def test_focal_by_hand() -> None:
+    p, t = torch.tensor([[[0.5, 0.8]]]), torch.tensor([[[True, False]]])
+    assert Focal()(p, t).item() == pytest.approx((0.25 + 0.64) / 2)
+
+
+def test_numba_does_not_run_on_a_gpu() -> None:
+    reason = NumbaBackend().unsupported(PAPER, torch.device("cuda"))
+    assert reason == "it runs on the CPU, not on cuda"

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.modeling.mask_head.head import MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.choice import ChosenBackend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.reference import ReferenceBackend
+from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.triton_backend import TritonBackend
 from condinst.modeling.supervision.dice import Dice
 
@@ -136,3 +137,17 @@ def test_masks_but_for_pixels_at_the_threshold(
     assert not wanted.all()
     differing = (got != wanted).sum().item()
     assert differing <= 1e-4 * wanted.numel(), differing
+
+
+def test_it_passes_its_trial() -> None:
+    spec, features, _ = make(Case(layout=HeadLayout(1, 2, 2, 2)))
+    assert isinstance(ChosenBackend([TritonBackend()]).choose(spec, features), TritonBackend)
+
+
+def test_a_wrong_kernel_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from condinst.modeling.mask_head import triton_backend
+
+    # The kernels are told a place that is half a cell off.
+    monkeypatch.setattr(triton_backend, "_shift", lambda spec, factor: 0.5)
+    spec, features, _ = make(Case(layout=HeadLayout(1, 2, 2, 2)))
+    assert isinstance(ChosenBackend([TritonBackend()]).choose(spec, features), ReferenceBackend)

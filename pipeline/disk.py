@@ -1,43 +1,11 @@
-"""Folders: where stages find them, whole or as they were before, and room for what goes in."""
+"""Room on a disk, before something large is written to it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from condinst.errors import UserError
-
-PREPARED = Path("data/prepared")  # what the stage prepare leaves
-
-
-@contextlib.contextmanager
-def replaced(target: Path) -> Iterator[Path]:
-    """An empty folder beside ``target`` that takes its place when the block ends well.
-
-    Args:
-        target: made or replaced; as it was before when the block raises.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
-    former = target.with_name(f".{target.name}.{os.getpid()}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
-        yield fresh
-        if target.exists():
-            target.rename(former)
-        try:
-            fresh.rename(target)
-        except OSError:
-            if former.exists():
-                former.rename(target)
-            raise
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:

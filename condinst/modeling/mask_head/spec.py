@@ -1,23 +1,19 @@
-"""What a mask-head backend is: the loss path and the inference path behind one signature.
+"""What mask heads compute: the recipe's part of it, and the instances asked for.
 
-Letters: ``B`` images, ``C`` mask features, ``h, w`` size of the mask features, ``K`` instances,
-    ``N`` numbers of
-one, ``M`` ground-truth masks of the batch.
+Letters: ``K`` instances, ``N`` parameters of one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
 from condinst.errors import UserError
 from condinst.layers.upsampling import get_upsampling
 from condinst.modeling.mask_head.layout import HeadLayout
-from condinst.modeling.mask_head.rle import Rle
 from condinst.modeling.supervision.dice import Dice
 
 COORDINATES = ("relative", "absolute", "none")
@@ -109,96 +105,3 @@ class MaskQuery(NamedTuple):
     images: Tensor
     locations: Tensor
     levels: Tensor
-
-
-class MaskBackend(Protocol):
-    """A way to compute mask heads. All backends give the reference's numbers."""
-
-    @property
-    def name(self) -> str:
-        """As MODEL.CONDINST.BACKEND has it."""
-        ...
-
-    def loss(
-        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
-    ) -> Tensor:
-        """Mean mask loss over the instances.
-
-        Args:
-            spec: what is computed.
-            features: (B, C, h, w).
-            query: K instances; K may be 0, the loss is then 0 and connected to the graph.
-            masks: (M, H / s, W / s) bool at the spec's ``out_stride``.
-            targets: (K,) index of each instance's mask.
-
-        Returns:
-            A scalar.
-        """
-        ...
-
-    def masks(
-        self,
-        spec: MaskHeadSpec,
-        features: Tensor,
-        query: MaskQuery,
-        image_size: tuple[int, int],
-        output_size: tuple[int, int],
-    ) -> Tensor:
-        """Masks of one image at its original size.
-
-        Args:
-            spec: what is computed.
-            features: (B, C, h, w).
-            query: K instances, all of one image.
-            image_size: height and width of the resized image, without padding.
-            output_size: height and width of the original image.
-
-        Returns:
-            (K, *output_size) bool.
-        """
-        ...
-
-    def rles(
-        self,
-        spec: MaskHeadSpec,
-        features: Tensor,
-        query: MaskQuery,
-        image_size: tuple[int, int],
-        output_size: tuple[int, int],
-    ) -> list[Rle]:
-        """The masks of `masks` as COCO's runs."""
-        ...
-
-
-BACKENDS = ("auto", "reference", "tiles", "numba", "triton")
-
-
-def get_backend(name: str) -> MaskBackend:
-    """The backend of MODEL.CONDINST.BACKEND.
-
-    ``auto`` is ``numba`` on a CPU and ``triton`` on a GPU that has it. A named backend that cannot
-    compute what is asked leaves it to the reference and says so.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    from condinst.modeling.mask_head.auto import ChosenBackend
-
-    if name not in BACKENDS:
-        raise UserError(f"MODEL.CONDINST.BACKEND = {name!r}: use one of {', '.join(BACKENDS)}")
-    if name == "reference":
-        return ChosenBackend([])
-    if name == "tiles":
-        from condinst.modeling.mask_head.tiles import TilesBackend
-
-        return ChosenBackend([TilesBackend()])
-    from condinst.modeling.mask_head.triton_backend import TritonBackend, is_installed
-
-    if name == "triton":
-        return ChosenBackend([TritonBackend()])
-    # A second to import: only where it is used.
-    from condinst.modeling.mask_head.numba_backend import NumbaBackend
-
-    if name == "auto" and torch.cuda.is_available() and is_installed():
-        return ChosenBackend([TritonBackend(), NumbaBackend()])
-    return ChosenBackend([NumbaBackend()])

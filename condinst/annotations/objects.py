@@ -1,0 +1,114 @@
+"""The annotations of a JSON, checked many at a time; what is doubtful is mended one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from condinst.annotations import frames
+from condinst.annotations.frames import Votes
+from condinst.annotations.json_lists import Edited
+from condinst.annotations.mending import Mender
+from condinst.annotations.screening import Pictures, screen
+
+Entry = dict[str, Any]
+
+_CHUNK = 8192  # annotations that are looked at together
+
+
+def check_objects(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
+    """The annotations that can be used.
+
+    They are looked at twice if a vote over all of them says that coordinates are in another frame
+    than they should be; what the first look found is then forgotten.
+
+    Args:
+        listed: as they stand.
+        mender: knows images and categories; mends what can be.
+    """
+    ledger = mender.ledger
+    mark = len(ledger.faults)
+    votes = Votes()
+    kept = _look(listed, mender, votes)
+    verdict = votes.verdict()
+    if verdict.doubt is not None:
+        ledger.fatal.append(verdict.doubt)
+    if verdict.hint is not None:
+        ledger.hints.append(verdict.hint)
+    if verdict.reading or verdict.minor or verdict.shares or verdict.frame:
+        mender.verdict = verdict
+        del ledger.faults[mark:]
+        kept = _look(listed, mender, None)
+    ledger.sum_up(mark, frames.KINDS, len(listed))
+    return list(kept) if isinstance(listed, list) else kept
+
+
+def _look(listed: Sequence[Any], mender: Mender, votes: Votes | None) -> Edited:
+    kept = Edited(listed)
+    unnumbered: list[tuple[int, Entry]] = []
+    seen: set[int] = set()
+    pictures, categories = _known(mender)
+    for start, chunk in _chunks(listed):
+        sound = screen(chunk, pictures, categories, votes).sound
+        if votes is None:  # in the wrong frame, sound ones may be wrong
+            sound[:] = False
+        twice = _used_before(chunk, seen)
+        for place, given in enumerate(chunk):
+            if sound[place] and not twice[place]:
+                kept.keep(start + place)
+                continue
+            entry = mender.mend(given, f"#{start + place}", twice[place])
+            if entry is not None:
+                if entry["id"] is None:
+                    unnumbered.append((len(kept), entry))
+                kept.keep(start + place, None if entry is given else entry)
+    free = max(seen, default=0)
+    for number, (index, entry) in enumerate(unnumbered, start=free + 1):
+        kept.change(index, {**entry, "id": number})
+    return kept
+
+
+def _known(mender: Mender) -> tuple[Pictures, set[int]]:
+    """Pictures, and categories by the ids that need no other writing."""
+    images, categories = (
+        {key for key, number in mender.numbers[what].items() if key == number}
+        for what in ("image", "category")
+    )
+    rows = {number: row for row, number in enumerate(mender.images)}
+    sizes = [(image["width"], image["height"]) for image in mender.images.values()]
+    pictures = Pictures(
+        {number: row for number, row in rows.items() if number in images},
+        np.array(sizes, np.float64).reshape(-1, 2),
+        {
+            key: rows[number]
+            for key, number in mender.numbers["image"].items()
+            if key != number and number in rows
+        },
+    )
+    return pictures, categories
+
+
+def _chunks(listed: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:
+    iterator, start = iter(listed), 0
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield start, chunk
+        start += len(chunk)
+
+
+def _used_before(chunk: list[Any], seen: set[int]) -> list[bool]:
+    """Whether each id was there before; notes all in ``seen``."""
+    ids = [entry.get("id") if type(entry) is dict else None for entry in chunk]
+    ids = [value if type(value) is int and 0 < value < 2**63 else None for value in ids]
+    fresh = {value for value in ids if value is not None}
+    if len(fresh) == len(ids) and seen.isdisjoint(fresh):
+        seen |= fresh
+        return [False] * len(ids)
+    twice = []
+    for value in ids:
+        twice.append(value in seen)
+        if value is not None:
+            seen.add(value)
+    return twice

@@ -1,0 +1,72 @@
+"""How much a file from outside may ask for, and the environment variable that raises it.
+
+The defaults hold what is read to about a gigabyte:
+
+- pixels: Pillow keeps 4 bytes of a pixel and numpy 3, so 100 million, 10,000 x 10,000, take 0.7 GB.
+- JSON read in one go: what its lists, mappings and values become in Python. COCO's own 450 MB are
+  read in pieces and do not count.
+- YAML: PyYAML reads about 100 kB a second; the names of 20,000 classes are 0.5 MB.
+- text: a label file of 64 MB has 200,000 polygons of an image.
+- inflation: what a checkpoint may grow to that is compressed, which ``torch.save`` never does.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from condinst.errors import UserError
+
+
+class Bound(NamedTuple):
+    """A limit.
+
+    Attributes:
+        variable: of the environment.
+        default: where that is not set.
+    """
+
+    variable: str
+    default: int
+
+    @property
+    def value(self) -> int:
+        """The limit in force.
+
+        Raises:
+            UserError: the variable holds no whole number above 0.
+        """
+        text = os.environ.get(self.variable)
+        if not text:
+            return self.default
+        if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:
+            raise UserError(f"{self.variable} is {text!r}, must be a whole number above 0")
+        return int(text)
+
+    def require(self, asked: int, place: str, what: str) -> None:
+        """Let nothing ask for more.
+
+        Args:
+            asked: the amount.
+            place: file, and where in it.
+            what: is asked for, with the amount, as in ``has 5 pixels``.
+
+        Raises:
+            UserError: it is too much.
+        """
+        if asked > self.value:
+            raise UserError(
+                f"{place} {what}; at most {self.value:,} are read, since more may exhaust the "
+                f"memory. If it is right, set {self.variable}={asked} in the environment"
+            )
+
+
+PIXELS = Bound("CONDINST_MAX_PIXELS", 100_000_000)
+JSON = Bound("CONDINST_MAX_JSON_BYTES", 1 << 30)
+YAML = Bound("CONDINST_MAX_YAML_BYTES", 1 << 20)
+TEXT = Bound("CONDINST_MAX_TEXT_BYTES", 64 << 20)
+INFLATED = Bound("CONDINST_MAX_INFLATED_BYTES", 512 << 20)
+
+DEPTH = 64  # of lists and mappings in each other; COCO has 5
+FAR = 1e6  # pixels from an image's corner; no image is that large
+OUTLINE = 4e6  # pixels around a polygon; pycocotools takes 40 bytes for each

@@ -1,0 +1,77 @@
+"""Image files from outside.
+
+Import side effect: Pillow's warning of many pixels is off, since they are counted here.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, UnidentifiedImageError
+
+from condinst.errors import UserError
+from condinst.files import names
+from condinst.files.bounds import PIXELS
+
+# Formats of still images. Others that Pillow knows start programs (EPS) or are containers.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+@contextmanager
+def opened(source: Path | IO[bytes], place: str = "") -> Iterator[Image.Image]:
+    """An image file whose header was read and whose pixels were counted, not yet decoded.
+
+    Whatever a damaged file makes Pillow raise within the block becomes a UserError; so keep in it
+    only what reads the image.
+
+    Args:
+        source: the file.
+        place: for messages; a path's own name without one.
+
+    Raises:
+        UserError: it is missing, no image, damaged, or has too many pixels.
+    """
+    place = place or str(source)
+    if isinstance(source, Path) and (reason := names.problem(str(source))) is not None:
+        raise UserError(f"{place!r} {reason}: there can be no such file")
+    Image.MAX_IMAGE_PIXELS = PIXELS.value
+    try:
+        image = Image.open(source, formats=FORMATS)
+    except FileNotFoundError as error:
+        raise UserError(f"{place} is missing") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        count = int(re.findall(r"\d+", str(error))[0])
+        PIXELS.require(count, place, f"has {count:,} pixels")
+        raise
+    except Exception as error:
+        raise UserError(_undecodable(place, error)) from error
+    with image:
+        count = image.width * image.height
+        if not count:
+            raise UserError(f"{place} is no image: it has {image.width} x {image.height} pixels")
+        size = f"has {image.width:,} x {image.height:,} = {count:,} pixels"
+        PIXELS.require(count, place, size)
+        try:
+            yield image
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(_undecodable(place, error)) from error
+
+
+def _undecodable(place: str, error: Exception) -> str:
+    """Why Pillow gave up, in a sentence."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"{place} does not decode: it is no image in a known format"
+    known = isinstance(error, OSError | SyntaxError | ValueError) and str(error)
+    if isinstance(error, struct.error) or not known:
+        return f"{place} does not decode: the file is damaged"
+    return f"{place} does not decode: {error}"

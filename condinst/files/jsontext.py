@@ -1,0 +1,101 @@
+"""JSON from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from condinst.errors import UserError
+from condinst.files.bounds import DEPTH, JSON
+from condinst.files.text import read_bytes
+
+_BRACKETS = b"[]{}"
+_OTHERS = bytes(set(range(256)) - set(_BRACKETS))
+_SIGNS = bytes(1 if code in b"[{" else 255 for code in range(256))  # 255 is -1
+
+
+def read(path: Path, kind: str = "JSON") -> Any:
+    """The value that a file holds.
+
+    Raises:
+        UserError: as `parse`, or there is no such file.
+    """
+    return parse(read_bytes(path, JSON), str(path), kind)
+
+
+def parse(text: bytes, place: str, kind: str = "JSON") -> Any:
+    """The value that a text stands for, as Python's own parser reads it.
+
+    Args:
+        text: the JSON.
+        place: its file, for messages.
+        kind: what it should be, for messages.
+
+    Raises:
+        UserError: it is none, is cut off, is nested too deep or would take too much memory.
+    """
+    weight = memory(text)
+    JSON.require(weight, place, f"would take about {weight:,} bytes of memory")
+    try:
+        check_depth(text, place)
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if text.strip() and _cut_off(error):
+            raise UserError(
+                f"{place} is cut off: the JSON ends in the middle of something, after "
+                f"{len(text):,} bytes; copy or download it again"
+            ) from error
+        raise UserError(f"{place} is no {kind}: {error}") from error
+    except UserError:
+        raise
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place} is no {kind}: it is not in UTF-8 ({error})") from error
+    except ValueError as error:  # of more digits than Python reads
+        raise UserError(f"{place} is no {kind}: {str(error).partition(';')[0]}") from error
+    except RecursionError as error:
+        raise UserError(_too_deep(place)) from error
+
+
+def memory(text: bytes) -> int:
+    """About how many bytes a JSON takes while it is read and as Python's values."""
+    lists, mappings, values = (text.count(mark) for mark in (b"[", b"{", b","))
+    return 2 * len(text) + 64 * lists + 184 * mappings + 32 * values
+
+
+def check_depth(text: bytes, place: str) -> None:
+    """Refuse lists and mappings nested deeper than ``bounds.DEPTH``, before they are parsed.
+
+    Args:
+        text: a JSON or whole elements of one.
+        place: for the message.
+
+    Raises:
+        UserError: they are.
+    """
+    if depth(text) > DEPTH:
+        raise UserError(_too_deep(place))
+
+
+def depth(text: bytes) -> int:
+    """How deep lists and mappings lie in each other in a sound JSON; 0 without any."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside = b"".join(text.split(b'"')[::2])
+    brackets = outside.translate(_SIGNS, _OTHERS)
+    if len(brackets) <= DEPTH:
+        return len(brackets)
+    import numpy as np
+
+    return int(np.frombuffer(brackets, np.int8).cumsum(dtype=np.int64).max())
+
+
+def _too_deep(place: str) -> str:
+    return f"{place} has lists or mappings more than {DEPTH} deep in each other; COCO needs 5"
+
+
+def _cut_off(error: json.JSONDecodeError) -> bool:
+    """Whether a text is right as far as it goes."""
+    rest = error.doc[error.pos :].strip()
+    begun = any(word.startswith(rest) for word in ("true", "false", "null", "NaN", "-"))
+    return begun or error.msg.startswith("Unterminated string")

@@ -1,0 +1,13 @@
+"""Where the stages leave what they make, below the project's folder; dvc.yaml names the same."""
+
+from pathlib import Path
+from typing import Final
+
+RAW: Final = Path("data/raw")
+PREPARED: Final = Path("data/prepared")
+TRAINED: Final = Path("outputs/train")
+EVALUATED: Final = Path("outputs/evaluate")
+STUDIES: Final = Path("outputs/ablate")
+SWEPT: Final = Path("outputs/sweep")
+COMPARED: Final = Path("outputs/compare")
+REPORT: Final = Path("outputs/report")
