@@ -114,14 +114,16 @@ def of_training(
     return Identity(settings, data_hash, training_code(measures=eval_period > 0), versions())
 
 
-def of_evaluation(settings: Mapping[str, object], data_hash: str) -> Identity:
+def of_evaluation(settings: Mapping[str, object], data_hash: str, *, threads: int = 0) -> Identity:
     """The identity of an evaluation of given weights.
 
     Args:
-        settings: section ``evaluate`` of params.yaml, and what else decides.
+        settings: section ``evaluate`` of params.yaml.
         data_hash: of the prepared data.
+        threads: that compute on a CPU; 0 on a GPU.
     """
     plain = {f"evaluate.{key}": str(value) for key, value in settings.items()}
+    plain["threads"] = str(threads)
     return Identity(plain, data_hash, measuring_code(), {**versions(), **versions(_EVALUATORS)})
 
 

@@ -17,6 +17,7 @@ import torch.multiprocessing as mp
 
 from condinst.engine.rendezvous import Worker, join, leave, torchrun_worker
 from condinst.errors import UserError
+from condinst.layers.threads import cores
 
 # What gloo and NCCL say when the other end of a connection is gone.
 _LOST = re.compile(
@@ -113,8 +114,8 @@ def launch(
 
 def use_all_cores() -> None:
     """Let the only process compute on every core it may use, unless OMP_NUM_THREADS says less."""
-    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores())
 
 
 def _check_machines(num_machines: int, machine_rank: int, dist_url: str) -> None:

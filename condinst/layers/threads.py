@@ -1,14 +1,38 @@
-"""Compiled loops in several threads: they release the interpreter's lock."""
+"""How many threads compute; compiled loops in several, which release the interpreter's lock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Let torch, and loops here, compute in so many threads: sums depend on it, to the last bit.
+
+    Args:
+        count: of threads; 0 leaves it as it is.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def spans(count: int, size: int) -> list[tuple[int, int]]:

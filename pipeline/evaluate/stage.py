@@ -14,6 +14,7 @@ from condinst.atomic import write_json
 from condinst.checkpoint.loading import load_weights
 from condinst.errors import UserError
 from condinst.evaluation.prediction import predict_dataset
+from condinst.layers.threads import limited
 from pipeline import runs, tracking
 from pipeline.evaluate import scoring
 from pipeline.evaluate.scoring import Metrics
@@ -124,19 +125,21 @@ def evaluate_once(
         weights: of the training, beside its ``run.json``.
         data: prepared.
         out_dir: replaced as a whole.
-        params: its section ``evaluate`` counts.
+        params: its section ``evaluate`` counts, and ``train.threads``.
         key: of the training.
 
     Returns:
         As `evaluate_run`.
     """
-    identity = of_evaluation(as_dict(params)["evaluate"], data.hash)
+    threads = params.train.threads or 0
+    identity = of_evaluation(as_dict(params)["evaluate"], data.hash, threads=threads)
     kept = (runs.RUNS / key / "evaluations" / identity.key).resolve()
     if not (kept / "metrics.json").is_file():
         why = explanation(identity, kept.parent, done="measured")
         if why:
             sys.stderr.write(f"{out_dir}: {why}\n")
-        evaluate_run(cfg, weights, data.root, kept, params, progress=False)
+        with limited(threads):
+            evaluate_run(cfg, weights, data.root, kept, params, progress=False)
         write_json(kept / FILE, dataclasses.asdict(identity))
     runs.publish({path.name: path for path in kept.iterdir() if path.name != FILE}, out_dir)
     about = runs.read_json(out_dir / "evaluation.json", "evaluate")
