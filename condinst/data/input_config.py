@@ -144,12 +144,16 @@ def _crop_problems(crop: CfgNode) -> list[str]:
         if not found and crop.TYPE == "absolute_range" and crop.SIZE[0] > crop.SIZE[1]:
             found = [f"INPUT.CROP.SIZE = {crop.SIZE}: absolute_range expects the smaller first"]
         return found
-    if len(crop.SIZE) == 2 and all(0 < share <= 1 for share in crop.SIZE):
+    if len(crop.SIZE) == 2 and all(map(_is_share, crop.SIZE)):
         return []
     return [
         f"INPUT.CROP.SIZE = {crop.SIZE}: {crop.TYPE} expects shares of height and width above 0, "
         "at most 1, such as [0.9, 0.9]"
     ]
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 < value <= 1
 
 
 def _color_problems(color: CfgNode) -> list[str]:

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.fuzz import mutations
+from tests.fuzz.mutations import KINDS
 from tests.fuzz.seeds import ROOT
 
 EXAMPLES = int(os.environ.get("FUZZ", "12"))
 FEW = 50
-KINDS = mutations.kinds()
 
 
 class Worker:
@@ -89,7 +89,7 @@ def test_hostile_files_end_in_a_message(
         suppress_health_check=list(HealthCheck),
         derandomize="FUZZ_SEED" not in os.environ,
     )
-    @given(mutant=KINDS[kind])
+    @given(mutant=KINDS[kind]())
     def try_one(mutant: mutations.Mutant) -> None:
         name, content = mutant
         path = tmp_path / "mutant"

@@ -45,7 +45,7 @@ def _read(picture: Path, **changes: Any) -> list[str]:
         ({"points": [[0, 0], [1e8, 0], [1e8, 1e8]]}, "reach 1e+08 pixels from the corner"),
         ({"points": [[0, 0], [1e7, 0], [1e7, 1e7]]}, "reach 1e+07 pixels from the corner"),
         ({"points": [[0, 0], [1e6, 1e6]] * 3}, "a polygon's outline is 6e+06 pixels long"),
-        ({"points": [[0, 0], [9e5, 0]], "shape_type": "circle"}, "outline is 5.65"),
+        ({"points": [[0, 0], [9e5, 0]], "shape_type": "circle"}, "outline is 5.09"),
         ({"points": [[10**400, 0], [1, 0], [1, 1]]}, "no pairs of numbers"),
         ({"points": {"x": 1}}, "no pairs of numbers"),
         ({"label": ["cat"]}, "its label is ['cat'], must be the name of a class"),
@@ -125,6 +125,26 @@ def test_yolo_classes_of_many_digits(picture: Path) -> None:
     (problem,) = yolo.read(picture, labels, ["cat"]).problems
     assert "1.txt line 1: the class is 999" in problem
     assert len(problem) < 300
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("ablations:", "ablation:"), "ablations: is missing; add it"),
+        (("steps:", "steps: " + "9" * 400 + " #"), "must be an integer"),
+        (("name:", "name: !!binary eHg= #"), "dataset.name is a bytes"),
+        (("name:", 'name: "\\0" #'), "holds what no text can"),
+    ],
+)
+def test_params_that_are_hostile(
+    change: tuple[str, str], message: str, repository: Path, tmp_path: Path
+) -> None:
+    from pipeline.params import load_params
+
+    text = (repository / "profiles/sample.yaml").read_text()
+    (tmp_path / "p.yaml").write_text(text.replace(*change, 1))
+    with pytest.raises(UserError, match=message):
+        load_params(tmp_path / "p.yaml")
 
 
 def _printed(*rows: tuple[Any, ...]) -> str:

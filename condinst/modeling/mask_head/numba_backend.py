@@ -9,12 +9,14 @@ Letters: see `condinst.modeling.mask_head.backend`; ``H, W`` size of supervised 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from condinst.layers.loop_cache import forget_stale
 from condinst.layers.threads import in_threads, spans
 from condinst.modeling.mask_head import kernel_types, kernels, mask_lines
 from condinst.modeling.mask_head.backend import MaskBackend, no_loss
@@ -27,6 +29,7 @@ from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
 from condinst.modeling.mask_head.taps import final_matrix, window
 from condinst.modeling.supervision.box import BoxTruth
 
+forget_stale(kernels.probabilities, Path(__file__).parent)
 _CHUNK = 4  # instances whose probabilities one thread holds at a time
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
@@ -162,6 +162,7 @@ def test_what_passes_many_at_a_time_passes_alone_too(shared_dir: Path) -> None:
     assert mender.ledger.faults == []
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_many_at_a_time_misses_nothing_that_one_by_one_finds(data: st.DataObject) -> None:
     """Annotations spoilt at random: what screening passes, mending must find nothing wrong with."""

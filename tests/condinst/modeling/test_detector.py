@@ -237,7 +237,6 @@ def test_the_moving_normaliser_starts_at_a_hundred() -> None:
         ("MODEL.FCOS.IN_FEATURES", ["p3", "p4", "p5", "p6", "p8"], "the backbone gives"),
         ("MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 64], "have strides"),
         ("MODEL.CONDINST.CENTER", "corner", "use mass or box"),
-        ("MODEL.BOXINST.ENABLED", True, "not supported"),
         ("MODEL.FCOS.NORM", "LN", "use one of GN"),
         ("MODEL.FCOS.PRIOR_PROB", 1.0, "between 0 and 1"),
     ],
