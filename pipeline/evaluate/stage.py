@@ -139,8 +139,8 @@ def evaluate_once(
 def _code_hash() -> str:
     """Identifies the code that measures; that of the model is part of a training's key."""
     root = Path(__file__).resolve().parents[2]
-    folder = sorted((root / "condinst/evaluation").glob("*.py"))
-    files = [*folder, *(root / "pipeline" / name for name in ("evaluate.py", "scoring.py"))]
+    folders = (root / "condinst/evaluation", root / "pipeline/evaluate")
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
     return runs.digest([runs.file_hash(path) for path in files])
 
 
