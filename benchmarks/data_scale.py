@@ -234,9 +234,9 @@ def _silent() -> contextlib.AbstractContextManager[object]:
 
 def _as_stated(images: list[dict[str, Any]], *_: object) -> list[Any]:
     """Pictures of the sizes that the annotations state."""
-    from condinst.annotations.checks import Picture
+    from condinst.annotations.checks import ImageFile
 
-    return [Picture(((image["width"], image["height"]),)) for image in images]
+    return [ImageFile(((image["width"], image["height"]),)) for image in images]
 
 
 def _opened(path: Path) -> Figures:

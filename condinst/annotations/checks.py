@@ -20,7 +20,7 @@ from condinst.files.bounds import PIXELS
 Entry = dict[str, Any]
 
 
-class Picture(NamedTuple):
+class ImageFile(NamedTuple):
     """What an image's file holds.
 
     Attributes:
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
 
 
 Find = Callable[[str], str | None]
-Look = Callable[[list[Entry]], Sequence[Picture]]
+Look = Callable[[list[Entry]], Sequence[ImageFile]]
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class _Masked:
 
 
 def _sized(
-    ledger: Ledger, at: Place, entry: Entry, picture: Picture | None, masked: _Masked
+    ledger: Ledger, at: Place, entry: Entry, picture: ImageFile | None, masked: _Masked
 ) -> Entry:
     """The image with the size of its file."""
     if picture is not None and not picture.sizes:

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.params import schema
-from pipeline.params.schema import Fault
+from pipeline.params.schema import KeyFault
 from pipeline.params.sections import Ablation
 
 MOST_TRAININGS = 500  # of one study
 Level = tuple[str, Mapping[str, Any]]  # its name, what it changes
 
 
-def expand(study: Ablation, key: str, faults: list[Fault]) -> Ablation:
+def expand(study: Ablation, key: str, faults: list[KeyFault]) -> Ablation:
     """The study with its grid's combinations among the variants, and no grid.
 
     An axis is a mapping of names to changes (``loss: {upsampled: {...}, plain: {...}}``), or a key
@@ -32,24 +32,24 @@ def expand(study: Ablation, key: str, faults: list[Fault]) -> Ablation:
     if study.grid is not None:
         axes = {name: _levels(name, axis, place, faults) for name, axis in study.grid.items()}
         if not axes:
-            faults.append(Fault(place, "is empty; name at least one axis, or leave it out"))
+            faults.append(KeyFault(place, "is empty; name at least one axis, or leave it out"))
         asked += math.prod(len(levels) for levels in axes.values())
     number = asked * max(1, len(study.seeds))
     if number > MOST_TRAININGS:
         words = f"asks for {asked:,} variants x {len(study.seeds)} seeds = {number:,} trainings"
         most = f"at most {MOST_TRAININGS} in one study; take fewer values"
-        faults.append(Fault(key, f"{words}, {most}"))
+        faults.append(KeyFault(key, f"{words}, {most}"))
         return dataclasses.replace(study, grid=None)
     variants = dict(study.variants)
     for combination in itertools.product(*axes.values()) if all(axes.values()) and axes else ():
         name, changes = _combined(combination, place, faults)
         if name in variants:
-            faults.append(Fault(place, f"makes variant {name}, which is there already"))
+            faults.append(KeyFault(place, f"makes variant {name}, which is there already"))
         variants[name] = changes
     return dataclasses.replace(study, grid=None, variants=variants)
 
 
-def _levels(name: str, axis: object, key: str, faults: list[Fault]) -> list[Level]:
+def _levels(name: str, axis: object, key: str, faults: list[KeyFault]) -> list[Level]:
     dotted = schema.join(key, name)
     if isinstance(axis, list) and axis:
         last = name.rpartition(".")[2].lower()
@@ -61,7 +61,7 @@ def _levels(name: str, axis: object, key: str, faults: list[Fault]) -> list[Leve
     if isinstance(axis, dict) and axis and all(isinstance(one, dict) for one in axis.values()):
         return [(str(level), changes) for level, changes in axis.items()]
     faults.append(
-        Fault(
+        KeyFault(
             dotted,
             f"is {schema.show(axis)}, must be a list of values of that key, or names with what "
             "each changes, e.g. {stride8: {MODEL.CONDINST.MASK_OUT_STRIDE: 8}}",
@@ -71,12 +71,12 @@ def _levels(name: str, axis: object, key: str, faults: list[Fault]) -> list[Leve
 
 
 def _combined(
-    combination: tuple[Level, ...], key: str, faults: list[Fault]
+    combination: tuple[Level, ...], key: str, faults: list[KeyFault]
 ) -> tuple[str, dict[str, Any]]:
     changes: dict[str, Any] = {}
     for _, own in combination:
         for twice in set(own) & set(changes):
-            fault = Fault(key, f"sets {twice} on two axes; one axis a key")
+            fault = KeyFault(key, f"sets {twice} on two axes; one axis a key")
             if fault not in faults:
                 faults.append(fault)
         changes |= own

@@ -9,7 +9,7 @@ from typing import Any
 
 from condinst.errors import UserError
 from pipeline.params import grid, rules, schema, yamlfile
-from pipeline.params.schema import Fault
+from pipeline.params.schema import KeyFault
 from pipeline.params.sections import Params
 
 
@@ -42,7 +42,7 @@ def parse_params(
     Raises:
         UserError: If there are faults; all of them are named.
     """
-    faults: list[Fault] = []
+    faults: list[KeyFault] = []
     params = schema.read(Params, value, "", faults)
     if params is not None:
         params = _with_grids(params, faults)
@@ -52,7 +52,7 @@ def parse_params(
     return params
 
 
-def _with_grids(params: Params, faults: list[Fault]) -> Params:
+def _with_grids(params: Params, faults: list[KeyFault]) -> Params:
     """Every study's grid written out, where the study could be read."""
     if not isinstance(params.ablations, Mapping):  # missing: among the faults
         return params
@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _describe(faults: list[Fault], source: str, lines: Mapping[str, int]) -> str:
+def _describe(faults: list[KeyFault], source: str, lines: Mapping[str, int]) -> str:
     head = f"{source} has {len(faults)} fault{'s' if len(faults) > 1 else ''}:"
     rows = []
     for fault in sorted(faults, key=lambda fault: lines.get(fault.key, len(lines))):

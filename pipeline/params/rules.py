@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pipeline.params import schema
-from pipeline.params.schema import Fault
+from pipeline.params.schema import KeyFault
 from pipeline.params.sections import Ablation, Dataset, Model, Params, Split, Sweep, Train
 
 DETECTRON2_ROOTS = (
@@ -33,7 +33,7 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
 _SPLIT_KEYS = ("train", "val", "split")
 
 
-def check(params: Params, faulty: Collection[str]) -> list[Fault]:
+def check(params: Params, faulty: Collection[str]) -> list[KeyFault]:
     """Finds the faults between keys.
 
     Args:
@@ -51,7 +51,7 @@ def check(params: Params, faulty: Collection[str]) -> list[Fault]:
             for k in keys
         )
 
-    faults: list[Fault] = []
+    faults: list[KeyFault] = []
     if sound("dataset"):
         faults += _check_dataset(params.dataset)
     if sound("train"):
@@ -65,7 +65,7 @@ def check(params: Params, faulty: Collection[str]) -> list[Fault]:
     return faults
 
 
-def check_changes(changes: Mapping[str, Any], key: str, *, sections: bool = True) -> list[Fault]:
+def check_changes(changes: Mapping[str, Any], key: str, *, sections: bool = True) -> list[KeyFault]:
     """Checks keys and values that a variant, a trial or `model.overrides` changes.
 
     Args:
@@ -73,18 +73,18 @@ def check_changes(changes: Mapping[str, Any], key: str, *, sections: bool = True
         key: Dotted key of the mapping, for messages.
         sections: Whether keys of params.yaml are allowed beside detectron2's.
     """
-    faults: list[Fault] = []
+    faults: list[KeyFault] = []
     for name, value in changes.items():
         dotted = schema.join(key, name)
         problem = _key_problem(name, sections=sections)
         if problem:
-            faults.append(Fault(dotted, problem))
+            faults.append(KeyFault(dotted, problem))
         elif name.startswith(("train.", "model.")):
             hint, rule = _section_fields()[name]
             schema.read(hint, value, dotted, faults, rule)
         elif value is None or isinstance(value, dict):
             faults.append(
-                Fault(
+                KeyFault(
                     dotted,
                     f"is {schema.show(value)}, must be a number, text, true, false or a list",
                 )
@@ -121,142 +121,148 @@ def _section_fields() -> dict[str, tuple[Any, schema.Rule | None]]:
     return found
 
 
-def _check_dataset(dataset: Dataset) -> Iterator[Fault]:
+def _check_dataset(dataset: Dataset) -> Iterator[KeyFault]:
     given = [name for name in _SPLIT_KEYS if getattr(dataset, name) is not None]
     if dataset.source == "sample" and dataset.sample is None:
-        yield Fault(
+        yield KeyFault(
             "dataset.sample", "is missing; source: sample needs seed, train_images, val_images"
         )
     kind, separator, _ = (dataset.mirror or "").partition("://")
     if separator and kind not in ("http", "https", "s3", "file"):
-        yield Fault(
+        yield KeyFault(
             "dataset.mirror",
             f"is {dataset.mirror}, must begin with https://, http://, s3:// or file://, be a "
             "folder, or be null",
         )
     if dataset.source == "directory":
         if dataset.root is None and given not in (["train", "val"], ["split"]):
-            yield Fault(
+            yield KeyFault(
                 "dataset.root",
                 "is null; source: directory needs the folder in COCO layout, or both dataset.train "
                 "and dataset.val with json and images, or dataset.split alone",
             )
         if dataset.root is not None and given:
-            yield Fault(f"dataset.{given[0]}", "stands beside dataset.root; give one of the two")
+            yield KeyFault(f"dataset.{given[0]}", "stands beside dataset.root; give one of the two")
     elif given:
-        yield Fault(f"dataset.{given[0]}", "is only for source: directory; set it to null")
+        yield KeyFault(f"dataset.{given[0]}", "is only for source: directory; set it to null")
     if dataset.subset is not None and dataset.source != "coco2017":
-        yield Fault("dataset.subset", "is only for source: coco2017; set it to null")
+        yield KeyFault("dataset.subset", "is only for source: coco2017; set it to null")
     for name in given:
         yield from _check_split(getattr(dataset, name), f"dataset.{name}")
 
 
-def _check_split(split: Split, key: str) -> Iterator[Fault]:
+def _check_split(split: Split, key: str) -> Iterator[KeyFault]:
     if split.format == "coco":
         if split.json is None:
-            yield Fault(f"{key}.json", "is missing; format coco needs the JSON of the annotations")
+            yield KeyFault(
+                f"{key}.json", "is missing; format coco needs the JSON of the annotations"
+            )
         for name in ("labels", "names", "list"):
             if getattr(split, name) is not None:
-                yield Fault(f"{key}.{name}", "is not for format coco; the JSON holds all of it")
+                yield KeyFault(f"{key}.{name}", "is not for format coco; the JSON holds all of it")
         return
     if split.json is not None:
-        yield Fault(f"{key}.json", f"is only for format coco; {split.format} has labels and names")
+        yield KeyFault(
+            f"{key}.json", f"is only for format coco; {split.format} has labels and names"
+        )
     if split.format == "yolo-seg" and split.names is None:
-        yield Fault(
+        yield KeyFault(
             f"{key}.names",
             "is missing; yolo-seg numbers its classes: give data.yaml or a text, a name a line",
         )
 
 
-def _check_train(train: Train) -> Iterator[Fault]:
+def _check_train(train: Train) -> Iterator[KeyFault]:
     if train.num_gpus > 0 and train.num_processes > 1:
-        yield Fault(
+        yield KeyFault(
             "train.num_processes",
             f"is {train.num_processes}, must be 1 with train.num_gpus {train.num_gpus}: "
             "each GPU has its own process",
         )
     if train.amp == "fp16" and train.num_gpus == 0:
-        yield Fault("train.amp", "is fp16, which needs a GPU; on CPU use bf16 or none")
+        yield KeyFault("train.amp", "is fp16, which needs a GPU; on CPU use bf16 or none")
     if train.early_stopping and not train.eval_period:
-        yield Fault(
+        yield KeyFault(
             "train.early_stopping",
             f"is {train.early_stopping}, which needs evaluations on the way: set train.eval_period",
         )
     workers = max(train.num_gpus, train.num_processes)
     if train.min_workers is not None and train.launcher != "ray":
-        yield Fault("train.min_workers", "is only for train.launcher: ray; set it to null")
+        yield KeyFault("train.min_workers", "is only for train.launcher: ray; set it to null")
     elif train.min_workers is not None and train.min_workers > workers:
-        yield Fault(
+        yield KeyFault(
             "train.min_workers",
             f"is {train.min_workers}, must be at most the {workers} workers of train.num_gpus or "
             "train.num_processes",
         )
     if train.images_per_step is not None and train.images_per_step % workers:
-        yield Fault(
+        yield KeyFault(
             "train.images_per_step",
             f"is {train.images_per_step}, must be a multiple of the {workers} processes that "
             "share a step",
         )
 
 
-def _check_ablation(study: Ablation, key: str) -> Iterator[Fault]:
+def _check_ablation(study: Ablation, key: str) -> Iterator[KeyFault]:
     names = list(study.variants)
     if not _NAME.match(key.split(".", 1)[1]):
-        yield Fault(key, "is used as a folder; use letters, digits, _ and -")
+        yield KeyFault(key, "is used as a folder; use letters, digits, _ and -")
     if not names:
-        yield Fault(f"{key}.variants", "is {}, must be a mapping (name: changes), or give a grid")
+        yield KeyFault(
+            f"{key}.variants", "is {}, must be a mapping (name: changes), or give a grid"
+        )
     elif study.baseline not in names:
         near = schema.nearest(study.baseline, names)
-        yield Fault(
+        yield KeyFault(
             f"{key}.baseline", f"is {study.baseline}, must be one of {', '.join(names)}{near}"
         )
     for i, seed in enumerate(study.seeds):
         if seed in study.seeds[:i]:
-            yield Fault(f"{key}.seeds[{i}]", f"is {seed}, which stands there already")
+            yield KeyFault(f"{key}.seeds[{i}]", f"is {seed}, which stands there already")
     seen: dict[str, str] = {}
     for name, changes in study.variants.items():
         dotted = f"{key}.variants.{name}"
         if not _NAME.match(name):
-            yield Fault(dotted, "is used as a folder; use letters, digits, _ and -")
+            yield KeyFault(dotted, "is used as a folder; use letters, digits, _ and -")
         yield from check_changes(changes, dotted)
         content = json.dumps(changes, sort_keys=True, default=str)
         if content in seen:
-            yield Fault(dotted, f"equals variant {seen[content]}; every variant must differ")
+            yield KeyFault(dotted, f"equals variant {seen[content]}; every variant must differ")
         seen.setdefault(content, name)
     yield from _check_published(study, key)
 
 
-def _check_published(study: Ablation, key: str) -> Iterator[Fault]:
+def _check_published(study: Ablation, key: str) -> Iterator[KeyFault]:
     for name in study.published or {}:
         if name not in study.variants:
             near = schema.nearest(name, study.variants)
-            yield Fault(f"{key}.published.{name}", f"is no variant of the study{near}")
+            yield KeyFault(f"{key}.published.{name}", f"is no variant of the study{near}")
     if study.published and not (study.published_from and study.published_data):
-        yield Fault(
+        yield KeyFault(
             f"{key}.published_from",
             "and published_data must say where published figures come from and on which dataset",
         )
 
 
-def _check_sweep(sweep: Sweep) -> Iterator[Fault]:
+def _check_sweep(sweep: Sweep) -> Iterator[KeyFault]:
     for name, distribution in sweep.space.items():
         key = f"sweep.space.{name}"
         problem = _key_problem(name, sections=True)
         if problem:
-            yield Fault(key, problem)
+            yield KeyFault(key, problem)
         if len(distribution) != 1 or not set(distribution) <= set(DISTRIBUTIONS):
             near = schema.nearest(next(iter(distribution), ""), DISTRIBUTIONS)
-            yield Fault(key, f"must hold exactly one of {', '.join(DISTRIBUTIONS)}{near}")
+            yield KeyFault(key, f"must hold exactly one of {', '.join(DISTRIBUTIONS)}{near}")
             continue
         ((kind, values),) = distribution.items()
         yield from _check_distribution(kind, values, f"{key}.{kind}")
 
 
-def _check_distribution(kind: str, values: object, key: str) -> Iterator[Fault]:
+def _check_distribution(kind: str, values: object, key: str) -> Iterator[KeyFault]:
     count = DISTRIBUTIONS[kind]
     if not isinstance(values, list) or not values or (count and len(values) != count):
         wanted = "[low, high]" if count else "a list with at least one value"
-        yield Fault(key, f"is {schema.show(values)}, must be {wanted}")
+        yield KeyFault(key, f"is {schema.show(values)}, must be {wanted}")
         return
     if not count:
         return
@@ -264,11 +270,11 @@ def _check_distribution(kind: str, values: object, key: str) -> Iterator[Fault]:
     if not all(
         isinstance(v, numbers) and not isinstance(v, bool) and math.isfinite(v) for v in values
     ):
-        yield Fault(
+        yield KeyFault(
             key,
             f"is {schema.show(values)}, must be two {'integers' if numbers is int else 'numbers'}",
         )
     elif values[0] >= values[1]:
-        yield Fault(key, f"is {schema.show(values)}, the first must be less than the second")
+        yield KeyFault(key, f"is {schema.show(values)}, the first must be less than the second")
     elif kind == "log_uniform" and values[0] <= 0:
-        yield Fault(key, f"is {schema.show(values)}, both must be above 0")
+        yield KeyFault(key, f"is {schema.show(values)}, both must be above 0")

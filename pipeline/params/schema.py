@@ -68,7 +68,7 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fault:
+class KeyFault:
     """One thing wrong with one key; `key` is dotted, empty for the whole file."""
 
     key: str
@@ -109,7 +109,7 @@ def read(
     hint: Any,
     value: object,
     key: str,
-    faults: list[Fault],
+    faults: list[KeyFault],
     rule: Rule | None = None,
 ) -> Any:
     """Reads a plain value as the type that a hint names.
@@ -150,7 +150,7 @@ def show(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read_scalar(hint: Any, value: object, key: str, faults: list[Fault], rule: Rule) -> object:
+def _read_scalar(hint: Any, value: object, key: str, faults: list[KeyFault], rule: Rule) -> object:
     kinds = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
     fits = {
         int: isinstance(value, int) and not isinstance(value, bool),
@@ -168,15 +168,15 @@ def _read_scalar(hint: Any, value: object, key: str, faults: list[Fault], rule: 
         near = nearest(value, rule.choices) if rule.choices and not good else ""
     if not good:
         allowed = rule.describe(kinds[hint])
-        faults.append(Fault(key, f"is {show(value)}, must be {allowed}{near}"))
+        faults.append(KeyFault(key, f"is {show(value)}, must be {allowed}{near}"))
     return value
 
 
 def _read_list(
-    hint: Any, value: object, key: str, faults: list[Fault], rule: Rule
+    hint: Any, value: object, key: str, faults: list[KeyFault], rule: Rule
 ) -> tuple[Any, ...]:
     if not isinstance(value, list) or (rule.filled and not value):
-        faults.append(Fault(key, f"is {show(value)}, must be a list with at least one entry"))
+        faults.append(KeyFault(key, f"is {show(value)}, must be a list with at least one entry"))
         return ()
     return tuple(read(hint, entry, f"{key}[{i}]", faults, rule) for i, entry in enumerate(value))
 
@@ -185,16 +185,16 @@ def _read_mapping(
     hint: Any,
     value: object,
     key: str,
-    faults: list[Fault],
+    faults: list[KeyFault],
     rule: Rule,
 ) -> dict[str, Any]:
     if not isinstance(value, dict) or (rule.filled and not value):
         filled = " with at least one entry" if rule.filled else ""
-        faults.append(Fault(key, f"is {show(value)}, must be a mapping (key: value){filled}"))
+        faults.append(KeyFault(key, f"is {show(value)}, must be a mapping (key: value){filled}"))
         return {}
     for name in value:
         if not isinstance(name, str):
-            faults.append(Fault(join(key, name), "the name is not text; put it in quotes"))
+            faults.append(KeyFault(join(key, name), "the name is not text; put it in quotes"))
     inner = Rule(filled=False)
     return {
         str(name): read(hint, entry, join(key, name), faults, inner)
@@ -202,23 +202,23 @@ def _read_mapping(
     }
 
 
-def _read_dataclass(cls: Any, value: object, key: str, faults: list[Fault]) -> object:
+def _read_dataclass(cls: Any, value: object, key: str, faults: list[KeyFault]) -> object:
     if not isinstance(value, dict):
         names = ", ".join(field.name for field in dataclasses.fields(cls))
-        faults.append(Fault(key, f"is {show(value)}, must be a mapping with the keys {names}"))
+        faults.append(KeyFault(key, f"is {show(value)}, must be a mapping with the keys {names}"))
         return None
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in value:
         if name not in fields:
             near = nearest(str(name), fields, join(key, "")) or f" (known: {', '.join(fields)})"
-            faults.append(Fault(join(key, name), f"is no known key{near}"))
+            faults.append(KeyFault(join(key, name), f"is no known key{near}"))
     read_values = {}
     for name, field in fields.items():
         if name in value:
             rule = field.metadata.get("rule")
             read_values[name] = read(hints[name], value[name], join(key, name), faults, rule)
         elif field.default is _MISSING and field.default_factory is _MISSING:
-            faults.append(Fault(join(key, name), "is missing; add it"))
+            faults.append(KeyFault(join(key, name), "is missing; add it"))
             read_values[name] = None
     return cls(**read_values)

@@ -25,7 +25,7 @@ VIDEO_SUFFIXES = frozenset([".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".m
 
 
 @dataclass(frozen=True)
-class Fault:
+class Unreadable:
     """An input that could not be used, and why."""
 
     path: str
@@ -38,7 +38,7 @@ class Media:
 
     images: tuple[Path, ...]
     videos: tuple[Path, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[Unreadable, ...]
 
 
 def find_media(inputs: Sequence[str | Path]) -> Media:
@@ -50,11 +50,11 @@ def find_media(inputs: Sequence[str | Path]) -> Media:
     """
     images: dict[Path, None] = {}
     videos: dict[Path, None] = {}
-    faults: list[Fault] = []
+    faults: list[Unreadable] = []
     for given in map(str, inputs):
         files, fault = _expand(given)
         if fault:
-            faults.append(Fault(given, fault))
+            faults.append(Unreadable(given, fault))
         for file in files:
             if file.suffix.lower() in VIDEO_SUFFIXES:
                 videos[file] = None

@@ -14,7 +14,7 @@ import numpy as np
 from condinst.errors import UserError
 from condinst.files.names import shown
 from pipeline.layout import PREPARED, TRAINED
-from pipeline.predict.media import Fault, Media, Video, VideoSink, find_media, read_image
+from pipeline.predict.media import Media, Unreadable, Video, VideoSink, find_media, read_image
 from pipeline.predict.predictions import Categories, PredictionSink, PredictResult
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _say(result: PredictResult) -> None:
     )
 
 
-def _describe(head: str, faults: Sequence[Fault]) -> str:
+def _describe(head: str, faults: Sequence[Unreadable]) -> str:
     return "\n".join([head, *(f"  {fault.path}: {fault.reason}" for fault in faults)])
 
 
@@ -159,10 +159,10 @@ def _categories(cfg: CfgNode, names: Sequence[str] | None) -> Categories:
 
 def _predict_all(
     predictor: Predictor, media: Media, sink: PredictionSink, batch_size: int
-) -> list[Fault]:
+) -> list[Unreadable]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    faults: list[Fault] = []
+    faults: list[Unreadable] = []
     columns = (*Progress.get_default_columns()[:1], BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
         if media.images:
@@ -179,18 +179,18 @@ def _predict_all(
             try:
                 _predict_video(predictor, path, sink, batch_size, progress)
             except ValueError as error:
-                faults.append(Fault(str(path), str(error)))
+                faults.append(Unreadable(str(path), str(error)))
     return faults
 
 
 def _decodable(
-    paths: Sequence[Path], ranges: Ranges, faults: list[Fault]
+    paths: Sequence[Path], ranges: Ranges, faults: list[Unreadable]
 ) -> Iterator[tuple[Path, np.ndarray]]:
     for path in paths:
         try:
             yield path, read_image(path, ranges)
         except ValueError as error:
-            faults.append(Fault(str(path), str(error)))
+            faults.append(Unreadable(str(path), str(error)))
 
 
 def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:

@@ -13,7 +13,7 @@ from rich.progress import track
 from pipeline.prepare.depth import Depths
 
 if TYPE_CHECKING:
-    from condinst.annotations.checks import Picture
+    from condinst.annotations.checks import ImageFile
 
 CHANGED = "picture changed"
 
@@ -33,7 +33,7 @@ def look(
     files: Mapping[Path, Record],
     title: str,
     depths: Depths,
-) -> list[Picture]:
+) -> list[ImageFile]:
     """Decode each image's file.
 
     Args:
@@ -44,7 +44,7 @@ def look(
         depths: gets the values of images of more than 8 bits.
     """
 
-    def look_at(image: Record) -> Picture:
+    def look_at(image: Record) -> ImageFile:
         path = folder / image["file_name"]
         return _picture(path, files.get(path), depths)
 
@@ -52,34 +52,34 @@ def look(
         return list(track(pool.map(look_at, images), title, len(images)))
 
 
-def _picture(path: Path, acquired: Record | None, depths: Depths) -> Picture:
-    from condinst.annotations.checks import Picture
+def _picture(path: Path, acquired: Record | None, depths: Depths) -> ImageFile:
+    from condinst.annotations.checks import ImageFile
     from condinst.errors import UserError
     from condinst.files import images as image_files
     from condinst.files import pixels
 
     try:
         if acquired is not None and path.stat().st_size != acquired["bytes"]:
-            return Picture((), CHANGED, f"{path} has changed since it was acquired")
+            return ImageFile((), CHANGED, f"{path} has changed since it was acquired")
         with image_files.opened(path) as opened:
             mode, form = opened.mode, opened.format
             frames = getattr(opened, "n_frames", 1)
             sizes, kind, values = pixels.measured(opened)
     except (OSError, UserError) as error:
         if isinstance(error, UserError) and path.is_file():
-            return Picture((), "picture unreadable", str(error))
+            return ImageFile((), "picture unreadable", str(error))
         if acquired is not None:
-            return Picture((), CHANGED, f"{path} is missing, though it was acquired")
-        return Picture((), "picture missing", f"there is no file {path}")
+            return ImageFile((), CHANGED, f"{path} is missing, though it was acquired")
+        return ImageFile((), "picture missing", f"there is no file {path}")
     if kind is not None and values is not None:
         depths.add(path, kind, values)
     digest = acquired["sha256"] if acquired is not None else None
     if frames > 1 and form != "MPO":  # of a camera: the others are previews
         reason = f"it has {frames} pages or frames, of which the first is used"
-        return Picture(sizes, "picture of several pages", reason, digest)
+        return ImageFile(sizes, "picture of several pages", reason, digest)
     if kind is not None:
         reason = f"it is {pixels.KINDS[kind]}, scaled to 8 bits"
-        return Picture(sizes, "picture converted", reason, digest)
+        return ImageFile(sizes, "picture converted", reason, digest)
     if mode in _CONVERTED:
-        return Picture(sizes, "picture converted", f"it is {_CONVERTED[mode]}", digest)
-    return Picture(sizes, digest=digest)
+        return ImageFile(sizes, "picture converted", f"it is {_CONVERTED[mode]}", digest)
+    return ImageFile(sizes, digest=digest)

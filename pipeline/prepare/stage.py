@@ -29,7 +29,7 @@ from pipeline.prepare.remarks import as_objects, crowd_sentence, remarks
 from pipeline.prepare.statistics import sides, statistics, table, write_csv
 
 if TYPE_CHECKING:
-    from condinst.annotations.checks import Picture
+    from condinst.annotations.checks import ImageFile
     from condinst.data.index import Index
 
 FOUND = Path("data/faults.json")  # where nothing could be prepared
@@ -146,7 +146,7 @@ def _check(
     _require_unchanged(split["annotations"], files)
     acquired = {RAW / path: entry for path, entry in files.items()}
 
-    def look(images: list[Record]) -> list[Picture]:
+    def look(images: list[Record]) -> list[ImageFile]:
         folder = RAW / split["images"]
         return pictures.look(images, folder, acquired, f"Checking pictures of {name}", depths)
 

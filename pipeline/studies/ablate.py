@@ -30,7 +30,7 @@ from pipeline.studies.study import (
     write_results,
 )
 from pipeline.tracking import notes
-from pipeline.train.stage import Place, train_into
+from pipeline.train.stage import Destination, train_into
 
 
 def run(
@@ -104,7 +104,7 @@ def run_trial(trial: Trial, data: PreparedData, parent: str | None) -> Outcome:
 
     try:
         tags = {"study": trial.study, "variant": trial.variant}
-        place = Place(trial.folder / "train", trial.name, parent, tags, of_study=True)
+        place = Destination(trial.folder / "train", trial.name, parent, tags, of_study=True)
         record = train_into(trial.params, data, place)
         weights, output = trial.folder / "train" / "model.pth", trial.folder / "evaluate"
         cfg = load_resolved(trial.folder / "train" / "config.yaml")

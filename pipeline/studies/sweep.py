@@ -23,7 +23,7 @@ from pipeline.params import Params, as_dict, override
 from pipeline.recipe import PreparedData, load_resolved, own_threads
 from pipeline.studies import sweep_board, sweep_results
 from pipeline.tracking import notes
-from pipeline.train.stage import Place, run_key, train_into
+from pipeline.train.stage import Destination, run_key, train_into
 
 _RUNGS = 3  # evaluations of a trial; a bad one stops at the first or second
 _TRIES_AGAIN = 2  # of a trial whose process died; it goes on from its last checkpoint
@@ -137,7 +137,9 @@ def run_trial(values: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     number = tune.get_context().get_trial_id()
     output = Path(settings["folder"]) / "trials" / number
     tags = {"trial_id": number}
-    place = Place(output / "train", f"trial {number}", settings["parent"], tags, of_study=True)
+    place = Destination(
+        output / "train", f"trial {number}", settings["parent"], tags, of_study=True
+    )
     hook = ReportHook(params.sweep.metric, tune.report)
     record = train_into(params, data, place, hooks=[hook])
     cfg = load_resolved(output / "train" / "config.yaml")
@@ -252,12 +254,12 @@ def tell_board(trials: Sequence[Any]) -> None:
     sweep_board.tell([_row(number, trial) for number, trial in enumerate(trials)])
 
 
-def _row(number: int, trial: Any) -> sweep_board.Row:
+def _row(number: int, trial: Any) -> sweep_board.TrialRow:
     last = trial.last_result or {}
     state = _STATES.get(trial.status, "waiting")
     if trial.status == "TERMINATED" and last.get("run_id"):  # told after the last step alone
         state = sweep_board.FINISHED
-    return sweep_board.Row(number, trial.config, state, last.get("step"), last.get("score"))
+    return sweep_board.TrialRow(number, trial.config, state, last.get("step"), last.get("score"))
 
 
 def _parent_run(params: Params, folder: Path, data: PreparedData) -> tracking.Run:

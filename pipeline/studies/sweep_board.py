@@ -24,7 +24,7 @@ _STYLES = {TRAINING: "cyan", FINISHED: "green", STOPPED: "dim", FAILED: "red"}
 
 
 @dataclass(frozen=True)
-class Row:
+class TrialRow:
     """A trial at this moment.
 
     Attributes:
@@ -57,7 +57,7 @@ class Board:
     ) -> None:
         self.metric, self.trials, self.steps = metric, trials, steps
         self.console = console or terminal(stderr=True)
-        self.rows: tuple[Row, ...] = ()
+        self.rows: tuple[TrialRow, ...] = ()
         self._began = time.monotonic()
 
     @contextlib.contextmanager
@@ -74,7 +74,7 @@ class Board:
         finally:
             _current = None
 
-    def update(self, rows: Sequence[Row]) -> None:
+    def update(self, rows: Sequence[TrialRow]) -> None:
         """Take what the trials are now; without a terminal, say what is new."""
         former = dict(enumerate(self.rows))
         self.rows = tuple(rows)
@@ -100,18 +100,18 @@ class Board:
             table.add_row(str(row.number), score, step, state, listed(brief), style=style)
         return table
 
-    def best(self) -> Row | None:
+    def best(self) -> TrialRow | None:
         """The trial with the best figure so far."""
         known = [row for row in self.rows if row.score is not None and row.state != FAILED]
         return max(known, key=lambda row: row.score or 0.0, default=None)
 
-    def _caption(self, best: Row | None) -> str:
+    def _caption(self, best: TrialRow | None) -> str:
         over = sum(row.state in OVER for row in self.rows)
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
         text = f"{over} of {self.trials} trials over, {minutes}:{seconds:02d} min"
         return text if best is None else f"{text}, best so far {best.score:.2f}"
 
-    def _say(self, row: Row, former: Row | None) -> None:
+    def _say(self, row: TrialRow, former: TrialRow | None) -> None:
         if row.score is not None and (former is None or row.step != former.step):
             sys.stderr.write(
                 f"trial {row.number}: step {row.step}: {row.score:.2f}  ({listed(row.values)})\n"
@@ -123,7 +123,7 @@ class Board:
 _current: Board | None = None
 
 
-def tell(rows: Sequence[Row]) -> None:
+def tell(rows: Sequence[TrialRow]) -> None:
     """Hand rows to the board that is being shown, if any.
 
     Ray Tune keeps its callbacks on disk to go on after a kill; a board cannot be kept, so theirs

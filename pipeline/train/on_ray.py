@@ -26,7 +26,7 @@ from condinst.cores import available_cores
 from condinst.engine import rendezvous
 from condinst.errors import UserError
 from pipeline.cluster import Faults, connected, hush, ready, storage_of
-from pipeline.train.ray_store import BEST, RESULT, Store, take
+from pipeline.train.ray_store import BEST, RESULT, CheckpointStore, take
 
 if TYPE_CHECKING:
     from pipeline.params import Ray, Train
@@ -198,7 +198,7 @@ def _worker(config: dict[str, Any]) -> None:
         sys.stderr.write("train: another worker is gone\n" if lost else traceback.format_exc())
         raise
     if plan.stores:
-        Store.tell_idle(more=False)
+        CheckpointStore.tell_idle(more=False)
     if active > 1:
         rendezvous.leave()
 
@@ -248,7 +248,7 @@ def _stay_idle(plan: Plan) -> None:
 def _train(job: Job, hooks: Sequence[HookBase], period: int) -> None:
     from pipeline.train.job import load_cfg, train_job
 
-    store = Store(Path(load_cfg(job.config).OUTPUT_DIR), period)
+    store = CheckpointStore(Path(load_cfg(job.config).OUTPUT_DIR), period)
     if not job.stores:
         train_job(job, hooks)
         return

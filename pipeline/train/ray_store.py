@@ -18,7 +18,7 @@ RESULT = ("result.json", "model.pth", "model_raw.pth")
 _KEPT = ("curve.csv", "config.yaml", "environment.json", "origin.json", "parts.json")
 
 
-class Store(HookBase):
+class CheckpointStore(HookBase):
     """Hands each checkpoint to Ray's storage, in all workers at the same step.
 
     Args:

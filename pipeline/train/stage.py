@@ -34,7 +34,7 @@ from pipeline.train.start import check_launcher, start_job
 
 __all__ = [
     "TRAINED",
-    "Place",
+    "Destination",
     "environment",
     "run",
     "run_key",
@@ -44,7 +44,7 @@ _OF_DATA = ("dataset.json", "sheets")  # kept with a run
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Destination:
     """Where a training appears beside its own folder.
 
     Attributes:
@@ -83,14 +83,14 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
 
         debugging.run(params, options)
         return
-    place = Place(TRAINED, params.profile)
+    place = Destination(TRAINED, params.profile)
     train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
 
 
 def train_into(
     params: Params,
     data: PreparedData,
-    place: Place,
+    place: Destination,
     hooks: Sequence[HookBase] = (),
     *,
     max_seconds: float = 0.0,
@@ -190,7 +190,7 @@ def _open_run(
     params: Params,
     data: PreparedData,
     recipe: Recipe,
-    place: Place,
+    place: Destination,
     ledger: _Ledger,
 ) -> tracking.Run:
     run = tracking.open_run(
@@ -225,7 +225,7 @@ def _train(
     return result
 
 
-def _say_why(identity: Identity, folder: Path, place: Place) -> None:
+def _say_why(identity: Identity, folder: Path, place: Destination) -> None:
     """Keep what decides this training; say what has changed since one that was like it."""
     if not (folder / FILE).exists():
         record = place.output / "run.json"

@@ -21,7 +21,7 @@ from pipeline.cluster import storage_of
 from pipeline.params import Params, Ray
 from pipeline.train import stage
 from pipeline.train.on_ray import Plan, run_on_ray
-from pipeline.train.ray_store import Store
+from pipeline.train.ray_store import CheckpointStore
 from tests.condinst.engine.test_equality import assert_equal, images, step
 from tests.condinst.engine.toy import toy_mapper
 from tests.condinst.engine.workers import run_workers
@@ -55,7 +55,7 @@ def everything(cfg: CfgNode, out: Path, folder: Path) -> None:
     rank, mark = comm.get_rank(), out / "lost"
     if not mark.exists():
         torch.save(step(cfg, images(2)[rank : rank + 1]), out / f"{rank}.pth")
-    store = Store(folder, 3)
+    store = CheckpointStore(folder, 3)
     store.fetch()
     (out / f"start{rank}").write_text(str(sorted(p.name for p in folder.glob("checkpoints/*"))))
     train_toy(folder, (Lose(mark, folder), store))

@@ -107,8 +107,8 @@ def test_what_decides_the_figure_is_the_most_important(tiny_params: Params) -> N
 
 
 def test_board_shows_every_trial(capsys: pytest.CaptureFixture[str]) -> None:
-    waiting = sweep_board.Row(1, {"train.lr": 0.25}, "waiting")
-    begun = sweep_board.Row(0, {"train.lr": 0.5}, "training", 1, 4.0)
+    waiting = sweep_board.TrialRow(1, {"train.lr": 0.25}, "waiting")
+    begun = sweep_board.TrialRow(0, {"train.lr": 0.5}, "training", 1, 4.0)
     over = dataclasses.replace(begun, state="finished", step=2, score=6.5)
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=100)

@@ -67,7 +67,9 @@ def test_outputs_and_second_run(
 def test_killed_training_goes_on_to_the_same_bits(project: Path, tiny_params: Params) -> None:
     params, data = shrink(tiny_params, steps=5), PreparedData.load()
     with pytest.raises(KeyboardInterrupt):
-        train.train_into(params, data, train.Place(Path("outputs/train"), "x"), hooks=[Kill()])
+        train.train_into(
+            params, data, train.Destination(Path("outputs/train"), "x"), hooks=[Kill()]
+        )
     assert not (project / "outputs/train").exists()
     train.run(params)
     cut = weights(project)
@@ -90,7 +92,7 @@ def test_a_killed_training_from_boxes_goes_on_to_the_same_bits(
         params, model=dataclasses.replace(params.model, overrides=overrides)
     )
     with pytest.raises(KeyboardInterrupt):
-        place = train.Place(Path("outputs/train"), "x")
+        place = train.Destination(Path("outputs/train"), "x")
         train.train_into(params, PreparedData.load(), place, hooks=[Kill()])
     train.run(params)
     cut = weights(project)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pycocotools import mask as mask_tools
 
-from condinst.annotations.checks import Picture, check_annotations
+from condinst.annotations.checks import ImageFile, check_annotations
 
 SQUARE = [10, 10, 40, 10, 40, 40, 10, 40]
 
@@ -89,9 +89,9 @@ def test_pictures_of_one_content_are_united() -> None:
     }  # fmt: skip
     digests = ["x", "x", None]
 
-    def look(images: list[Any]) -> list[Picture]:
+    def look(images: list[Any]) -> list[ImageFile]:
         return [
-            Picture(((96, 64),), digest=digest) for digest, _ in zip(digests, images, strict=True)
+            ImageFile(((96, 64),), digest=digest) for digest, _ in zip(digests, images, strict=True)
         ]
 
     for policy in ("repair", "drop"):
