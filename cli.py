@@ -386,7 +386,7 @@ def verify(
         Path, typer.Argument(help="A report, an evaluation, a study, or outputs/compare.")
     ] = REPORT,
 ) -> None:
-    """Compute tables anew from the stored detections and say whether they hold."""
+    """Compute the tables again from stored detections and say whether they hold."""
     from pipeline.compare import verify as checks
 
     found = checks.verify(report)
@@ -463,14 +463,14 @@ def predict(
     score: Annotated[float, typer.Option(help="Leave out instances below it.")] = 0.5,
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 4,
     precision: Annotated[str, typer.Option(help="fp32, bf16; fp16 on a GPU.")] = "fp32",
-    overlays: Annotated[bool, typer.Option(help="Write pictures with instances drawn in.")] = True,
+    overlays: Annotated[bool, typer.Option(help="Write images with instances drawn in.")] = True,
     json: Annotated[bool, typer.Option(help="Write predictions.json in COCO's format.")] = True,
     masks: Annotated[bool, typer.Option(help="Write one PNG for each instance.")] = False,
     opts: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; repeat it.")
     ] = None,
 ) -> None:
-    """Find instances in pictures and videos."""
+    """Find instances in images and videos."""
     from pipeline.predict.stage import run_predict
 
     run_predict(
@@ -635,7 +635,7 @@ def data_show(
     images: Annotated[int, typer.Option(min=0, help="On a sheet; 0: no sheets.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Chooses them.")] = 0,
 ) -> None:
-    """Print what the prepared dataset holds; draw sheets of its pictures with masks."""
+    """Print what the prepared dataset holds; draw sheets of its images with masks."""
     from pipeline.prepare import stage as prepare
 
     console.terminal().print(prepare.summary())

@@ -87,7 +87,7 @@ def _run(pipe: multiprocessing.connection.Connection, way: Way, repeats: int, th
     torch.set_num_threads(threads)
     call = way()
     before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     call()
     peak = _status("VmHWM") - before
     seconds = []

@@ -6,7 +6,7 @@ a process of its own; the peak is the system's own figure, above what the proces
 are those on the CPU where both sides compute on one thread, since a clock also counts what others
 do on the machine; the clock's are given beside.
 
-Neither side looks into pictures: detectron2's loader never does, and the stage's check of them and
+Neither side looks into images: detectron2's loader never does, and the stage's check of them and
 its sheets are left out here. All the rest of the stage is timed: reading, checking, statistics,
 hash, index, and the copy of the annotations that evaluators read.
 """
@@ -319,7 +319,7 @@ class _measured:
 
     def __enter__(self) -> None:
         self.before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
         self.start = time.process_time(), time.perf_counter()
 
     def __exit__(self, *_: object) -> None:

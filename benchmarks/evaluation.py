@@ -21,7 +21,7 @@ from condinst.evaluation.coco import evaluate_coco
 
 SIZE = (480, 640)
 CATEGORIES = 80
-OBJECTS = 36_781 / 5_000  # a picture, as in val2017
+OBJECTS = 36_781 / 5_000  # an image, as in val2017
 
 
 def shape(box: np.ndarray) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def shape(box: np.ndarray) -> dict[str, Any]:
 
 
 def boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count, 4) inside the picture, small ones the most."""
+    """(count, 4) inside the image, small ones the most."""
     size = 8 + rng.random((count, 2)) ** 2 * 220
     corner = rng.random((count, 2)) * (np.array(SIZE[::-1]) - size)
     return np.concatenate((corner, size), axis=1)

@@ -1,4 +1,4 @@
-"""How long one picture takes, from pixels to masks of its original size.
+"""How long one image takes, from pixels to masks of its original size.
 
 R-50, one image of 800 x 1216 with about 100 detections, from calibrated random weights. Ratios are
 to the readable reference: the model as it trains, mask heads by the backend `reference`. A way that

@@ -74,7 +74,7 @@ class Analysis:
 def analyze(
     model: nn.Module, height: int, width: int, *, depth: int = 3, repeats: int = 5, seed: int = 0
 ) -> Analysis:
-    """Counts and measures a detectron2 model in inference on a picture of noise.
+    """Counts and measures a detectron2 model in inference on an image of noise.
 
     How many instances pass the score threshold depends on the weights, and so does the cost of
     the mask heads.
@@ -85,7 +85,7 @@ def analyze(
         width: Of the input.
         depth: Modules nested deeper are left out of the result.
         repeats: Timed runs after one that warms up; the median counts.
-        seed: Of the picture.
+        seed: Of the image.
 
     Returns:
         The costs.

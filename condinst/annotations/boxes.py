@@ -22,7 +22,7 @@ def corners(box: list[float]) -> Box:
 
 
 def within(around: Box, width: int, height: int) -> bool:
-    """Whether it is inside a picture, but for rounding."""
+    """Whether it is inside an image, but for rounding."""
     x0, y0, x1, y1 = around
     return min(x0, y0) >= -MARGIN and x1 <= width + MARGIN and y1 <= height + MARGIN
 
@@ -35,8 +35,8 @@ def read(
     Args:
         box: four numbers.
         around: corners of what the mask covers.
-        width: of the picture.
-        height: of the picture.
+        width: of the image.
+        height: of the image.
         verdict: on the file's boxes.
 
     Returns:
@@ -73,7 +73,7 @@ def problem(
     if w <= 0 or h <= 0:
         return "box of no size", "is empty"
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        return "box outside", f"lies outside its picture of {width} x {height}"
+        return "box outside", f"lies outside its image of {width} x {height}"
     if not crowd and not polygons.fits((x, y, x + w, y + h), around):
         tight = ", ".join(
             f"{v:g}" for v in (*around[:2], around[2] - around[0], around[3] - around[1])

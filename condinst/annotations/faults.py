@@ -11,12 +11,12 @@ KEPT, REPAIRED, DROPPED, REFUSED = "kept", "repaired", "dropped", "refused"
 
 
 class Fault(NamedTuple):
-    """Something in a COCO JSON, or in a picture, that is not as it should be.
+    """Something in a COCO JSON, or in an image, that is not as it should be.
 
     Attributes:
         entry: ``category``, ``image`` or ``annotation``.
         id: the entry's own, or its place in the list where it has none.
-        image: file name of the picture that it is about, where there is one.
+        image: file name of the image that it is about, where there is one.
         kind: a few words, the same for all faults of a kind.
         reason: what is wrong, with the value.
         action: ``kept``, ``repaired``, ``dropped``, or ``refused`` under the policy strict.

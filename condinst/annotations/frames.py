@@ -1,9 +1,9 @@
 """Frames that coordinates may be in by mistake, found by a vote over a whole file.
 
-Coordinates should be pixels from the picture's corner, boxes x, y, width, height. Tools also write
+Coordinates should be pixels from the image's corner, boxes x, y, width, height. Tools also write
 shares or percent of width and height, y before x, corners or a centre for a box. One annotation
 alone seldom tells; many do. A side, boxes or outlines, counts as wrong only if the other agrees
-with it in another reading, or if it leaves its picture.
+with it in another reading, or if it leaves its image.
 
 Letters: ``n`` annotations.
 """
@@ -45,7 +45,7 @@ class Frame(NamedTuple):
         outlines: whether polygons are in the frame.
         boxes: whether boxes are.
         swapped: y stands before x.
-        scale: of x and y; None: percent of the picture.
+        scale: of x and y; None: percent of the image.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Frame(NamedTuple):
     scale: tuple[float, float] | None = (1.0, 1.0)
 
     def factors(self, width: int, height: int) -> tuple[float, float]:
-        """Pixels of a picture for a unit of x and of y."""
+        """Pixels of an image for a unit of x and of y."""
         return self.scale or (width / 100, height / 100)
 
 
@@ -65,7 +65,7 @@ class Verdict(NamedTuple):
     Attributes:
         reading: name of the one that most boxes are in; None: x, y, width, height.
         minor: names of those that some are in.
-        shares: outlines are shares of the picture, so whole numbers up to 1 are too.
+        shares: outlines are shares of the image, so whole numbers up to 1 are too.
         frame: of outlines, or of both; None: pixels.
         doubt: what cannot be told, in a sentence.
         hint: what may be wrong, in a sentence.
@@ -84,7 +84,7 @@ def readings(boxes: Floats, sizes: Floats) -> Iterator[tuple[str, Floats]]:
 
     Args:
         boxes: (n, 4) as they stand.
-        sizes: (n, 2) width and height of their pictures.
+        sizes: (n, 2) width and height of their images.
     """
     whole = np.tile(sizes, (1, 2))
     low, extent = boxes[:, :2], boxes[:, 2:]
@@ -116,7 +116,7 @@ def as_corners(boxes: Floats) -> Floats:
 
 
 def shares(around: Floats, sizes: Floats) -> tuple[Bools, Bools]:
-    """Outlines (n,) that may be shares of their pictures, and those that are nothing else.
+    """Outlines (n,) that may be shares of their images, and those that are nothing else.
 
     Args:
         around: (n, 4) corners; NaN where unknown.
@@ -152,7 +152,7 @@ class Votes:
         self.reach = np.zeros(2)
         self.chance = 0.0  # logarithm: that outlines in pixels all lie within 100 of the corner
         self.outlines: Counter[str] = Counter()  # in that frame beside boxes in pixels
-        self.leaving: Counter[str] = Counter()  # of them, outlines or boxes outside their picture
+        self.leaving: Counter[str] = Counter()  # of them, outlines or boxes outside their image
         self.ratios: list[Floats] = []
 
     def add(
@@ -163,7 +163,7 @@ class Votes:
         Args:
             boxes: (n, 4) as they stand.
             around: (n, 4) corners of what the masks cover.
-            sizes: (n, 2) width and height of the pictures.
+            sizes: (n, 2) width and height of the images.
             drawn: (n,) the masks are polygons.
             compared: (n,) there is a box too.
         """
@@ -249,7 +249,7 @@ class Votes:
                 return Frame("coordinates in percent", True, True, scale=None), None
             if self.chance < _UNLIKELY and self.total >= _FEW:
                 return None, (
-                    f"all {self.total:,} outlines lie within 100 pixels of their pictures' corner: "
+                    f"all {self.total:,} outlines lie within 100 pixels of their images' corner: "
                     "if they are percent of width and height, write them in pixels"
                 )
         if self._often(turned) and turned > 9 * straight:
@@ -268,7 +268,7 @@ class Votes:
         return Verdict(
             shares=all_shares,
             doubt=f"boxes and outlines of {count:,} of {self.total:,} annotations have x and y "
-            "swapped against each other, and both lie in their pictures: which of them is right "
+            "swapped against each other, and both lie in their images: which of them is right "
             "cannot be told; correct the JSON",
         )
 
@@ -294,7 +294,7 @@ class Votes:
             return verdict
         return verdict._replace(
             doubt=f"boxes are {across:.3g} x {down:.3g} times as large as the outlines in "
-            f"{int(alike.sum()):,} of {self.total:,} annotations, and both lie in their pictures: "
+            f"{int(alike.sum()):,} of {self.total:,} annotations, and both lie in their images: "
             "which of them is right cannot be told; correct the JSON"
         )
 

@@ -180,7 +180,7 @@ class Mender:
         )
 
     def _coded(self, at: Place, mask: Entry, box: Any, height: int, width: int) -> Entry:
-        """A run-length mask of its picture's size."""
+        """A run-length mask of its image's size."""
         problem = rle.problem(mask, height, width)
         if problem is None:
             return mask
@@ -253,7 +253,7 @@ class Mender:
             self.ledger.lost(at, "mask empty", "its polygons enclose nothing")
         if min(x0, y0) >= -MARGIN and x1 <= width + MARGIN and y1 <= height + MARGIN:
             return parts
-        reach = f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g} in a picture of {width} x {height}"
+        reach = f"x {x0:g} to {x1:g}, y {y0:g} to {y1:g} in an image of {width} x {height}"
         kept = [inside for part in parts if (inside := polygons.clip(part, width, height))]
         if not kept:
             self.ledger.lost(at, "mask outside", f"its polygons lie outside: {reach}")
@@ -295,7 +295,7 @@ class Mender:
         x, y, w, h = box
         if min(x, y) >= -MARGIN and x + w <= width + MARGIN and y + h <= height + MARGIN:
             return box
-        reason = f"its bbox {box} is cut to its picture of {width} x {height}"
+        reason = f"its bbox {box} is cut to its image of {width} x {height}"
         self.ledger.harmless(at, "box sticks out", reason)
         left, top = max(x, 0), max(y, 0)
         return [left, top, min(x + w, width) - left, min(y + h, height) - top]

@@ -17,7 +17,7 @@ def single(
     lost: dict[Any, str],
     ledger: Ledger,
 ) -> dict[Any, tuple[Place, Entry]]:
-    """One image an id: none where two pictures have the same.
+    """One image an id: none where two images have the same.
 
     Args:
         found: entries by their id in its canonical form.
@@ -88,7 +88,7 @@ def of_one_content(
             result.append(entry)
             continue
         reason = (
-            f"image {first['id']} ({first['file_name']}) is the same picture byte for byte; its "
+            f"image {first['id']} ({first['file_name']}) is the same image byte for byte; its "
             "annotations go there"
         )
         ledger.harmless(at, "images of one content", reason)

@@ -24,8 +24,8 @@ def tidy(mask: Any, height: int, width: int) -> tuple[Any, str]:
 
     Args:
         mask: an annotation's segmentation.
-        height: of its picture.
-        width: of its picture.
+        height: of its image.
+        width: of its image.
     """
     if isinstance(mask, str):
         return _text(mask, height, width)

@@ -97,9 +97,9 @@ def _signed(part: list[float]) -> float:
 
 
 def clip(part: list[float], width: int, height: int) -> list[float] | None:
-    """The part of a polygon inside a picture, by Sutherland and Hodgman; None: nothing is.
+    """The part of a polygon inside an image, by Sutherland and Hodgman; None: nothing is.
 
-    Where the outline leaves the picture several times the pieces stay joined along the border,
+    Where the outline leaves the image several times the pieces stay joined along the border,
     which encloses no pixel.
     """
     points = list(zip(part[0::2], part[1::2], strict=True))

@@ -74,7 +74,7 @@ class IgnoredRegions:
 
 
 def _of_box(box: Any, height: int, width: int) -> list[list[float]] | None:
-    """The outline of a box inside its picture."""
+    """The outline of a box inside its image."""
     if not boxes.is_box(box):
         return None
     x0, y0, x1, y1 = boxes.corners(box)

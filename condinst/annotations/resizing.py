@@ -1,4 +1,4 @@
-"""Run-length masks of another size than their picture, where the box tells how they are meant."""
+"""Run-length masks of another size than their image, where the box tells how they are meant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pycocotools import mask as mask_tools
 from condinst.annotations import rle
 from condinst.annotations.frames import as_corners, overlap
 
-_ASPECT = 0.02  # by which the shapes of mask and picture may differ
+_ASPECT = 0.02  # by which the shapes of mask and image may differ
 _FITS = 0.5  # intersection over union of mask and box: small masks are rough
 _FIRM = 0.05  # by which one way must be better than another
 _LARGEST = 1 << 26  # pixels
@@ -21,7 +21,7 @@ Entry = dict[str, Any]
 
 
 class Fitted(NamedTuple):
-    """A mask of its picture's size.
+    """A mask of its image's size.
 
     Attributes:
         mask: compressed run lengths.
@@ -35,13 +35,13 @@ class Fitted(NamedTuple):
 
 
 def fitted(mask: Entry, box: list[float] | None, height: int, width: int) -> Fitted | None:
-    """A mask for a picture of another size; None: there is not one right answer.
+    """A mask for an image of another size; None: there is not one right answer.
 
     Args:
         mask: run lengths of any size.
         box: x, y, width, height that stand beside it; without one the mask is not touched.
-        height: of the picture.
-        width: of the picture.
+        height: of the image.
+        width: of the image.
     """
     size = mask.get("size")
     if box is None or not isinstance(size, (list, tuple)) or len(size) != 2:

@@ -49,7 +49,7 @@ def run_lengths(counts: str | bytes | list[int]) -> NDArray[np.int64]:
 
 
 def problem(segmentation: dict[str, Any], height: int, width: int) -> str | None:
-    """What keeps a run-length mask of a picture from being used; None where nothing does.
+    """What keeps a run-length mask of an image from being used; None where nothing does.
 
     Masks with a problem must not reach pycocotools, whose C code trusts them.
     """
@@ -58,7 +58,7 @@ def problem(segmentation: dict[str, Any], height: int, width: int) -> str | None
         return "its run-length mask lacks size or counts"
     if list(size) != [height, width]:
         found = brief(list(size))
-        return f"its run-length mask is of size {found}, its picture of {[height, width]}"
+        return f"its run-length mask is of size {found}, its image of {[height, width]}"
     try:
         runs = run_lengths(counts)
     except (ValueError, OverflowError) as error:

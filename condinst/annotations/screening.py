@@ -36,7 +36,7 @@ class Screened(NamedTuple):
 
     Attributes:
         sound: (n,) nothing is wrong.
-        rows: (n,) of each one's picture; -1: unknown.
+        rows: (n,) of each one's image; -1: unknown.
         around: (n, 4) corners of what the mask covers; NaN for crowds and where unknown.
     """
 
@@ -134,7 +134,7 @@ def _boxes(given: list[Any]) -> tuple[Floats, Bools]:
 
 
 def _inside(boxes: Floats, sizes: Floats) -> Bools:
-    """Whether boxes have a size and stick out of their picture by no more than rounding."""
+    """Whether boxes have a size and stick out of their image by no more than rounding."""
     ends = boxes[:, :2] + boxes[:, 2:]
     right = (boxes[:, 2:] > 0, boxes[:, :2] >= -MARGIN, ends <= sizes + MARGIN)
     return np.logical_and.reduce(np.concatenate(right, axis=1), axis=1)

@@ -1,4 +1,4 @@
-"""Reading picture files in the frame that their annotations were drawn in."""
+"""Reading image files in the frame that their annotations were drawn in."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def read_oriented(
     image_format: str = "BGR",
     ranges: pixels.Ranges | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode a picture, turned as its EXIF orientation says.
+    """Decode an image, turned as its EXIF orientation says.
 
-    A picture whose annotations were drawn without turning (the stated size fits only then) stays
+    An image whose annotations were drawn without turning (the stated size fits only then) stays
     unturned.
 
     Args:

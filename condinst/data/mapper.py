@@ -131,7 +131,7 @@ class CondInstDatasetMapper:
             boxes: (M, 4) xyxy, moved.
             transforms: that were applied to the image.
             size: (h, w).
-            inside: (h, w) where the picture lies and not padding; what was cut off would reach into
+            inside: (h, w) where the image lies and not padding; what was cut off would reach into
                 that. None: nothing was cut.
         """
         instances = Instances(size)

@@ -114,7 +114,7 @@ def check_origin(folder: Path, cfg: CfgNode, *, begun: bool, elastic: bool = Fal
             raise UserError(
                 f"{folder} holds a training of another config: {differences(now, former)} (there: "
                 "the checkpoint). Choose another OUTPUT_DIR, or give the same keys and workers; "
-                "to start anew from its weights, set MODEL.WEIGHTS to its model.pth"
+                "to start afresh from its weights, set MODEL.WEIGHTS to its model.pth"
             )
         return
     write_json(path, now)

@@ -1,6 +1,6 @@
 """How sure a score, or the difference of two, is: bootstrap over images.
 
-The images of the dataset are drawn anew, with replacement, and everything is measured on each
+The images of the dataset are drawn with replacement, and everything is measured on each
 draw. An image drawn twice counts twice. All results on the same data see the same draws, so that
 what is easy or hard for both cancels in their difference.
 

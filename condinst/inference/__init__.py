@@ -1,1 +1,1 @@
-"""Detections for pictures, and overlays that show them: drawing needs no torch."""
+"""Detections for images, and overlays that show them: drawing needs no torch."""

@@ -1,4 +1,4 @@
-"""Many images of a dataset on one picture, with their masks: what is in the data at a glance."""
+"""Many images of a dataset on one image, with their masks: what is in the data at a glance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def contact_sheet(
     """Draw images of a dataset side by side, each as large as its cell allows.
 
     Objects bear a tint by class and a white contour; crowd regions a black one. The same arguments
-    give the same picture.
+    give the same image.
 
     Args:
         index: the dataset.
@@ -99,7 +99,7 @@ def _colour(label: int) -> NDArray[np.float64]:
 
 
 def _fit(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
-    """The picture scaled to its cell, up by whole numbers only: small ones stay sharp."""
+    """The image scaled to its cell, up by whole numbers only: small ones stay sharp."""
     h, w = picture.shape[:2]
     scale = cell / max(h, w)
     if scale >= 1:

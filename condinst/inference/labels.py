@@ -31,7 +31,7 @@ class Rectangle:
         return max(width, 0) * max(height, 0)
 
     def moved_inside(self, width: int, height: int, margin: int) -> Rectangle:
-        """The same rectangle pushed back into a picture of that size, as far as it fits."""
+        """The same rectangle pushed back into an image of that size, as far as it fits."""
         across, down = self.right - self.left, self.bottom - self.top
         left = max(margin, min(self.left, width - margin - across))
         top = max(margin, min(self.top, height - margin - down))
@@ -92,9 +92,9 @@ class LabelPlacer:
     """Hands out places for labels, each free of those before it.
 
     Args:
-        width: Of the picture.
-        height: Of the picture.
-        margin: Least distance between labels and to the picture's edge.
+        width: Of the image.
+        height: Of the image.
+        margin: Least distance between labels and to the image's edge.
     """
 
     def __init__(self, width: int, height: int, margin: int) -> None:

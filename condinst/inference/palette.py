@@ -1,4 +1,4 @@
-"""Colours of classes: the same class has the same colour in every picture and chart."""
+"""Colours of classes: the same class has the same colour in every image and chart."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DARK_LUMINANCE = 0.0085
 _LEAST_LUMINANCE = 0.2
 
 # Vivid enough for photographs, far apart from their neighbours in the list, and no grey or brown,
-# which pictures are full of.
+# which images are full of.
 _CHOSEN = (
     "2f8cff", "ff7a1a", "12b886", "f0386b", "9b5cff", "f5c211", "00bcd4", "e64ad8",
     "7ac70c", "ff5a5f", "3d5afe", "00c49a", "ffa94d", "b5179e", "4cc9f0", "c0ca33",

@@ -1,4 +1,4 @@
-"""Detections for pictures of any size."""
+"""Detections for images of any size."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Instances]:
-        """Finds instances in a batch of pictures, which may differ in size.
+        """Finds instances in a batch of images, which may differ in size.
 
         Args:
             images: Each (h, w, 3) uint8 RGB; none is allowed too.
 
         Returns:
-            For each picture its instances on the CPU: ``pred_boxes`` in the picture's pixels,
+            For each image its instances on the CPU: ``pred_boxes`` in the image's pixels,
             ``scores``, ``pred_classes``, ``pred_masks`` (K, h, w) bool; best first.
         """
         if not len(images):

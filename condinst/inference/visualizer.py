@@ -1,6 +1,6 @@
-"""Overlays of instances on pictures: filled masks, contours, boxes and labels.
+"""Overlays of instances on images: filled masks, contours, boxes and labels.
 
-Shapes: K instances on a picture of h x w pixels, drawn on a canvas of H x W = scale * (h x w).
+Shapes: K instances on an image of h x w pixels, drawn on a canvas of H x W = scale * (h x w).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Shapes:
     """What is drawn, as plain arrays; `Shapes.of` reads detectron2's `Instances`.
 
     Attributes:
-        boxes: (K, 4) left, top, right, bottom in pixels of the picture.
+        boxes: (K, 4) left, top, right, bottom in pixels of the image.
         classes: (K,) contiguous class indices.
         masks: (K, h, w) bool, or None for boxes alone.
         scores: (K,) 0 to 1, or None for ground truth.
@@ -83,20 +83,20 @@ def draw_instances(
     boxes: bool = False,
     labels: bool = True,
 ) -> np.ndarray:
-    """Draws instances over a picture.
+    """Draws instances over an image.
 
     Masks are filled half-transparently, the largest first, and outlined; labels stand where they
-    neither collide nor leave the picture, those of high score first. A picture that is smaller than
+    neither collide nor leave the image, those of high score first. An image that is smaller than
     the canvas is enlarged before anything is drawn, so that lines and letters stay fine.
 
     Args:
         image: (h, w, 3) uint8 RGB.
-        instances: Predictions or ground truth in the picture's pixels; may be empty.
+        instances: Predictions or ground truth in the image's pixels; may be empty.
         names: Of the classes; the index is shown where it has none.
         colors: Class index to colour; `class_color` by default.
         canvas_side: Least length of the longer side of what is returned; 0 keeps the size.
         opacity: Of the fill.
-        weight: Of lines and letters; more than 1 for a picture that will be shown small.
+        weight: Of lines and letters; more than 1 for an image that will be shown small.
         boxes: Whether boxes are drawn too; they always are where there are no masks.
         labels: Whether classes and scores are written.
 
@@ -104,13 +104,13 @@ def draw_instances(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: If the picture is no (h, w, 3) uint8 array, or a mask has another size.
+        ValueError: If the image is no (h, w, 3) uint8 array, or a mask has another size.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"the picture is {image.dtype} {image.shape}, must be uint8 (h, w, 3)")
+        raise ValueError(f"the image is {image.dtype} {image.shape}, must be uint8 (h, w, 3)")
     shapes = instances if isinstance(instances, Shapes) else Shapes.of(instances)
     if shapes.masks is not None and shapes.masks.shape[1:] != image.shape[:2]:
-        raise ValueError(f"masks of {shapes.masks.shape[1:]} on a picture of {image.shape[:2]}")
+        raise ValueError(f"masks of {shapes.masks.shape[1:]} on an image of {image.shape[:2]}")
     scale = max(1.0, canvas_side / max(image.shape[:2]))
     canvas = _enlarge(image, scale)
     painter = _Painter(canvas, scale, shapes, colors or class_color, opacity, weight)
@@ -129,7 +129,7 @@ def _enlarge(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 class _Painter:
-    """One picture while it is drawn."""
+    """One image while it is drawn."""
 
     def __init__(
         self,

@@ -63,8 +63,8 @@ class SynchronisedNormAct(SynchronisedNorm):
 def synchronise(module: nn.BatchNorm2d) -> bool:
     """Turn a plain batch norm into a synchronised one, in place; False if it is more than plain.
 
-    Nothing is made anew, so device, type, frozen parameters, momentum, hooks and whatever else the
-    module has stay as they are.
+    Nothing is built again, so device, type, frozen parameters, momentum, hooks and whatever else
+    the module has stay as they are.
     """
     if type(module).forward is nn.BatchNorm2d.forward:
         kind: Any = SynchronisedNorm

@@ -113,7 +113,7 @@ class CondInst(nn.Module):
         self.mass_center = mass_center
         self.num_classes = num_classes
         self.masks_as_runs = False  # in inference: pred_rles instead of pred_masks
-        # Not saved, as in AdelaiDet: the moving mean starts anew when training goes on.
+        # Not saved, as in AdelaiDet: the moving mean starts afresh when training goes on.
         start = torch.tensor(fcos_losses.MOVING_START)
         self.register_buffer("moving_positives", start, persistent=False)
         self.register_buffer(

@@ -1,7 +1,7 @@
 """Which files of the dataset changed since ``acquire`` read them.
 
 DVC watches what lies in the project. A folder elsewhere that ``data/raw`` only points to may change
-behind its back: an annotation corrected, a picture replaced.
+behind its back: an annotation corrected, an image replaced.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check(raw: Path) -> str:
 def changed_files(raw: Path) -> list[Path]:
     """Files outside the project that are gone or hold something else than when they were read.
 
-    Annotations and labels are read again; pictures only if younger than the manifest or of another
+    Annotations and labels are read again; images only if younger than the manifest or of another
     size. Of a folder that was searched the names are compared.
 
     Args:

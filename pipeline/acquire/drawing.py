@@ -1,6 +1,6 @@
 """Silhouettes, fills and backgrounds of the sample dataset: pure functions of a random generator.
 
-Letters: ``h, w`` size of the picture in pixels; points are (x, y) in pixels, y downwards; colours
+Letters: ``h, w`` size of the image in pixels; points are (x, y) in pixels, y downwards; colours
 are RGB in [0, 1].
 """
 
@@ -33,7 +33,7 @@ class Silhouette(NamedTuple):
     name: str  # its class
     outline: NDArray[np.float64]  # (P, 2)
     coverage: Array  # (h, w): the share of each pixel that the object covers
-    whole: bool  # one polygon without a hole, entirely inside the picture
+    whole: bool  # one polygon without a hole, entirely inside the image
 
 
 def silhouette(
@@ -76,7 +76,7 @@ def background(rng: Generator, size: tuple[int, int]) -> Array:
 def stamp(
     rng: Generator, picture: Array, shape: Silhouette, centre: NDArray[np.float64], radius: float
 ) -> Array:
-    """Lay a filled shape with a soft shadow over a picture (h, w, 3)."""
+    """Lay a filled shape with a soft shadow over an image (h, w, 3)."""
     alpha = shape.coverage[..., None]
     shadow = _shadow(shape.coverage, radius)[..., None]
     fill = _fill(rng, shape.name, picture.shape[:2], centre, radius)

@@ -1,7 +1,7 @@
-"""The sample dataset: pictures of shapes in COCO layout, the same bytes for the same seed.
+"""The sample dataset: images of shapes in COCO layout, the same bytes for the same seed.
 
 Made to be learned in minutes on a CPU and to hold what real data holds: occlusion, holes, tiny and
-picture-filling objects, objects cut by the border, crowd regions, pictures without objects;
+picture-filling objects, objects cut by the border, crowd regions, images without objects;
 polygons and run-length masks.
 """
 
@@ -31,8 +31,8 @@ from pipeline.acquire.drawing import (
 SPLITS = ("train", "val")
 
 _SIDE = (128, 192)  # pixels, both ends included
-_CROWD_SHARE = 0.04  # pictures with a crowd region
-_EMPTY_SHARE = 0.03  # pictures without objects, but for a crowd
+_CROWD_SHARE = 0.04  # images with a crowd region
+_EMPTY_SHARE = 0.03  # images without objects, but for a crowd
 _COUNTS = ((1, 0.12), (2, 0.22), (3, 0.26), (4, 0.20), (5, 0.12), (6, 0.08))  # objects: probability
 _MIN_AREA = 20  # pixels; what is smaller is not drawn
 _MIN_VISIBLE = 0.45  # no object covers more of another than leaves this share
@@ -56,8 +56,8 @@ def write_sample(root: Path, *, seed: int, train_images: int, val_images: int) -
     Args:
         root: gets ``{train,val}/*.jpg`` and ``annotations/instances_{train,val}.json``.
         seed: fixes every byte.
-        train_images: pictures in train.
-        val_images: pictures in val.
+        train_images: images in train.
+        val_images: images in val.
     """
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for number, (split, count) in enumerate(zip(SPLITS, (train_images, val_images), strict=True)):
@@ -71,7 +71,7 @@ def write_sample(root: Path, *, seed: int, train_images: int, val_images: int) -
 
 
 def draw_picture(rng: Generator) -> tuple[NDArray[np.uint8], list[_Object]]:
-    """One picture (h, w, 3) RGB and what is visible in it, in the order of drawing."""
+    """One image (h, w, 3) RGB and what is visible in it, in the order of drawing."""
     w, h = (int(side) for side in rng.integers(_SIDE[0], _SIDE[1] + 1, 2))
     picture = background(rng, (h, w))
     objects: list[_Object] = []
@@ -96,13 +96,13 @@ def _draw_radius(rng: Generator, shorter_side: int) -> float:
     kind = rng.random()
     if kind < 0.04:  # tiny
         return rng.uniform(4.5, 8)
-    if kind < 0.09:  # as large as the picture
+    if kind < 0.09:  # as large as the image
         return rng.uniform(0.38, 0.55) * shorter_side
     return float(np.exp(rng.uniform(np.log(14), np.log(46))))
 
 
 def _draw_centre(rng: Generator, radius: float, size: tuple[int, int]) -> NDArray[np.float64]:
-    """A centre (x, y) from which at most a part of the object leaves the picture."""
+    """A centre (x, y) from which at most a part of the object leaves the image."""
     side = np.array(size[::-1], np.float64)
     margin = np.minimum(radius * 0.7, side * 0.45)
     return rng.uniform(margin, side - margin)

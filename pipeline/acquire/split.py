@@ -17,7 +17,7 @@ from pipeline.params import Parted
 def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPaths]:
     """Write both halves' JSONs; the images stay where they are.
 
-    An image's half depends on the seed and the list of ids alone. Entries of one picture, by id,
+    An image's half depends on the seed and the list of ids alone. Entries of one image, by id,
     file or content, stay together. Annotations follow their image; those of no image go to train,
     where `prepare` names them.
 
@@ -70,7 +70,7 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
 
 
 def _firsts(listed: list[Any], order: list[int], images: Path) -> dict[int, int]:
-    """For each entry the first one of the same picture.
+    """For each entry the first one of the same image.
 
     Args:
         listed: entries of images.

@@ -20,7 +20,7 @@ DOWNLOADED = Path(
     "data/coco2017"
 )  # outside of DVC's outputs, which DVC deletes before a stage runs
 
-_PICTURE_BYTES = 40_000  # more than any drawn picture takes, with its annotations
+_PICTURE_BYTES = 40_000  # more than any drawn image takes, with its annotations
 _ENTRY_BYTES = 400  # of the manifest, for a linked file
 
 
@@ -48,7 +48,7 @@ def _draw(dataset: Dataset, folder: Path) -> dict[str, Any]:
     settings = dataset.sample
     assert settings is not None, dataset  # pipeline.rules asks for it
     count = settings.train_images + settings.val_images
-    check_space(folder, count * _PICTURE_BYTES, f"drawing {count:,} pictures")
+    check_space(folder, count * _PICTURE_BYTES, f"drawing {count:,} images")
     write_sample(
         folder,
         seed=settings.seed,

@@ -190,7 +190,7 @@ def _problem(content: bytes, image: Record) -> str:
             opened.load()
             size = opened.size
     except UserError as error:
-        return f"what arrived is no whole picture ({error})"
+        return f"what arrived is no whole image ({error})"
     if size not in (said, said[::-1]):  # turned by EXIF
         return f"has {size[0]} x {size[1]} pixels, the annotations say {said[0]} x {said[1]}"
     return ""

@@ -1,4 +1,4 @@
-"""A comparison as a picture: each variant's difference in mask AP with its interval."""
+"""A comparison as an image: each variant's difference in mask AP with its interval."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def _published(study: Ablation, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log_to_parents(found: dict[str, Any], params: Params) -> None:
-    """Add tables, picture and links to the MLflow run of each study."""
+    """Add tables, image and links to the MLflow run of each study."""
     results = {
         name: runs.read_json(path, "ablate")
         for name in found["studies"]

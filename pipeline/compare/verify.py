@@ -23,7 +23,7 @@ _ROOTS = {"report": ("evaluate", "ablate", "compare")}
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One table that was computed anew.
+    """One table that was computed again.
 
     Attributes:
         name: of the table.
@@ -39,7 +39,7 @@ class Check:
 
 
 def verify(place: Path) -> list[Check]:
-    """Compute the tables below a folder anew from stored detections.
+    """Compute the tables below a folder again from stored detections.
 
     Args:
         place: folder or file of the report (then all that it shows is checked), of an evaluation,
@@ -89,7 +89,7 @@ def _evaluation(found: EvaluatedRun) -> Check:
 
 
 def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
-    """Each study drawn anew with the same draws, from the detections of ``outputs/ablate``."""
+    """Each study computed again with the same draws, from the detections of ``outputs/ablate``."""
     sampler = Sampler(int(content["draws"]), int(content["seed"]))
     for name, study in content["studies"].items():
         folder = root.parent / STUDIES.name / name
@@ -101,8 +101,8 @@ def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
             steps=study.get("steps"),
             variants={label: one["changes"] for label, one in study["variants"].items()},
         )  # fmt: skip
-        anew = compare_study(folder, asked, sampler, float(content["confidence"]))
-        stored, fresh = _figures(study), _figures(anew)
+        again = compare_study(folder, asked, sampler, float(content["confidence"]))
+        stored, fresh = _figures(study), _figures(again)
         origin = f"data {study.get('data_hash')}, {study.get('evaluator')}"
         yield Check(f"{root}: {name}", len(stored), tuple(_wrong(stored, fresh)), origin)
 
@@ -129,7 +129,7 @@ def _wrong(stored: Mapping[str, Any], fresh: Mapping[str, Any]) -> Iterator[str]
             and abs(before - after) <= DIGITS
         )
         if not close and before != after:
-            yield f"{key} is {before}, computed anew {after}"
+            yield f"{key} is {before}, computed again {after}"
 
 
 def _origin(about: Mapping[str, Any]) -> str:

@@ -195,7 +195,7 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How many pictures of each kind the report shows."""
+    """How many images of each kind the report shows."""
 
     best: int = setting(minimum=0)
     worst: int = setting(minimum=0)

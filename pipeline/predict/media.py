@@ -81,11 +81,11 @@ def _expand(given: str) -> tuple[list[Path], str]:
 
 
 def read_image(path: Path, ranges: Ranges | None = None) -> np.ndarray:
-    """A picture as (h, w, 3) uint8 RGB, turned as its EXIF orientation says.
+    """An image as (h, w, 3) uint8 RGB, turned as its EXIF orientation says.
 
     Args:
         path: The file.
-        ranges: How values of more than 8 bits are scaled; None: by the picture's own range.
+        ranges: How values of more than 8 bits are scaled; None: by the image's own range.
 
     Raises:
         ValueError: It does not decode.

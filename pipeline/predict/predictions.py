@@ -33,7 +33,7 @@ class PredictResult:
 
     Attributes:
         output: Its folder.
-        images: Pictures and video frames done.
+        images: Images and video frames done.
         instances: Found in all of them.
         json: The COCO-format file, if asked for.
     """
@@ -88,10 +88,10 @@ class PredictionSink:
             Image.fromarray(drawn).save(self.overlay_path(name, ".jpg"), quality=92)
 
     def add(self, name: str, shown: str, image: np.ndarray, instances: Instances) -> np.ndarray:
-        """Keeps one picture's results.
+        """Keeps one image's results.
 
         Returns:
-            The overlay, or the picture itself where none is wanted.
+            The overlay, or the image itself where none is wanted.
         """
         from condinst.inference.visualizer import Shapes, draw_instances
 

@@ -21,7 +21,7 @@ WEIGHTS, CONFIG = "model.pth", "config.yaml"
 
 
 class Served:
-    """Predicts on pictures.
+    """Predicts on images.
 
     Args:
         folder: with ``model.pth`` and ``config.yaml`` of a training.
@@ -43,13 +43,13 @@ class Served:
         """Find instances.
 
         Args:
-            model_input: a picture or a list of them: (h, w, 3) uint8 RGB arrays or paths; or a
+            model_input: an image or a list of them: (h, w, 3) uint8 RGB arrays or paths; or a
                 table whose first column holds paths.
             params: ``score``: leave out instances below it.
 
         Returns:
-            For each picture its instances, best first: ``class``, ``score``, ``bbox`` (x, y,
-            width, height) and ``segmentation`` (COCO's RLE), in the picture's pixels.
+            For each image its instances, best first: ``class``, ``score``, ``bbox`` (x, y,
+            width, height) and ``segmentation`` (COCO's RLE), in the image's pixels.
         """
         from condinst.evaluation.prediction import as_coco
 
@@ -83,7 +83,7 @@ def _pixels(picture: Any, ranges: Ranges) -> np.ndarray:
     pixels = np.asarray(picture)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(
-            f"a picture of shape {pixels.shape} and type {pixels.dtype}: give (h, w, 3) uint8 RGB, "
+            f"an image of shape {pixels.shape} and type {pixels.dtype}: give (h, w, 3) uint8 RGB, "
             "or a path"
         )
     return pixels

@@ -1,4 +1,4 @@
-"""The verb `predict`: overlays, COCO-format JSON and masks for a user's own pictures and videos."""
+"""The verb `predict`: overlays, COCO-format JSON and masks for a user's own images and videos."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_predict(
     save_masks: bool = False,
     overrides: Sequence[str] = (),
 ) -> PredictResult:
-    """Finds instances in pictures and videos and writes what was found.
+    """Finds instances in images and videos and writes what was found.
 
     Args:
         config_file: The recipe; by default the one of the last training.
@@ -50,9 +50,9 @@ def run_predict(
         inputs: Images, folders, patterns, videos.
         output: Folder for ``overlays/``, ``predictions.json`` and ``masks/``.
         score_threshold: Instances below it are left out.
-        batch_size: Pictures that go through the model together.
+        batch_size: Images that go through the model together.
         precision: Of the convolutions: fp32, bf16, or fp16 on a GPU.
-        save_overlays: Whether instances are drawn into pictures and videos.
+        save_overlays: Whether instances are drawn into images and videos.
         save_json: Whether a COCO-format JSON is written: images, annotations with score,
             categories.
         save_masks: Whether one PNG for each instance is written.
@@ -72,7 +72,7 @@ def run_predict(
     result = sink.finish(save_json)
     _say(result)
     if faults:
-        head = f"{result.images} pictures done, see {result.output}; these inputs cannot be used:"
+        head = f"{result.images} images done, see {result.output}; these inputs cannot be used:"
         raise UserError(_describe(head, faults))
     return result
 
@@ -88,7 +88,7 @@ def _check(score_threshold: float, batch_size: int, inputs: Sequence[str | Path]
 
 def _say(result: PredictResult) -> None:
     sys.stdout.write(
-        f"{result.instances} instances in {result.images} pictures, in {result.output}\n"
+        f"{result.instances} instances in {result.images} images, in {result.output}\n"
     )
 
 

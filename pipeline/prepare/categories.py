@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 
 def agree(checked: dict[str, Record], policy: str, found: Findings) -> None:
-    """Make sure that splits list the same ids and names; `repair` numbers them anew by name.
+    """Make sure that splits list the same ids and names; `repair` renumbers them by name.
 
     Args:
         checked: contents, changed in place.

@@ -61,7 +61,7 @@ class Depths:
             return None
         return (
             f"its values go from {extent.low:g} to {extent.high:g}, which is black where "
-            f"{low:g} to {high:g} is the range of all {KINDS[extent.kind]} pictures; give it the "
+            f"{low:g} to {high:g} is the range of all {KINDS[extent.kind]} images; give it the "
             "same range as the others"
         )
 
@@ -69,4 +69,4 @@ class Depths:
 def sentences(ranges: Mapping[str, list[float]]) -> Iterator[str]:
     """How deep images are read."""
     for kind, (low, high) in ranges.items():
-        yield f"{KINDS[kind]} pictures: {low:g} to {high:g} becomes 0 to 255 in all of them"
+        yield f"{KINDS[kind]} images: {low:g} to {high:g} becomes 0 to 255 in all of them"

@@ -1,4 +1,4 @@
-"""What a prepared dataset looks like: sheets of its pictures with masks."""
+"""What a prepared dataset looks like: sheets of its images with masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHEETS = Path("outputs/data")
 def write_sheets(
     images: int, seed: int, folder: Path = SHEETS, prepared: Path = PREPARED
 ) -> list[Path]:
-    """Write a sheet of pictures with their masks drawn in for each split.
+    """Write a sheet of images with their masks drawn in for each split.
 
     Args:
         images: on a sheet, at most.
@@ -23,7 +23,7 @@ def write_sheets(
         prepared: what the stage ``prepare`` left.
 
     Raises:
-        UserError: nothing is prepared, or a picture cannot be read.
+        UserError: nothing is prepared, or an image cannot be read.
     """
     from condinst.data.index import open_index
     from condinst.inference.contact_sheet import contact_sheet

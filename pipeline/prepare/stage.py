@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
-_ON_SHEET = 24  # pictures
+_ON_SHEET = 24  # images
 
 Record = dict[str, Any]
 
@@ -148,7 +148,7 @@ def _check(
 
     def look(images: list[Record]) -> list[ImageFile]:
         folder = RAW / split["images"]
-        return pictures.look(images, folder, acquired, f"Checking pictures of {name}", depths)
+        return pictures.look(images, folder, acquired, f"Checking images of {name}", depths)
 
     content = read_coco(RAW / split["annotations"])
     if params.dataset.crowd == "objects":
@@ -164,7 +164,7 @@ def _check(
     found.fatal += [f"{split['annotations']}: {message}" for message in result.fatal]
     if changed:
         found.fatal.append(
-            f"{len(changed):,} pictures of {name} are not as they were acquired; run "
+            f"{len(changed):,} images of {name} are not as they were acquired; run "
             f"`python cli.py acquire` again:\n  {few(changed)}"
         )
     elif not result.content["images"]:
@@ -197,7 +197,7 @@ def _listed(folder: Path, name: str) -> str:
 def _part_with_shared(
     manifest: Record, checked: dict[str, Record], policy: str, found: Findings
 ) -> None:
-    """Leave pictures of val out of train, whatever their names: it must not know the answers."""
+    """Leave images of val out of train, whatever their names: it must not know the answers."""
     if "train" not in checked:  # val alone
         return
 
@@ -212,11 +212,9 @@ def _part_with_shared(
     shared = {image["id"]: (image, known[d]) for image, d in keys("train") if d in known}
     if not shared:
         return
-    reasons = {
-        number: f"val has the same picture, as {name}" for number, (_, name) in shared.items()
-    }
+    reasons = {number: f"val has the same image, as {name}" for number, (_, name) in shared.items()}
     if len(reasons) == len(checked["train"]["images"]):
-        found.fatal.append("every picture of train is one of val too; a model must not know val's")
+        found.fatal.append("every image of train is one of val too; a model must not know val's")
     checked["train"] = leave_out(
         "train", checked["train"], reasons, "picture in train and val", policy, found
     )

@@ -15,7 +15,7 @@ from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]
 _SAMPLES = 12
-_LARGE = 100_000_000  # bytes of JSON that some pictures are not worth reading
+_LARGE = 100_000_000  # bytes of JSON that some images are not worth reading
 
 
 @dataclass(frozen=True)

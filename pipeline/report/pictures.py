@@ -27,7 +27,7 @@ WEIGHT = 2.1  # they are shown at about half their size
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn picture, ready to be embedded or written.
+    """A drawn image, ready to be embedded or written.
 
     Attributes:
         name: Of the file beside the Markdown report, without suffix.
@@ -68,8 +68,8 @@ class Pair:
     """Ground truth beside predictions of one image.
 
     Attributes:
-        truth: The left picture.
-        predicted: The right picture.
+        truth: The left image.
+        predicted: The right image.
         title: The file's name.
         detail: Counts and quality in words.
     """
@@ -164,7 +164,7 @@ def sample_pictures(split: Split, count: int, seed: int) -> list[Picture]:
     chooser.shuffle(ids)
     pictures, seen = [], set()
     ranked = sorted(ids, key=lambda number: -min(split.objects(number), 6))
-    # A picture that shows a new class comes first.
+    # An image that shows a new class comes first.
     fresh, others = [], []
     for number in ranked:
         classes = {entry["category_id"] for entry in split.truth[number]}

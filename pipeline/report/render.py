@@ -38,7 +38,7 @@ def markdown(page: Page, path: Callable[[Picture], str]) -> str:
 
     Args:
         page: The parts.
-        path: Writes a picture and says where it lies.
+        path: Writes an image and says where it lies.
     """
     environment = _environment(autoescape=False)
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")

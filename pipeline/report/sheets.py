@@ -1,4 +1,4 @@
-"""Sheets of the data's pictures with masks, as `prepare` drew them."""
+"""Sheets of the data's images with masks, as `prepare` drew them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def sheets(found: Findings) -> list[Picture]:
         if path.is_file():
             with Image.open(path) as opened:
                 pixels = np.asarray(opened.convert("RGB"))
-            alt = f"{name} pictures by chance, with masks; crowd regions are outlined in black"
+            alt = f"{name} images by chance, with masks; crowd regions are outlined in black"
             made.append(Picture(f"sheet_{split}", alt, pixels))
     return made

@@ -11,7 +11,7 @@ from pipeline.params import Params
 
 
 def run(params: Params, root: Path = Path()) -> None:
-    """Writes ``outputs/report``: index.html, report.md with its pictures, tables.tex.
+    """Writes ``outputs/report``: index.html, report.md with its images, tables.tex.
 
     Parts whose stage has not run are named in the report, with the command that makes them.
 

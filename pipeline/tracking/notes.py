@@ -19,7 +19,7 @@ def study_note(results: Mapping[str, Any], comparison: str = "", plot: str = "")
     Args:
         results: ``results.json`` of the study.
         comparison: of its variants in Markdown, where it was made.
-        plot: path of the comparison's picture among the run's files, where there is one.
+        plot: path of the comparison's image among the run's files, where there is one.
     """
     trained = [run for run in results["runs"] if run.get("run_id")]
     parts = [f"**{results['question']}**", "", *_compare_lines(trained, results), ""]

@@ -107,7 +107,7 @@ class Run:
                 self._record("files", {"path": str(path), "folder": folder})
 
     def log_model(self, weights: Path, config: Path) -> None:
-        """Store a trained model such that ``mlflow.pyfunc.load_model`` predicts on pictures.
+        """Store a trained model such that ``mlflow.pyfunc.load_model`` predicts on images.
 
         No pickle is written: `pipeline.predict.served_model` loads weights and config.
         """

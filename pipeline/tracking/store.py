@@ -158,7 +158,7 @@ def _mend_addresses(root: Path) -> None:
         former = mend(root / DATABASE, root / ARTIFACTS)
     except sqlite3.Error as error:
         raise UserError(
-            f"{root / DATABASE} cannot be read: {error}; move it away to start anew"
+            f"{root / DATABASE} cannot be read: {error}; move it away to start afresh"
         ) from error
     if former is not None:
         sys.stderr.write(

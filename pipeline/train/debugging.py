@@ -1,4 +1,4 @@
-"""Looks at a training that leave no result: everything once, few images, a profile, anomalies."""
+"""Debug runs of a training, which publish nothing: all once, few images, profile, anomalies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROFILE_STEPS = 8
 
 
 def run(params: Params, options: TrainOptions) -> None:
-    """Train in ``.runs/debug``, anew each time; the stage's outputs and MLflow stay untouched.
+    """Train in ``.runs/debug``, from scratch; the stage's outputs and MLflow stay untouched.
 
     Args:
         params: of the experiment; ``train.steps`` bounds the training.

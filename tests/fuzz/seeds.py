@@ -33,7 +33,7 @@ def picture(kind: str = "JPEG", mode: str = "RGB", seed: int = 1, **options: Any
 
 
 def coco_content(first: int = 1) -> dict[str, Any]:
-    """Two pictures, polygons, both kinds of run lengths, a crowd."""
+    """Two images, polygons, both kinds of run lengths, a crowd."""
     square = [5, 5, 20, 5, 20, 20, 5, 20]
     plain = {"size": [HEIGHT, WIDTH], "counts": [64, 320, 1152]}
     coded = {"size": [HEIGHT, WIDTH], "counts": "P2P:`4"}  # 64, 320, 1152 again

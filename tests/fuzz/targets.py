@@ -74,7 +74,7 @@ def voc(name: str, path: Path, folder: Path) -> None:
 
 
 def labelme(name: str, path: Path, folder: Path) -> None:
-    """A picture's shapes."""
+    """An image's shapes."""
     _stand(folder, "labelme")
     shutil.copy(path, folder / "pictures" / name)
     split = {"format": "labelme", "images": "pictures"}

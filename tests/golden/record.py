@@ -1,6 +1,6 @@
 """Write the golden case: ``python -m tests.golden.record``.
 
-Weights, pictures and boxes come from numpy's frozen legacy generator, so only the numbers that the
+Weights, images and boxes come from numpy's frozen legacy generator, so only the numbers that the
 model made of them are stored. They were recorded when the model equalled every recorded case of
 both public implementations (``tests/condinst/test_parity.py``): a change here is a change of what
 CondInst computes.
@@ -58,7 +58,7 @@ def slim_model(recipe: str) -> nn.Module:
 
 
 def slim_case() -> Case:
-    """Two pictures of noise with rectangles and discs."""
+    """Two images of noise with rectangles and discs."""
     random = np.random.RandomState(6)
     inputs = []
     for number, (h, w) in enumerate(SIZES):

@@ -31,10 +31,10 @@ _SEVERITY = ("kept", "repaired", "dropped")
 
 @dataclass
 class Data:
-    """A small dataset that a case spoils: both JSONs' content, and the folder of all pictures.
+    """A small dataset that a case spoils: both JSONs' content, and the folder of all images.
 
-    Training has pictures 1 to 3, each with the annotation of the same id: two polygons and a
-    run-length mask of columns 10 to 29. Validation has picture 4 with annotation 1.
+    Training has images 1 to 3, each with the annotation of the same id: two polygons and a
+    run-length mask of columns 10 to 29. Validation has image 4 with annotation 1.
 
     Attributes:
         text: of the training JSON where it is not its content.
@@ -96,7 +96,7 @@ class Outcome:
 
 
 def make(folder: Path) -> Data:
-    """Write the pictures of a sound dataset."""
+    """Write the images of a sound dataset."""
     folder.mkdir(parents=True)
     for number in (1, 2, 3, 4):
         noise = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -352,7 +352,7 @@ def _one_category(content: Record) -> None:
 
 
 def _pixel(value: list[int] | None = None) -> Callable[[Record], object]:
-    """The first picture can be read, and is of one value where one is given."""
+    """The first image can be read, and is of one value where one is given."""
 
     def check(content: Record) -> None:
         from condinst.data.images import read_oriented
@@ -390,13 +390,13 @@ CASES = (
     Case("width as text", _image_put(width="96"), REPAIRED, "['96', 64]", _image_is(width=96)),
     Case("bbox as text", _put(bbox="10 10 30 30"), REPAIRED, "must be four finite numbers",
          _is("bbox", [10, 10, 30, 30])),
-    Case("an id used for two pictures", _second("images", file_name="2.jpg"), DROPPED,
+    Case("an id used for two images", _second("images", file_name="2.jpg"), DROPPED,
          "1.jpg and 2.jpg share its id"),
-    Case("a picture listed twice", _second("images"), MENDED, "it is listed before"),
-    Case("a picture under two ids", _second("images", id=9), MENDED,
+    Case("an image listed twice", _second("images"), MENDED, "it is listed before"),
+    Case("an image under two ids", _second("images", id=9), MENDED,
          "image 1 is the same file; its annotations go there"),
-    Case("a picture of the same content under two names", _copied, MENDED,
-         "image 1 (1.jpg) is the same picture byte for byte"),
+    Case("an image of the same content under two names", _copied, MENDED,
+         "image 1 (1.jpg) is the same image byte for byte"),
     Case("an object listed twice", _second("annotations", id=9), MENDED,
          "its class and mask are those of annotation 1"),
     Case("an id of two annotations", _second("annotations", image_id=2), REPAIRED,
@@ -444,11 +444,11 @@ CASES = (
          _is("bbox", [10, 10, 30, 30])),
     Case("a box with NaN", _put(bbox=[10, float("nan"), 30, 30]), REPAIRED, "four finite numbers",
          _is("bbox", [10, 10, 30, 30])),
-    Case("a box outside of the picture", _put(bbox=[200, 10, 30, 30]), REPAIRED,
-         "lies outside its picture of 96 x 64", _is("bbox", [10, 10, 30, 30])),
+    Case("a box outside of the image", _put(bbox=[200, 10, 30, 30]), REPAIRED,
+         "lies outside its image of 96 x 64", _is("bbox", [10, 10, 30, 30])),
     Case("a box that sticks out", _put(
         bbox=[70, 10, 40, 30], segmentation=[[70, 10, 95, 10, 95, 40, 70, 40]], area=750,
-    ), MENDED, "is cut to its picture of 96 x 64", _is("bbox", [70, 10, 26, 30])),
+    ), MENDED, "is cut to its image of 96 x 64", _is("bbox", [70, 10, 26, 30])),
     Case("a box elsewhere than its mask", _put(bbox=[60, 30, 20, 20]), REPAIRED,
          "is not around its mask, which is at 10, 10, 30, 30", _is("bbox", [10, 10, 30, 30])),
     Case("all boxes as corners", _corners, ("stops", "repaired", "stops"),
@@ -463,7 +463,7 @@ CASES = (
     Case("no segmentation, a box of no size", _without_mask(bbox=[10, 10, 0, 30]), DROPPED,
          "it has no mask, and its bbox [10, 10, 0, 30] is empty"),
     Case("no segmentation, a box outside", _without_mask(bbox=[200, 10, 30, 30]), DROPPED,
-         "lies outside its picture of 96 x 64"),
+         "lies outside its image of 96 x 64"),
     Case("no segmentation, a box that sticks out", _without_mask(bbox=[70, 10, 40, 30]), MENDED,
          "its bbox [70, 10, 40, 30] is cut", _is("bbox", [70, 10, 26, 30])),
     Case("no segmentation, no area", _without_mask(area=None), MENDED, "taken from its box",
@@ -484,7 +484,7 @@ CASES = (
          REPAIRED, "no lists [x, y, x, y, ...] in a list", _is("segmentation", [_SQUARE])),
     Case("a polygon that crosses itself", _put(segmentation=[_STAR], bbox=[6, 4, 36, 36]),
          ACCEPTED, ""),
-    Case("a polygon outside of the picture", _put(
+    Case("a polygon outside of the image", _put(
         segmentation=[[110, 10, 140, 10, 140, 40]], bbox=[110, 10, 30, 30], area=450,
     ), DROPPED, "its polygons lie outside"),
     Case("a polygon that sticks out", _put(
@@ -494,10 +494,10 @@ CASES = (
     Case("a polygon that encloses nothing", _put(segmentation=[[10, 10, 40, 10, 20, 10]]),
          DROPPED, "its polygons enclose nothing"),
     Case("RLE of another size", _put(segmentation={"size": [32, 48], "counts": [0, 1536]}), DROPPED,
-         "its run-length mask is of size [32, 48], its picture of [64, 96]"),
-    Case("RLE of half the picture's size, within its box", _put(segmentation={
+         "its run-length mask is of size [32, 48], its image of [64, 96]"),
+    Case("RLE of half the image's size, within its box", _put(segmentation={
         "size": [32, 48], "counts": [165, *[15, 17] * 14, 15, 908],
-    }), REPAIRED, "of size [32, 48], its picture of [64, 96]; scaled by 2", _is("area", 900)),
+    }), REPAIRED, "of size [32, 48], its image of [64, 96]; scaled by 2", _is("area", 900)),
     Case("RLE in a list", lambda data: data.train["annotations"][2].update(
         segmentation=[data.train["annotations"][2]["segmentation"]],
     ), REPAIRED, "its run-length mask is in a list"),
@@ -516,27 +516,27 @@ CASES = (
          _is("iscrowd", 0)),
     Case("iscrowd of another value", _put(iscrowd=2), DROPPED, "its iscrowd is 2, must be 0 or 1"),
     Case("iscrowd with a polygon", _put(iscrowd=1), KEPT, "a crowd region drawn as polygons"),
-    Case("a picture that is missing", lambda data: data.picture.unlink(), DROPPED,
+    Case("an image that is missing", lambda data: data.picture.unlink(), DROPPED,
          "there is no file"),
-    Case("an unreadable picture", lambda data: data.picture.write_text("no picture"), DROPPED,
+    Case("an unreadable image", lambda data: data.picture.write_text("no image"), DROPPED,
          "does not decode: it is no image in a known format"),
-    Case("a truncated picture", _cut, DROPPED, "does not decode: image file is truncated"),
-    Case("a CMYK picture", _save("CMYK", "jpg"), KEPT, "it is CMYK, converted to RGB", _pixel()),
-    Case("a 16-bit picture", _save("I;16", value=_DEEP), KEPT,
+    Case("a truncated image", _cut, DROPPED, "does not decode: image file is truncated"),
+    Case("a CMYK image", _save("CMYK", "jpg"), KEPT, "it is CMYK, converted to RGB", _pixel()),
+    Case("a 16-bit image", _save("I;16", value=_DEEP), KEPT,
          "it is 16-bit, scaled to 8 bits", _pixel([200] * 3)),
-    Case("a picture of shares", _save("F", "tif", _SHARES), KEPT,
+    Case("an image of shares", _save("F", "tif", _SHARES), KEPT,
          "it is floating-point, scaled to 8 bits", _pixel([255] * 3)),
-    Case("a grey picture", _save("L"), ACCEPTED, "", _pixel()),
-    Case("a picture with alpha", _save("RGBA"), KEPT, "an alpha channel, which is left out",
+    Case("a grey image", _save("L"), ACCEPTED, "", _pixel()),
+    Case("an image with alpha", _save("RGBA"), KEPT, "an alpha channel, which is left out",
          _pixel()),
-    Case("a picture turned by EXIF", _turned, ACCEPTED, "", _pixel()),
+    Case("an image turned by EXIF", _turned, ACCEPTED, "", _pixel()),
     Case("an EXIF orientation that is a text", _turned_by_text, ACCEPTED, "", _pixel()),
-    Case("a picture of another size", _image_put(width=120), REPAIRED,
+    Case("an image of another size", _image_put(width=120), REPAIRED,
          "it is 96 x 64, the annotations say 120 x 64", _image_is(width=96)),
-    Case("a picture of another size with RLE",
+    Case("an image of another size with RLE",
          lambda data: data.train["images"][2].update(width=120), DROPPED,
          "run-length masks fit no other size"),
-    Case("a picture resized after annotating", _image_put(width=192, height=128), DROPPED,
+    Case("an image resized after annotating", _image_put(width=192, height=128), DROPPED,
          "it was resized, its annotations were not"),
     Case("a path that leaves the folder", _image_put(file_name="../1.jpg"), DROPPED,
          "its file_name '../1.jpg' leads out of the folder of images"),
@@ -544,5 +544,5 @@ CASES = (
          "its file_name is 'sub\\\\1.jpg', the file is 'sub/1.jpg'",
          _image_is(file_name="sub/1.jpg")),
     Case("no image with an object", _no_objects, STOPS, "no image of train has an object"),
-    Case("a picture in train and val", _shared, DROPPED, "val has the same picture, as 4.jpg"),
+    Case("an image in train and val", _shared, DROPPED, "val has the same image, as 4.jpg"),
 )  # fmt: skip

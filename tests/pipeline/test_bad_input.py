@@ -30,7 +30,7 @@ def test_each_policy_does_what_it_should(
     assert words == case.expected, outcomes
     assert case.message in row
     assert row in (repository / "docs/bad-input.md").read_text().splitlines(), (
-        "python -m benchmarks.bad_input prints the table anew"
+        "python -m benchmarks.bad_input prints the table"
     )
     for found in outcomes.values():
         if found.content is None:

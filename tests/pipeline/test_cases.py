@@ -125,7 +125,7 @@ def test_deep_pictures(run: Run) -> None:
         pixels = read_oriented(record["file_name"], size, "RGB", ranges)
         assert pixels.max() > 100
         assert (read_image(Path(record["file_name"]), ranges) == pixels).all()
-    assert any(remark.startswith("16-bit pictures: 0 to 4096") for remark in summary()["remarks"])
+    assert any(remark.startswith("16-bit images: 0 to 4096") for remark in summary()["remarks"])
 
 
 def test_exif_orientation_text(run: Run) -> None:

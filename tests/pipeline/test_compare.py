@@ -257,7 +257,7 @@ def test_tables_are_verified_from_detections(params: Any) -> None:
     content["studies"]["study"]["variants"]["new"]["segm"]["AP"]["low"] = -50.0
     path.write_text(json.dumps(content))
     (check,) = verify.verify(COMPARED)
-    assert check.wrong[0].startswith("new segm AP low is -50.0, computed anew ")
+    assert check.wrong[0].startswith("new segm AP low is -50.0, computed again ")
     with pytest.raises(UserError, match="holds no table"):
         verify.verify(Path("data"))
     with pytest.raises(UserError, match="is not there"):

@@ -22,8 +22,8 @@ def test_one_range_a_kind_for_all(depths: Depths) -> None:
     assert depths.ranges() == {"int16": [0, 4096], "float": [-2, 2]}
     assert Depths().ranges() == {}
     assert list(sentences(depths.ranges())) == [
-        "16-bit pictures: 0 to 4096 becomes 0 to 255 in all of them",
-        "floating-point pictures: -2 to 2 becomes 0 to 255 in all of them",
+        "16-bit images: 0 to 4096 becomes 0 to 255 in all of them",
+        "floating-point images: -2 to 2 becomes 0 to 255 in all of them",
     ]
 
 

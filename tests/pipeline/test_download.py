@@ -106,7 +106,7 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_coco(host: Host, tmp_path: Path) -> tuple[coco2017.Archive, ...]:
-    """COCO 2017 with two and one pictures, served as the real one is."""
+    """COCO 2017 with two and one images, served as the real one is."""
     notes = b'{"images": [], "annotations": [1, 2], "categories": []}'
     contents = {
         "annotations/annotations.zip": {

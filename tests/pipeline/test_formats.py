@@ -46,7 +46,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def content(drawn: Path, tmp_path: Path) -> Record:
-    """The content of eight drawn pictures in ``images/train``, a class list in ``names.txt``."""
+    """The content of eight drawn images in ``images/train``, a class list in ``names.txt``."""
     shutil.copytree(drawn, tmp_path / "images")
     found = json.loads((tmp_path / "images/annotations/instances_train.json").read_text())
     Path("names.txt").write_text("\n".join(names(found)) + "\n")
@@ -149,7 +149,7 @@ def test_a_list_chooses_and_names_by_labels(content: Record) -> None:
     }
     assert [entry["name"] for entry in found["categories"]] == sorted(labels)
     Path("list.txt").write_text("nobody\n")
-    with pytest.raises(UserError, match=r"train.list: .* lists 1 pictures .*nobody"):
+    with pytest.raises(UserError, match=r"train.list: .* lists 1 images .*nobody"):
         imported(split_of("labelme", labels="json", list="list.txt"), "again")
 
 
@@ -273,8 +273,8 @@ def test_labelme_files_that_fit_no_picture(content: Record) -> None:
         "coco.json is no LabelMe JSON",
         "torn.json is cut off",
         "twice.json: ",
-        "labels the same picture 000001.jpg",
-        "its picture away.jpg is not in",
+        "labels the same image 000001.jpg",
+        "its image away.jpg is not in",
     ):
         assert message in str(caught.value)
     with pytest.raises(UserError, match="holds no JSON of LabelMe's"):
@@ -316,7 +316,7 @@ def test_all_faults_are_named_at_once(content: Record) -> None:
         imported(split_of("yolo-seg"))
     text = str(caught.value)
     assert "the labels have 31 faults" in text
-    assert "nobody.txt has no picture in" in text
+    assert "nobody.txt has no image in" in text
     assert "and 11 more" in text
 
 
@@ -330,7 +330,7 @@ def test_a_picture_without_labels_has_no_objects(
     assert len(found["images"]) == 8
     assert [entry["image_id"] for entry in found["annotations"]] == [3]
     said = " ".join(capsys.readouterr().out.split())
-    assert "train: 1 objects in 8 pictures (yolo-seg); 6 pictures have no labels: taken" in said
+    assert "train: 1 objects in 8 images (yolo-seg); 6 images have no labels: taken" in said
 
 
 def test_yolo_labels_stand_where_images_does() -> None:
@@ -393,7 +393,7 @@ def test_voc_takes_pictures_with_masks_and_many_instances(
     classes = np.where(instances > 0, 1, 0).astype(np.uint8)
     Image.fromarray(classes).save("voc/SegmentationClass/000002.png")
     found = imported(split_of("voc", labels="voc"))
-    assert "1 pictures without masks are left out" in capsys.readouterr().out
+    assert "1 images without masks are left out" in capsys.readouterr().out
     assert found["images"][0]["file_name"] == "000002.jpg"
     assert [entry["area"] for entry in found["annotations"] if entry["image_id"] == 1] == [3, 3]
     Path("list.txt").write_text("000001  1\n")
@@ -435,7 +435,7 @@ def test_what_is_not_there_is_named(content: Record) -> None:
         ({"images": "nowhere"}, "dataset.train.images: there is no folder .*nowhere"),
         ({"names": "nothing"}, "dataset.train.names: there is no file .*nothing"),
         ({"labels": "none"}, "dataset.train.labels: there is no folder .*none"),
-        ({"images": "images/annotations"}, "holds no picture"),
+        ({"images": "images/annotations"}, "holds no image"),
     ):
         with pytest.raises(UserError, match=message):
             formats.convert({"train": split_of("yolo-seg", **values)}, Path())
@@ -444,7 +444,7 @@ def test_what_is_not_there_is_named(content: Record) -> None:
         formats.convert({"train": split_of("yolo-seg")}, Path())
     Path("images/train/000001.png").unlink()
     Path("labels/train").mkdir(parents=True)
-    Path("images/train/000001.jpg").write_text("no picture")
+    Path("images/train/000001.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"1 faults:\n.*000001.jpg does not decode"):
         formats.convert({"train": split_of("yolo-seg")}, Path())
 

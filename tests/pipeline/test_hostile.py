@@ -22,7 +22,7 @@ from pipeline.tracking.records import PARENT, read_records
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """A picture of 48 x 32 pixels."""
+    """An image of 48 x 32 pixels."""
     path = tmp_path / "1.jpg"
     Image.new("RGB", (48, 32)).save(path)
     return path
@@ -68,7 +68,7 @@ def test_labelme_masks_that_are_bombs(picture: Path) -> None:
         made += struct.pack(">I", zlib.crc32(code + data))
     text = base64.b64encode(made).decode()
     (problem,) = _read(picture, shape_type="mask", points=[[1, 1], [9, 9]], mask=text)
-    assert "its mask of 9000 x 9000 pixels at 1, 1 leaves the picture" in problem
+    assert "its mask of 9000 x 9000 pixels at 1, 1 leaves the image" in problem
 
 
 @pytest.mark.parametrize("said", ["a\0b", ["1.jpg"], "x" * 300, "\ud800"])

@@ -103,4 +103,4 @@ def test_show_draws_both_splits(params: Params, tiny_dataset: Any) -> None:
     paths = show.write_sheets(images=2, seed=0)
     assert [str(path) for path in paths] == ["outputs/data/train.jpg", "outputs/data/val.jpg"]
     with Image.open(paths[0]) as train, Image.open(paths[1]) as val:
-        assert train.width > val.width, "two pictures, one picture"
+        assert train.width > val.width, "two images, one image"

@@ -78,7 +78,7 @@ def test_the_json_is_cocos(trained: Path, photos: Path) -> None:
 
 def test_bad_inputs_are_listed_after_the_good_ones_are_done(trained: Path, photos: Path) -> None:
     (photos / "broken.jpg").write_text("no image")
-    with pytest.raises(UserError, match=r"3 pictures done") as error:
+    with pytest.raises(UserError, match=r"3 images done") as error:
         run_predict(inputs=[photos, "nowhere.png"], batch_size=1)
     assert "nowhere.png: there is no such file" in str(error.value)
     assert "broken.jpg: it does not decode" in str(error.value)

@@ -61,7 +61,7 @@ def prepared(name: str = "dataset.json") -> Any:
 
 
 def spoil(content: dict[str, Any]) -> None:
-    """An annotation of each kind of fault, and a picture of another size."""
+    """An annotation of each kind of fault, and an image of another size."""
     first = content["annotations"][0]
     changes = [{"image_id": 99}, {"category_id": 2}, {"bbox": [0, 0, 0, 0], "category_id": 7}]
     changes += [{"id": first["id"], "image_id": 4}]  # no two of the same
@@ -80,7 +80,7 @@ def test_leaves_a_sheet_of_pictures_for_each_split(
     for split in ("train", "val"):
         with Image.open(f"data/prepared/sheets/{split}.jpg") as sheet:
             pixels = np.asarray(sheet)
-        assert pixels.std() > 10  # pictures on it
+        assert pixels.std() > 10  # images on it
 
 
 def test_counts_what_is_there(params: Params, acquired: Callable[..., Path]) -> None:
@@ -139,7 +139,7 @@ def test_drop_lists_what_it_leaves_out(params: Params, acquired: Callable[..., P
     acquired(spoil)
     prepare.run(policy(params, "drop"))
     faults = prepared("faults.json")["train"]
-    # 2 and 3 lie on the picture of another size; 1 is the id used twice
+    # 2 and 3 lie on the image of another size; 1 is the id used twice
     annotations = [100, 101, 102, 1, 104, 105, 2, 3]
     assert {(entry["entry"], entry["id"]) for entry in faults} == {
         ("image", 2), *(("annotation", number) for number in annotations)
@@ -187,22 +187,22 @@ def test_pictures_of_val_are_left_out_of_train(
 ) -> None:
     raw = acquired()
     share(raw, 2)
-    with pytest.raises(UserError, match=r"image 2: val has the same picture, as 000001.jpg"):
+    with pytest.raises(UserError, match=r"image 2: val has the same image, as 000001.jpg"):
         prepare.run(policy(params, "strict"))
     prepare.run(policy(params, "drop"))
     splits = prepared()["splits"]
     assert (splits["train"]["images"], splits["train"]["objects"]) == (3, 1)
     assert (splits["val"]["images"], splits["train"]["refused"]) == (4, 3)
     share(raw, 1, 2, 3, 4)
-    with pytest.raises(UserError, match="every picture of train is one of val too"):
+    with pytest.raises(UserError, match="every image of train is one of val too"):
         prepare.run(policy(params, "drop"))
 
 
 def test_strict_reports_all_faults_at_once(params: Params, acquired: Callable[..., Path]) -> None:
     raw = acquired(spoil)
     content = json.loads((raw / "manifest.json").read_text())
-    (raw / "val/000003.jpg").write_bytes(b"no picture")
-    content["files"]["val/000003.jpg"]["bytes"] = len(b"no picture")
+    (raw / "val/000003.jpg").write_bytes(b"no image")
+    content["files"]["val/000003.jpg"]["bytes"] = len(b"no image")
     del content["files"]["val/000002.jpg"]
     (raw / "val/000002.jpg").unlink()
     (raw / "manifest.json").write_text(json.dumps(content))
@@ -232,7 +232,7 @@ def test_pictures_that_changed_since_are_named(
     broken.write_bytes(content[:300] + bytes(len(content) - 300))
     (raw / "val/000001.jpg").unlink()
     Image.new("RGB", (96, 64)).save(raw / "val/000002.jpg")
-    with pytest.raises(UserError, match="2 pictures of val are not as they were") as caught:
+    with pytest.raises(UserError, match="2 images of val are not as they were") as caught:
         prepare.run(policy(params, name))
     for part in ("000001.jpg is missing", "000002.jpg has changed", "000003.jpg does not decode"):
         assert part in str(caught.value)
@@ -243,7 +243,7 @@ def test_a_fault_leaves_the_former_result(params: Params, acquired: Callable[...
     raw = acquired()
     prepare.run(params)
     former = prepared()
-    (raw / "train/000001.jpg").write_bytes(b"no picture")
+    (raw / "train/000001.jpg").write_bytes(b"no image")
     with pytest.raises(UserError):
         prepare.run(params)
     assert prepared() == former

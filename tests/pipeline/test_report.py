@@ -94,7 +94,7 @@ def test_the_page_says_what_matters(written: Path) -> None:
     assert "still missing" not in text
     assert text.count("data:image/webp;base64,") >= 3 * 2 + 3
     for split in ("Training", "Validation"):
-        assert f"<h3>{split} pictures by chance, with masks" in text
+        assert f"<h3>{split} images by chance, with masks" in text
 
 
 def test_the_markdown_twin_shows_the_same_pictures_and_numbers(written: Path) -> None:

@@ -1,4 +1,4 @@
-"""One JSON parted into halves: entries of one picture stay together."""
+"""One JSON parted into halves: entries of one image stay together."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_copies_of_a_picture_stay_in_one_half(whole: SplitPaths, tmp_path: Path,
     for alike in TOGETHER:
         assert alike <= found["train"] or alike <= found["val"]
     pictures = [min([k, *(min(alike) for alike in TOGETHER if k in alike)]) for k in found["val"]]
-    assert len(set(pictures)) == 3  # 0.4 of 7 pictures
+    assert len(set(pictures)) == 3  # 0.4 of 7 images
 
 
 def test_copies_alone_cannot_be_parted(whole: SplitPaths, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_killed_training_from_boxes_goes_on_to_the_same_bits(
     assert all(torch.equal(value, cut[key]) for key, value in weights(project).items())
 
 
-def test_changed_params_train_anew(project: Path, tiny_params: Params) -> None:
+def test_changed_params_train_again(project: Path, tiny_params: Params) -> None:
     train.run(shrink(tiny_params, steps=1))
     first = record(project)["hash"]
     train.run(shrink(tiny_params, steps=1, lr=0.001))
@@ -139,7 +139,7 @@ def test_silent_server_stops_before_training(
 
 
 def check_served(store: tracking.Store, run_id: str, project: Path) -> None:
-    """The model that the run keeps predicts on pictures, and holds no pickle of MLflow's."""
+    """The model that the run keeps predicts on images, and holds no pickle of MLflow's."""
     from mlflow import pyfunc
 
     folder = Path(store.client.download_artifacts(run_id, "model", str(project)))
@@ -153,7 +153,7 @@ def check_served(store: tracking.Store, run_id: str, project: Path) -> None:
     assert {one["class"] for one in found} <= {"square", "slab"}
     assert all(one["segmentation"]["size"] == [64, 96] for one in found)
     assert model.predict(picture, params={"score": 1.0}) == [[]]
-    with pytest.raises(UserError, match="is no readable picture"):
+    with pytest.raises(UserError, match="is no readable image"):
         model.predict("nowhere.png")
     with pytest.raises(UserError, match="uint8 RGB"):
         model.predict(picture[:, :, :1])

@@ -155,7 +155,7 @@ def _add(out, x):
 
 @numba.njit(**_PART)
 def _row_total(linear, product, neighbours):
-    """The sum of linear parts and of the logarithms of products, which begin anew."""
+    """The sum of linear parts and of the logarithms of products, which begin again."""
     total, running, factors = 0.0, 1.0, 0
     one = product.dtype.type(1)
     for t in range(len(linear)):

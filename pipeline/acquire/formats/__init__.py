@@ -34,7 +34,7 @@ class Converted:
     """A split in COCO's format, and what it was made of, to be watched.
 
     Attributes:
-        paths: JSON and folder of pictures.
+        paths: JSON and folder of images.
         files: labels, names and list that were read.
         folders: that were searched, with the suffixes searched for.
     """
@@ -126,11 +126,11 @@ def _tell(name: str, source: Source, readings: list[Reading]) -> None:
     ignored = sum(reading.ignored for reading in readings)
     things = sum(len(reading.things) for reading in readings)
     problems = len(source.problems) + sum(len(reading.problems) for reading in readings)
-    parts = [f"{name}: {things:,} objects in {len(readings):,} pictures ({source.split.format})"]
+    parts = [f"{name}: {things:,} objects in {len(readings):,} images ({source.split.format})"]
     if problems:
         parts.append(f"{problems:,} labels cannot be used: prepare.policy decides on them")
     if bare:
-        parts.append(f"{bare:,} pictures have no labels: taken as without objects")
+        parts.append(f"{bare:,} images have no labels: taken as without objects")
     if ignored:
         parts.append(f"{ignored:,} shapes labelled as background or to be ignored are left out")
     terminal().print("; ".join(parts))
@@ -142,7 +142,7 @@ def _coco(source: Source, readings: list[Reading], named: list[str]) -> dict[str
     unread: list[str] = list(source.problems)
     for image_id, (picture, reading) in enumerate(zip(source.pictures, readings, strict=True), 1):
         h, w = reading.size
-        if not h:  # the picture itself cannot be read
+        if not h:  # the image itself cannot be read
             unread += reading.problems
             continue
         file_name = picture.relative_to(source.images).as_posix()

@@ -1,4 +1,4 @@
-"""LabelMe, the desktop tool: beside each picture a JSON with its shapes.
+"""LabelMe, the desktop tool: beside each image a JSON with its shapes.
 
 Shapes of one label and one ``group_id`` are parts of one object. A rectangle is taken as the mask
 that it draws, a circle as a polygon.
@@ -46,10 +46,10 @@ class _ShapeError(UserError):
 def pair(
     files: list[Path], pictures: list[Path], images: Path
 ) -> tuple[dict[Path, Path], list[str]]:
-    """Find each JSON's picture: where it says, else below the folder of pictures, else by name.
+    """Find each JSON's image: where it says, else below the folder of images, else by name.
 
     Returns:
-        Picture to JSON, and problems.
+        Image to JSON, and problems.
     """
     known, found, problems = set(pictures), dict[Path, Path](), list[str]()
     by_stem = {(path.parent, path.stem): path for path in pictures}
@@ -62,16 +62,16 @@ def pair(
         beside = [by_stem.get((folder, file.stem)) for folder in (file.parent, images)]
         picture = next((path for path in (*places, *beside) if path in known), None)
         if picture is None:
-            problems.append(f"{file}: its picture {said} is not in {images}")
+            problems.append(f"{file}: its image {said} is not in {images}")
         elif picture in found:
-            problems.append(f"{file}: {found[picture]} labels the same picture {picture.name}")
+            problems.append(f"{file}: {found[picture]} labels the same image {picture.name}")
         else:
             found[picture] = file
     return found, problems
 
 
 def read(picture: Path, file: Path | None) -> Reading:
-    """Read one picture's shapes; without a JSON it has no objects."""
+    """Read one image's shapes; without a JSON it has no objects."""
     reading = Reading(size_of(picture), labelled=file is not None)
     if file is None:
         return reading
@@ -102,7 +102,7 @@ def read(picture: Path, file: Path | None) -> Reading:
 
 
 def _picture_of(file: Path) -> tuple[str, str]:
-    """The picture that a JSON names, and what is wrong with the JSON."""
+    """The image that a JSON names, and what is wrong with the JSON."""
     try:
         content = jsontext.read(file)
     except UserError as error:
@@ -112,7 +112,7 @@ def _picture_of(file: Path) -> tuple[str, str]:
     said = content.get("imagePath") or file.with_suffix(".jpg").name
     if not isinstance(said, str) or (reason := name_problem(said)) is not None:
         reason = "is no text" if not isinstance(said, str) else reason
-        return "", f"{file}: its imagePath {brief(said)} {reason}; give the name of its picture"
+        return "", f"{file}: its imagePath {brief(said)} {reason}; give the name of its image"
     return said.replace("\\", "/"), ""
 
 
@@ -123,7 +123,7 @@ def _label(shape: object) -> str:
     if not isinstance(label, str) or not label.strip():
         raise _ShapeError(f"its label is {brief(label)}, must be the name of a class")
     if not is_unicode(label):
-        raise _ShapeError(f"its label {brief(label)} is no text in UTF-8; write it anew")
+        raise _ShapeError(f"its label {brief(label)} is no text in UTF-8; write it again")
     return label.strip()
 
 
@@ -183,7 +183,7 @@ def _more(low: float, high: float) -> str:
 
 
 def _placed(text: object, points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask's PNG, which covers its box alone, put into the picture."""
+    """A mask's PNG, which covers its box alone, put into the image."""
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except (binascii.Error, ValueError) as error:  # the latter: of other characters than ASCII's
@@ -193,7 +193,7 @@ def _placed(text: object, points: NDArray[np.float64], size: tuple[int, int]) ->
         with image_files.opened(io.BytesIO(data), "its mask, a PNG in base64,") as opened:
             w, h = opened.size
             if x < 0 or y < 0 or x + w > size[1] or y + h > size[0]:
-                raise _ShapeError(f"its mask of {w} x {h} pixels at {x}, {y} leaves the picture")
+                raise _ShapeError(f"its mask of {w} x {h} pixels at {x}, {y} leaves the image")
             part = np.asarray(opened.convert("L")) > 0
     except UserError as error:
         raise _ShapeError(str(error)) from error

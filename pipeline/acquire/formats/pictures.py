@@ -1,4 +1,4 @@
-"""What all formats share: the pictures of a folder, and what is read of each."""
+"""What all formats share: the images of a folder, and what is read of each."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Problem(str):
 
 @dataclass
 class Reading:
-    """What was read of one picture, and what could not be.
+    """What was read of one image, and what could not be.
 
     Attributes:
-        size: (h, w) in pixels, as the picture is seen: after the rotation that EXIF asks for.
+        size: (h, w) in pixels, as the image is seen: after the rotation that EXIF asks for.
         things: in the order of the file.
         problems: each names file and place; what they are about is left out.
         mended: what was read though it was not written as it should be, likewise.
@@ -71,11 +71,11 @@ def find(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
 
 
 def chosen(found: list[Path], folder: Path, names: Path | None, key: str) -> list[Path]:
-    """The pictures of a split.
+    """The images of a split.
 
     Args:
-        found: all pictures of the folder.
-        folder: of pictures.
+        found: all images of the folder.
+        folder: of images.
         names: a text with a name or path a line, with or without suffix; None: all of the folder.
         key: of params.yaml, for messages.
 
@@ -90,7 +90,7 @@ def chosen(found: list[Path], folder: Path, names: Path | None, key: str) -> lis
                 f"{key}: {other} and {path.name} would share their labels; rename one of them"
             )
     if not found:
-        raise UserError(f"{key}.images: {folder} holds no picture ({', '.join(SUFFIXES)})")
+        raise UserError(f"{key}.images: {folder} holds no image ({', '.join(SUFFIXES)})")
     if names is None:
         return found
     wanted, missing = [], []
@@ -99,11 +99,11 @@ def chosen(found: list[Path], folder: Path, names: Path | None, key: str) -> lis
         (missing.append(line) if path is None else wanted.append(path))
     if missing:
         raise UserError(
-            f"{key}.list: {names} lists {len(missing):,} pictures that are not in {folder}, e.g. "
+            f"{key}.list: {names} lists {len(missing):,} images that are not in {folder}, e.g. "
             + ", ".join(missing[:5])
         )
     if not wanted:
-        raise UserError(f"{key}.list: {names} lists no picture")
+        raise UserError(f"{key}.list: {names} lists no image")
     return sorted(set(wanted))
 
 
@@ -114,15 +114,15 @@ def _of_name(name: str, by_stem: dict[str, Path]) -> Path | None:
 
 
 def stem(path: Path, folder: Path) -> str:
-    """A file's name below a folder without its suffix, by which pictures and labels are paired."""
+    """A file's name below a folder without its suffix, by which images and labels are paired."""
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(h, w) of a picture as it is seen.
+    """(h, w) of an image as it is seen.
 
     Raises:
-        UserError: it is no picture.
+        UserError: it is no image.
     """
     with images.opened(path) as opened:
         w, h = image_pixels.seen_size(opened)

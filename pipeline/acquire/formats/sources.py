@@ -1,4 +1,4 @@
-"""Where a split's pictures, labels and names lie, for each format."""
+"""Where a split's images, labels and names lie, for each format."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Source:
     Attributes:
         key: of params.yaml.
         split: as it stands there.
-        images: folder of pictures.
-        pictures: of the split, by name.
+        images: folder of images.
+        images: of the split, by name.
         names: of the classes, by number; None: as the labels have them.
-        read: reads one picture's labels.
+        read: reads one image's labels.
         files: labels, names and list, to be watched.
         folders: that were searched, with the suffixes searched for.
         problems: found so far.
@@ -46,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Basis:
-    """What is alike for all formats; ``found`` are all pictures of the folder."""
+    """What is alike for all formats; ``found`` are all images of the folder."""
 
     key: str
     split: Split
@@ -88,7 +88,7 @@ def locate(split: Split, key: str) -> Source:
         key: of params.yaml, for messages.
 
     Raises:
-        UserError: a folder or file is missing, or there is no picture.
+        UserError: a folder or file is missing, or there is no image.
     """
     images = _folder(split.images, f"{key}.images")
     list_path = _file(split.list, f"{key}.list")
@@ -116,7 +116,7 @@ def _yolo(basis: _Basis) -> Source:
 
     strays = set(find(folder, (".txt",))) - {text_of(picture) for picture in basis.found}
     problems = [
-        f"{path} has no picture in {basis.images}"
+        f"{path} has no image in {basis.images}"
         for path in sorted(strays)
         if path.name != "classes.txt"  # which some tools put beside
     ]
@@ -137,13 +137,13 @@ def _voc(basis: _Basis) -> Source:
         name = f"{stem(picture, basis.images)}.png"
         return objects / name, classes / name
 
-    if not basis.split.list:  # most of VOC's pictures have no masks
+    if not basis.split.list:  # most of VOC's images have no masks
         pictures = [path for path in pictures if masks_of(path)[0].is_file()]
         if not pictures:
-            raise UserError(f"{key}: {objects} has masks of no picture of {basis.images}")
+            raise UserError(f"{key}: {objects} has masks of no image of {basis.images}")
         left_out = len(basis.pictures) - len(pictures)
         if left_out:
-            terminal().print(f"{basis.key}: {left_out:,} pictures without masks are left out")
+            terminal().print(f"{basis.key}: {left_out:,} images without masks are left out")
     masks = [path for picture in pictures for path in masks_of(picture) if path.is_file()]
     return dataclasses.replace(basis, pictures=pictures, names=named).source(
         lambda picture: voc.read(picture, *masks_of(picture), named), objects, ".png", masks

@@ -1,4 +1,4 @@
-"""Pascal VOC's masks: for each picture two PNGs, one of instances, one of classes.
+"""Pascal VOC's masks: for each image two PNGs, one of instances, one of classes.
 
 A pixel of ``SegmentationObject`` tells its instance, by number or colour; the same pixel of
 ``SegmentationClass`` tells the class. 0 is background; 255, white-ish in VOC's palette, belongs to
@@ -23,7 +23,7 @@ VOC_NAMES = (
 )  # fmt: skip
 
 _NOBODY = 255
-_MOST = 5_000  # instances of a picture; a photograph in a mask's place has as many as colours
+_MOST = 5_000  # instances of an image; a photograph in a mask's place has as many as colours
 
 
 def palette() -> NDArray[np.int64]:
@@ -38,7 +38,7 @@ def palette() -> NDArray[np.int64]:
 
 
 def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Reading:
-    """Read one picture's masks.
+    """Read one image's masks.
 
     Args:
         picture: for its size.

@@ -1,6 +1,6 @@
-"""YOLO-seg: beside each picture a text, a line an object: class, then x y of each corner.
+"""YOLO-seg: beside each image a text, a line an object: class, then x y of each corner.
 
-Coordinates are shares of the picture's width and height.
+Coordinates are shares of the image's width and height.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def labels_folder(images: Path) -> Path:
 
 
 def read(picture: Path, labels: Path, names: list[str]) -> Reading:
-    """Read one picture's labels; without a text it has no objects.
+    """Read one image's labels; without a text it has no objects.
 
     Args:
         picture: for its size.

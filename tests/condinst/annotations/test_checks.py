@@ -51,7 +51,7 @@ def test_leaves_what_is_sound_as_it_is(content: dict[str, Any]) -> None:
         ({"bbox": [10, 10, 0, 10]}, "is empty"),
         ({"bbox": [10, 10, 5]}, "four finite numbers"),
         ({"bbox": [10, 10, float("nan"), 5]}, "four finite numbers"),
-        ({"bbox": [60, 10, 5, 5]}, "outside its picture"),
+        ({"bbox": [60, 10, 5, 5]}, "outside its image"),
         ({"segmentation": [], "bbox": None}, "it has no mask, and its bbox is None"),
         ({"segmentation": None, "bbox": [0.1, 0.1, 0.5, 0.5]}, "lies within 0 to 1"),
         ({"segmentation": "none"}, "the segmentation 'none'"),

@@ -24,7 +24,7 @@ def outline(box: list[float]) -> list[list[float]]:
 
 @pytest.fixture
 def content() -> Record:
-    """Four pictures, one standing, with an object each."""
+    """Four images, one standing, with an object each."""
     sizes = [(WIDTH, HEIGHT)] * 3 + [(HEIGHT * 2, WIDTH)]
     return {
         "images": [

@@ -1,4 +1,4 @@
-"""Run-length masks of another size than their picture: mended where the box tells how."""
+"""Run-length masks of another size than their image: mended where the box tells how."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checked(mask: dict[str, Any], box: list[float] | None = BOX, policy: str = "
 def test_of_another_scale(factor: float) -> None:
     small = [side / factor for side in BOX]
     mask = coded(rectangle(round(HEIGHT / factor), round(WIDTH / factor), small))
-    for box in (BOX, small):  # the box in the picture's frame, or in the mask's
+    for box in (BOX, small):  # the box in the image's frame, or in the mask's
         found = checked(mask, box)
         (entry,) = found.content["annotations"]
         assert (mask_tools.decode(entry["segmentation"]) == rectangle(HEIGHT, WIDTH, BOX)).all()

@@ -54,7 +54,7 @@ def config(way: dict[str, Any], mask_format: str = "polygon") -> CfgNode:
 
 @pytest.fixture(params=["polygon", "compressed", "uncompressed"])
 def record(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """A dark 64 x 96 picture with two bright rectangles, each an object with a mask of a kind."""
+    """A dark 64 x 96 image with two bright rectangles, each an object with a mask of a kind."""
     pixels = np.zeros((64, 96, 3), np.uint8)
     annotations = []
     for number, (x0, y0, x1, y1) in enumerate([(6, 8, 46, 40), (56, 20, 88, 60)]):

@@ -21,7 +21,7 @@ def broken(*_: Any) -> Any:
 def test_it_is_the_convolution(settings: dict[str, int]) -> None:
     conv = nn.Conv2d(8, 6, 3, padding=1, **settings).requires_grad_(False)
     packed = PackedConv(conv, relu=True)
-    for size in ((5, 7), (9, 4)):  # weights are packed anew for each
+    for size in ((5, 7), (9, 4)):  # weights are packed again for each
         for images in (2, 0):
             x = torch.randn(images, 8, *size)
             wanted = conv(x)

@@ -1,4 +1,4 @@
-"""A model that marks the bright part of a picture; registered with detectron2."""
+"""A model that marks the bright part of an image; registered with detectron2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "ToyFinder"
 
 
 class ToyFinder(nn.Module):
-    """Marks the whole picture as class 0 (score 0.8) and its brighter part as class 1 (0.3)."""
+    """Marks the whole image as class 0 (score 0.8) and its brighter part as class 1 (0.3)."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
