@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
 
 def leaves_folder(file_name: str) -> bool:
     """Whether an image's name points outside of the folder that it is relative to."""
+    if not file_name.startswith(("/", "\\")) and ":" not in file_name and ".." not in file_name:
+        return False  # almost all, and paths are slow
     path = PurePosixPath(file_name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(file_name).drive)
+    return path.is_absolute() or ".." in path.parts or _DRIVE.match(file_name) is not None
 
 
 class Finder:

@@ -32,7 +32,7 @@ def photos(tmp_path: Path) -> Path:
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as a training leaves it, of the toy model, beside which predict runs."""
     from condinst import config
-    from condinst.inference import Predictor
+    from condinst.inference.predictor import Predictor
 
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "outputs/train"
