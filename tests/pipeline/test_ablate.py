@@ -29,7 +29,8 @@ from tests.pipeline.small import prepare_small, shrink
 def project(tmp_path: Path, tiny_dataset: TinyDataset, monkeypatch: pytest.MonkeyPatch) -> Path:
     prepare_small(tmp_path, tiny_dataset)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ablate, "fitting_jobs", lambda params, trials: 1)
+    for module in (ablate, estimate):
+        monkeypatch.setattr(module, "fitting_jobs", lambda params, trials: 1)
     return tmp_path
 
 
