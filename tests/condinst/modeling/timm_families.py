@@ -278,6 +278,7 @@ REFUSED = {
     "vision_transformer_sam/samvit": "no pyramid",
     "vitamin/vitamin": "no pyramid",
     "volo/volo": "no pyramid",
+    "xcit/xcit": "no pyramid",
 }
 
 
