@@ -439,7 +439,7 @@ def convert(
     ] = None,
 ) -> None:
     """Convert weights from and to both public projects."""
-    from condinst.checkpoint import convert as run
+    from condinst.convert import convert as run
 
     typer.echo(run(src, dst, source, target, strip_optimizer, config_file=config_file))
 

@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 
-from condinst.evaluation import NUMBERS, paired_bootstrap
 from condinst.evaluation.accumulating import accumulate, group_events
-from condinst.evaluation.scores import summarise
+from condinst.evaluation.bootstrap import paired_bootstrap
+from condinst.evaluation.scores import NUMBERS, summarise
 from tests.condinst.evaluation.simulation import Population, simulate
 
 SKILLS = (0.0, 0.15)

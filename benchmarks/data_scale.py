@@ -198,7 +198,7 @@ def _theirs(source: Path) -> Figures:
 
 
 def _ours(source: Path, work: Path) -> Figures:
-    from condinst.data import open_index
+    from condinst.data.index import open_index
     from pipeline.params import load_params
     from pipeline.prepare import images as pictures
     from pipeline.prepare import show
@@ -234,13 +234,13 @@ def _silent() -> contextlib.AbstractContextManager[object]:
 
 def _as_stated(images: list[dict[str, Any]], *_: object) -> list[Any]:
     """Pictures of the sizes that the annotations state."""
-    from condinst.annotations import Picture
+    from condinst.annotations.checks import Picture
 
     return [Picture(((image["width"], image["height"]),)) for image in images]
 
 
 def _opened(path: Path) -> Figures:
-    from condinst.data import open_index
+    from condinst.data.index import open_index
 
     found: Figures = {}
     with _measured(found, "open"):

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks._measure import Row, measure, show
 from condinst.layers.locations import cell_locations
-from condinst.modeling.fcos.readable_targets import assign_readably
 from condinst.modeling.fcos.targets import Matching, assign
+from tests.condinst.modeling.fcos.readable_targets import assign_readably
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from benchmarks._measure import markdown
 from condinst.config import load_config
 from condinst.modeling import instances
 from condinst.modeling.fcos.head import flatten
-from condinst.modeling.fcos.readable_targets import assign_readably
+from tests.condinst.modeling.fcos.readable_targets import assign_readably
 
 RECIPE = Path(__file__).parents[1] / "configs" / "CondInst" / "MS_R_50_1x.yaml"
 BOXES = 20

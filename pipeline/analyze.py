@@ -62,7 +62,7 @@ def run_analyze(
     cfg.MODEL.WEIGHTS = ""
     model = build_model(cfg)
     if weights is not None:
-        from condinst.checkpoint import load_weights
+        from condinst.checkpoint.loading import load_weights
 
         load_weights(model, str(weights))
     analysis = analyze(model, height, width, depth=depth, repeats=repeats)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 
-from condinst.config import load_config
+from condinst.config import load_config, memory_format
+from condinst.cores import available_cores
 from condinst.data.input_config import set_deep_ranges
 from condinst.errors import UserError
 from pipeline.layout import PREPARED
@@ -57,7 +59,7 @@ class PreparedData:
 
     def register(self) -> None:
         """Make both splits known to detectron2 as ``condinst_train`` and ``condinst_val``."""
-        from condinst.data import register_index
+        from condinst.data.registration import register_index
 
         register_index(TRAIN_NAME, self.root / "train")
         register_index(VAL_NAME, self.root / "val")
@@ -107,9 +109,26 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
     cfg.SOLVER.AMP.ENABLED = train.amp != "none"
     cfg.SOLVER.AMP.DTYPE = {"bf16": "bfloat16", "fp16": "float16"}.get(train.amp, "auto")
     _set_long_training(cfg.SOLVER, train)
+    cfg.SOLVER.NUM_THREADS = threads(train) if cfg.MODEL.DEVICE == "cpu" else 0
+    cfg.SOLVER.MEMORY_FORMAT = memory_format(cfg)
     cfg.DATALOADER.NUM_WORKERS = train.workers
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN_NAME,), (VAL_NAME,)
     return Recipe(cfg, tuple(notes))
+
+
+def threads(train: Train) -> int:
+    """Threads of each process of a training on a CPU.
+
+    Null means OMP_NUM_THREADS where it is set, else all cores for a single process, else one.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    usual = int(given) if given.isdigit() else available_cores() if train.num_processes == 1 else 1
+    return train.threads or max(1, usual)
+
+
+def own_threads(params: Params) -> dict[str, int]:
+    """What gives each training of a study its threads, however many others run beside it."""
+    return {} if params.train.num_gpus else {"train.threads": params.train.threads or 1}
 
 
 def set_schedule(

@@ -1,89 +1,44 @@
 """Runs and where they live: ``.runs/<hash>``, outside DVC's outputs.
 
-The hash covers all that decides the weights: resolved config, data, the code that trains and the
-libraries under it. The same hash goes on or is used again; anything else starts afresh.
+The hash is the key of a training's identity (`pipeline.identity`), which holds all that decides the
+weights. The same hash goes on or is used again; anything else starts afresh.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-from detectron2.config import CfgNode
+from typing import TYPE_CHECKING, Any
 
 from condinst.atomic import atomic_folder
-from condinst.config import WITHOUT_EFFECT
 from condinst.errors import UserError
+from pipeline.identity import code_hash, digest, file_hash, of_training
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+__all__ = [
+    "RUNS",
+    "code_hash",
+    "digest",
+    "file_hash",
+    "locked",
+    "publish",
+    "read_json",
+    "run_hash",
+]
 
 RUNS = Path(".runs")
-_CODE = ("errors.py", "config.py", "files", "layers", "data", "modeling", "engine")
-_LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
 
 
-def digest(value: object) -> str:
-    """16 hexadecimal digits that identify plain values."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def code_hash() -> str:
-    """Identifies the code that training runs through, ours and the libraries' versions."""
-    root = Path(__file__).resolve().parent.parent / "condinst"
-    files = [
-        path
-        for name in _CODE
-        for path in ([root / name] if name.endswith(".py") else sorted((root / name).rglob("*.py")))
-        if path.exists()
-    ]
-    sources = {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
-    return digest([sources, {name: metadata.version(name) for name in _LIBRARIES}])
-
-
-def run_hash(
-    cfg: CfgNode, data_hash: str, *, processes: int | str = 1, eval_period: int = 0
-) -> str:
-    """Identifies a training: equal hashes give equal weights on a CPU.
-
-    Args:
-        cfg: the resolved config.
-        data_hash: of the prepared data.
-        processes: they share a step's images, so batch statistics depend on their number.
-        eval_period: steps between evaluations on the way; they choose the best weights.
-    """
-    plain: dict[str, Any] = json.loads(json.dumps(_as_dict(cfg)))
-    for key in WITHOUT_EFFECT:
-        *parents, name = key.split(".")
-        node = plain
-        for parent in parents:
-            node = node[parent]
-        node.pop(name, None)
-    weights = plain["MODEL"]["WEIGHTS"]
-    if weights and Path(weights).is_file():
-        plain["MODEL"]["WEIGHTS"] = file_hash(Path(weights))
-    return digest([plain, data_hash, code_hash(), processes, eval_period])
-
-
-def _as_dict(cfg: CfgNode) -> dict[str, Any]:
-    return {key: _as_dict(v) if isinstance(v, CfgNode) else v for key, v in cfg.items()}
-
-
-def file_hash(path: Path) -> str:
-    """The file's sha256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def run_hash(cfg: CfgNode, data_hash: str, **more: Any) -> str:
+    """The key of a training's identity; see `pipeline.identity.of_training`."""
+    return of_training(cfg, data_hash, **more).key
 
 
 @contextlib.contextmanager

@@ -263,7 +263,7 @@ def test_convert_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append((args, more))
         return "3 tensors"
 
-    monkeypatch.setattr("condinst.checkpoint.convert", convert)
+    monkeypatch.setattr("condinst.convert.convert", convert)
     arguments = ["--to", "adelaidet", "--strip-optimizer", "--config-file", "c.yaml"]
     result = run("convert", "a.pth", "b.pth", *arguments)
     assert result.output == "3 tensors\n"

@@ -52,9 +52,23 @@ def test_parameters_of_stages_exist(stages: dict[str, dict[str, Any]], params: P
 
 
 def test_a_changed_evaluation_does_not_train_again(stages: dict[str, dict[str, Any]]) -> None:
+    """Only what evaluates on the way does, and its key counts that only where it is asked for."""
     train = stages["train"]
-    assert not any("evaluat" in path or "report" in path for path in train["deps"])
-    assert set(train["params"]) == {"dataset.masks", "model", "train"}
+    assert not any(word in path for path in train["deps"] for word in ("pipeline/eval", "report"))
+    on_the_way = {"evaluate.backend", "evaluate.max_detections"}
+    assert set(train["params"]) == {"dataset.masks", "model", "train", *on_the_way}
+
+
+def test_recipes_count_with_what_they_stand_on(
+    repository: Path, stages: dict[str, dict[str, Any]]
+) -> None:
+    based = repository.glob("configs/**/*.yaml")
+    found = {(path.parent / base).relative_to(repository).as_posix()
+             for path in based
+             if (base := yaml.safe_load(path.read_text()).get("_BASE_"))}  # fmt: skip
+    assert found
+    for name in ("train", "ablate", "sweep"):
+        assert {*found, "${model.config}"} <= set(stages[name]["deps"]), name
 
 
 def test_a_changed_study_runs_that_study_alone(stages: dict[str, dict[str, Any]]) -> None:

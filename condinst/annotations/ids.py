@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from condinst.annotations.faults import Ledger, Place
 from condinst.files.names import brief
+
+if TYPE_CHECKING:
+    from condinst.annotations.faults import Ledger, Place
 
 _DIGITS = re.compile(r"-?(0|[1-9]\d{0,17})")
 

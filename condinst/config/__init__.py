@@ -10,6 +10,7 @@ from condinst.config.keys import (
     add_condinst_config,
     get_cfg,
     load_config,
+    memory_format,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "add_condinst_config",
     "get_cfg",
     "load_config",
+    "memory_format",
 ]

@@ -66,6 +66,21 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
+def memory_format(cfg: CfgNode) -> str:
+    """``SOLVER.MEMORY_FORMAT``, or what ``auto`` means on ``MODEL.DEVICE``.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    wanted = cfg.SOLVER.MEMORY_FORMAT
+    known = ("auto", "contiguous", "channels_last")
+    if wanted not in known:
+        raise UserError(f"SOLVER.MEMORY_FORMAT is {wanted!r}, must be one of {', '.join(known)}")
+    if wanted != "auto":
+        return wanted
+    return "channels_last" if cfg.MODEL.DEVICE == "cpu" else "contiguous"
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a recipe: ours, or a YAML file of either public implementation as it is.
 
@@ -255,6 +270,9 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.SYNC_BN = False  # batch norms take their statistics over all workers
     cfg.SOLVER.RECOMPUTE_BACKBONE = False  # less memory: its activations are computed twice
     cfg.SOLVER.DETERMINISTIC = False  # on a GPU too; a CPU always is
+    cfg.SOLVER.NUM_THREADS = 0  # of each process on a CPU; 0: as many as it is started with
+    # of convolutions: contiguous, channels_last; auto: channels_last on a CPU, else contiguous
+    cfg.SOLVER.MEMORY_FORMAT = "auto"
     cfg.SOLVER.MAX_SKIPPED_STEPS = 0  # steps with a non-finite loss that are left out
     cfg.SOLVER.PATIENCE = 0  # evaluations without a better result after which to stop; 0: never
     cfg.SOLVER.KEEP_CHECKPOINTS = 2  # the newest

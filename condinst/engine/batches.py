@@ -20,7 +20,7 @@ from detectron2.data import DatasetCatalog, DatasetFromList, get_detection_datas
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from condinst.data import Index
+from condinst.data.index import Index
 from condinst.data.registered import classes_explained, records_of
 from condinst.errors import UserError
 

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from condinst.atomic import write_json
+from condinst.config import memory_format
 from condinst.engine.agreement import check_origin, check_same, deciding_keys, from_first
 from condinst.engine.batches import build_train_loader, seed_everything
 from condinst.engine.buffers import check_weights
@@ -34,6 +35,7 @@ from condinst.engine.state import Checkpoints, save_atomically, unwrap
 from condinst.engine.trainer import Row, Trainer
 from condinst.errors import UserError
 from condinst.layers.memory_format import to_channels_last
+from condinst.layers.threads import limited
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,7 @@ def train(
         return dataclasses.replace(finished, start_step=finished.steps)
     seed = _seed(cfg, state)
     start = state["iteration"] if state else 0
-    with _deterministic(cfg):
+    with _deterministic(cfg), limited(cfg.SOLVER.NUM_THREADS):
         trainer = _build_trainer(
             cfg, seed, start, mapper, load_weights if not state else _keep, log_period
         )
@@ -233,7 +235,7 @@ def _build_trainer(
     log_period: int,
 ) -> Trainer:
     if mapper is None:
-        from condinst.data import CondInstDatasetMapper
+        from condinst.data.mapper import CondInstDatasetMapper
 
         mapper = CondInstDatasetMapper(cfg, is_train=True)
     loader = build_train_loader(cfg, mapper, seed=seed, start_step=start)
@@ -248,8 +250,8 @@ def _build_trainer(
         synchronise_batch_norms(model)
     if cfg.SOLVER.RECOMPUTE_BACKBONE:
         recompute_backbone(model)
-    if torch.device(cfg.MODEL.DEVICE).type == "cpu":
-        to_channels_last(model)  # a tenth of the time of a step
+    if memory_format(cfg) == "channels_last":
+        to_channels_last(model)
     optimizer = build_optimizer(cfg, model)
     return Trainer(
         distribute(model, cfg),

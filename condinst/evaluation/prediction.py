@@ -24,7 +24,7 @@ from rich.progress import (
 from torch import nn
 from torch.utils.data import DataLoader
 
-from condinst.data import CondInstDatasetMapper
+from condinst.data.mapper import CondInstDatasetMapper
 from condinst.data.registered import records_of
 from condinst.modeling.mask_head.rle import encode_masks
 

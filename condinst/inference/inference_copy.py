@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from condinst.errors import UserError
 from condinst.inference.packed import PackedConv, answer_for, refusal
+from condinst.inference.winograd import WinogradConv, suits
 from condinst.layers.conv import CellConv
 from condinst.layers.memory_format import to_channels_last
 from condinst.layers.synchronised_norm import SynchronisedNorm
-from condinst.layers.winograd import WinogradConv, suits
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Exactly these: what timm derives from a batch norm has an activation in it.

@@ -1,14 +1,30 @@
-"""Compiled loops in several threads: they release the interpreter's lock."""
+"""How many threads compute; compiled loops in several, which release the interpreter's lock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Let torch, and loops here, compute in so many threads: sums depend on it, to the last bit.
+
+    Args:
+        count: of threads; 0 leaves it as it is.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def spans(count: int, size: int) -> list[tuple[int, int]]:

@@ -190,7 +190,7 @@ def _count(path: Path) -> int:
         return sum(1 for entry in path.iterdir() if entry.suffix == ".jpg")
     if not path.is_file():
         return 0
-    from condinst.annotations.building import read_coco  # slow: with torch
+    from condinst.annotations.reading import read_coco
 
     try:
         return len(read_coco(path)["annotations"])

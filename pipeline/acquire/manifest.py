@@ -101,8 +101,8 @@ def image_names(annotations: Path, images: Path) -> list[str]:
         UserError: the file is missing or holds no such list, or none of a name.
     """
     # slow: with torch, which --check need not load
-    from condinst.annotations.building import read_coco
     from condinst.annotations.file_names import Finder, leaves_folder
+    from condinst.annotations.reading import read_coco
 
     content = read_coco(annotations)
     entries = [entry for entry in content["images"] if isinstance(entry, dict)]

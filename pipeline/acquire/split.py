@@ -29,8 +29,8 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     Raises:
         UserError: a file is missing or no COCO JSON, or a half would be empty.
     """
-    from condinst.annotations.building import read_coco  # slow: with torch
     from condinst.annotations.json_lists import edit, write_json
+    from condinst.annotations.reading import read_coco
 
     image_names(whole.annotations, whole.images)  # says what is wrong with the file
     content = read_coco(whole.annotations)

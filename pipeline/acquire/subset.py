@@ -86,7 +86,7 @@ def fetch(
 
 def _cut(annotations: Path, count: int, subset: Subset, key: str) -> Record:
     """The annotations of the chosen images, categories untouched."""
-    from condinst.annotations.building import read_coco  # slow: with torch
+    from condinst.annotations.reading import read_coco
 
     content = read_coco(annotations)
     images = sorted(content["images"], key=lambda image: image["id"])

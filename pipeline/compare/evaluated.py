@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condinst import evaluation
 from condinst.errors import UserError
-from condinst.evaluation import LostAp, Matches, Samples
+from condinst.evaluation.bootstrap import Samples, check_same_data, image_draws, sample
+from condinst.evaluation.inputs import GroundTruth, load_ground_truth
+from condinst.evaluation.losses import LostAp, lost_ap
+from condinst.evaluation.matching import Matches, match_detections
 from pipeline import runs
 from pipeline.layout import EVALUATED, PREPARED
 
@@ -127,7 +129,7 @@ class Sampler:
 
     def __init__(self, draws: int, seed: int) -> None:
         self.draws, self.seed = draws, seed
-        self._truths: dict[Path, evaluation.GroundTruth] = {}
+        self._truths: dict[Path, GroundTruth] = {}
         self._samples: dict[tuple[Path, str], tuple[Matches, Samples]] = {}
 
     def sample(self, found: Sequence[EvaluatedRun], task: str) -> list[Samples]:
@@ -137,27 +139,27 @@ class Sampler:
             UserError: they are not on the same data.
         """
         both = [self._one(one, task) for one in found]
-        evaluation.check_same_data([matches for matches, _ in both])
+        check_same_data([matches for matches, _ in both])
         return [samples for _, samples in both]
 
     def lost(self, found: EvaluatedRun, task: str) -> LostAp:
         """Why an evaluation lost AP, by kind of error."""
         place = found.folder / "detections.json"
-        return evaluation.lost_ap(self._truth(found), place, task=task, max_dets=found.max_dets)
+        return lost_ap(self._truth(found), place, task=task, max_dets=found.max_dets)
 
-    def _truth(self, found: EvaluatedRun) -> evaluation.GroundTruth:
+    def _truth(self, found: EvaluatedRun) -> GroundTruth:
         path = found.annotations()
         if path not in self._truths:
-            self._truths[path] = evaluation.load_ground_truth(path)
+            self._truths[path] = load_ground_truth(path)
         return self._truths[path]
 
     def _one(self, found: EvaluatedRun, task: str) -> tuple[Matches, Samples]:
         key = (found.folder.resolve(), task)
         if key not in self._samples:
             truth, place = self._truth(found), found.folder / "detections.json"
-            matches = evaluation.match_detections(truth, place, task=task, max_dets=found.max_dets)
-            multiplicities = evaluation.image_draws(len(truth.images), self.draws, self.seed)
-            self._samples[key] = matches, evaluation.sample(matches, multiplicities)
+            matches = match_detections(truth, place, task=task, max_dets=found.max_dets)
+            multiplicities = image_draws(len(truth.images), self.draws, self.seed)
+            self._samples[key] = matches, sample(matches, multiplicities)
         return self._samples[key]
 
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from condinst import evaluation
 from condinst.atomic import write_json
 from condinst.errors import UserError
-from condinst.evaluation import EVERY, KINDS, NUMBERS, Difference
+from condinst.evaluation.bootstrap import EVERY, Difference, differences
+from condinst.evaluation.losses import KINDS
+from condinst.evaluation.scores import NUMBERS
 from condinst.metrics import WORDS
 from pipeline import runs, tracking
 from pipeline.compare import plot as comparison_plot
@@ -232,7 +233,7 @@ def _variant(
         before = sampler.sample([base[seed] for seed in shared], task)
         after = sampler.sample([own[seed] for seed in shared], task)
         sampler.sample([base[shared[0]], own[shared[0]]], task)  # both on the same data
-        found = evaluation.differences(before, after, confidence)
+        found = differences(before, after, confidence)
         row[task] = {one.metric: _plain(one) for one in found if one.category == EVERY}
         classes: dict[str, dict[str, Any]] = {}
         for one in found:

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from condinst.evaluation import KINDS, NUMBERS
+from condinst.evaluation.losses import KINDS
+from condinst.evaluation.scores import NUMBERS
 from pipeline.console import terminal
 
 WORDS = {"segm": "mask", "bbox": "box"}

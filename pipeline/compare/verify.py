@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from condinst import evaluation
 from condinst.errors import UserError
-from condinst.evaluation import NUMBERS
+from condinst.evaluation.coco import evaluate_coco
+from condinst.evaluation.scores import NUMBERS
 from condinst.metrics import WORDS
 from pipeline import runs
 from pipeline.compare.evaluated import EvaluatedRun, Sampler
@@ -77,7 +77,7 @@ def _checks(root: Path) -> Iterator[Check]:
 
 def _evaluation(found: EvaluatedRun) -> Check:
     about = found.about
-    scores = evaluation.evaluate_coco(
+    scores = evaluate_coco(
         found.annotations(),
         found.folder / "detections.json",
         backend=str(about["evaluator"]),

@@ -16,10 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from condinst import evaluation
 from condinst.errors import UserError
-from condinst.evaluation import KINDS, CocoScores, ImageQuality, Interval, LostAp
-from condinst.evaluation.inputs import GroundTruth
+from condinst.evaluation.bootstrap import Interval, confidence_intervals, image_draws, sample
+from condinst.evaluation.coco import evaluate_coco
+from condinst.evaluation.inputs import GroundTruth, load_ground_truth
+from condinst.evaluation.losses import KINDS, LostAp, lost_ap
+from condinst.evaluation.matching import match_detections
+from condinst.evaluation.quality import ImageQuality, image_qualities
+from condinst.evaluation.scores import CocoScores
 from condinst.metrics import MEANINGS, TASKS
 from pipeline import runs
 from pipeline.console import terminal
@@ -77,16 +81,16 @@ def score(
         max_dets: limit on detections an image and category.
         untaught: names of classes that training had no object of.
     """
-    truth = evaluation.load_ground_truth(annotations)
-    scores = evaluation.evaluate_coco(truth, detections, backend=backend, max_dets=max_dets)
-    draws = evaluation.image_draws(len(truth.images), DRAWS, SEED)
+    truth = load_ground_truth(annotations)
+    scores = evaluate_coco(truth, detections, backend=backend, max_dets=max_dets)
+    draws = image_draws(len(truth.images), DRAWS, SEED)
     intervals, qualities, losses = {}, {}, {}
     for task in TASKS:
-        matches = evaluation.match_detections(truth, detections, task=task, max_dets=max_dets)
-        samples = evaluation.sample(matches, draws)
-        intervals[task] = evaluation.confidence_intervals(samples, CONFIDENCE)
-        qualities[task] = evaluation.image_qualities(matches)
-        losses[task] = evaluation.lost_ap(truth, detections, task=task, max_dets=max_dets)
+        matches = match_detections(truth, detections, task=task, max_dets=max_dets)
+        samples = sample(matches, draws)
+        intervals[task] = confidence_intervals(samples, CONFIDENCE)
+        qualities[task] = image_qualities(matches)
+        losses[task] = lost_ap(truth, detections, task=task, max_dets=max_dets)
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
     learnable = _learnable(scores, untaught) if untaught else None
     remarks = (*_remarks(scores, len(detections)), *_mask_remarks(truth))

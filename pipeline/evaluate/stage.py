@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from torch import nn
 
-from condinst import checkpoint, evaluation
 from condinst.atomic import write_json
+from condinst.checkpoint.loading import load_weights
 from condinst.errors import UserError
+from condinst.evaluation.prediction import predict_dataset
+from condinst.layers.threads import limited
 from pipeline import runs, tracking
 from pipeline.evaluate import scoring
 from pipeline.evaluate.scoring import Metrics
+from pipeline.identity import FILE, explanation, of_evaluation
 from pipeline.layout import EVALUATED, PREPARED, TRAINED
 from pipeline.params import Params, as_dict
 from pipeline.recipe import VAL_NAME, PreparedData, load_resolved
@@ -93,7 +98,7 @@ def evaluate_run(
     limit = params.evaluate.max_detections
     card = scoring.score(
         annotations,
-        evaluation.predict_dataset(model, VAL_NAME, cfg, progress),
+        predict_dataset(model, VAL_NAME, cfg, progress),
         backend=params.evaluate.backend,
         max_dets=limit,
         untaught=_untaught(data),
@@ -130,28 +135,27 @@ def evaluate_once(
         weights: of the training, beside its ``run.json``.
         data: prepared.
         out_dir: replaced as a whole.
-        params: its section ``evaluate`` counts.
+        params: its section ``evaluate`` counts, and ``train.threads``.
         key: of the training.
 
     Returns:
         As `evaluate_run`.
     """
-    settings = [as_dict(params)["evaluate"], data.hash, _code_hash()]
-    kept = (runs.RUNS / key / "evaluations" / runs.digest(settings)).resolve()
+    threads = params.train.threads or 0
+    identity = of_evaluation(as_dict(params)["evaluate"], data.hash, threads=threads)
+    kept = (runs.RUNS / key / "evaluations" / identity.key).resolve()
     if not (kept / "metrics.json").is_file():
-        evaluate_run(cfg, weights, data.root, kept, params, progress=False)
-    runs.publish({path.name: path for path in kept.iterdir()}, out_dir)
+        why = explanation(identity, kept.parent, done="measured")
+        if why:
+            sys.stderr.write(f"{out_dir}: {why}\n")
+        with limited(threads):
+            evaluate_run(cfg, weights, data.root, kept, params, progress=False)
+        write_json(kept / FILE, dataclasses.asdict(identity))
+    runs.publish({path.name: path for path in kept.iterdir() if path.name != FILE}, out_dir)
     about = runs.read_json(out_dir / "evaluation.json", "evaluate")
-    write_json(out_dir / "evaluation.json", {**about, **about_weights(weights)})
+    about |= {"evaluation": identity.key, **about_weights(weights)}
+    write_json(out_dir / "evaluation.json", about)
     return runs.read_json(out_dir / "metrics.json", "evaluate")
-
-
-def _code_hash() -> str:
-    """Identifies the code that measures; that of the model is part of a training's key."""
-    root = Path(__file__).resolve().parents[2]
-    folder = sorted((root / "condinst/evaluation").glob("*.py"))
-    files = [*folder, *(root / "pipeline" / name for name in ("evaluate.py", "scoring.py"))]
-    return runs.digest([runs.file_hash(path) for path in files])
 
 
 def _with_limits(cfg: CfgNode, params: Params) -> CfgNode:
@@ -169,7 +173,7 @@ def _load(cfg: CfgNode, weights: str | Path, precision: str) -> nn.Module:
     from condinst.inference.inference_copy import inference_copy
 
     model = build_model(cfg)
-    checkpoint.load_weights(model, weights, strict=True)
+    load_weights(model, weights, strict=True)
     return inference_copy(model, precision)
 
 

@@ -16,7 +16,7 @@ from condinst.atomic import atomic_file
 if TYPE_CHECKING:
     from detectron2.structures import Instances
 
-    from condinst.inference import Shapes
+    from condinst.inference.visualizer import Shapes
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class PredictionSink:
         Returns:
             The overlay, or the picture itself where none is wanted.
         """
-        from condinst.inference import Shapes, draw_instances
+        from condinst.inference.visualizer import Shapes, draw_instances
 
         shapes = Shapes.of(instances)
         number = len(self.entries) + 1

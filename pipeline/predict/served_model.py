@@ -28,8 +28,9 @@ class Served:
     """
 
     def __init__(self, folder: Path) -> None:
-        from condinst.checkpoint import load_checkpoint, load_weights
-        from condinst.inference import Predictor
+        from condinst.checkpoint.loading import load_weights
+        from condinst.checkpoint.reading import load_checkpoint
+        from condinst.inference.predictor import Predictor
         from pipeline.recipe import load_resolved
 
         cfg = load_resolved(folder / CONFIG)
@@ -50,7 +51,7 @@ class Served:
             For each picture its instances, best first: ``class``, ``score``, ``bbox`` (x, y,
             width, height) and ``segmentation`` (COCO's RLE), in the picture's pixels.
         """
-        from condinst.evaluation import as_coco
+        from condinst.evaluation.prediction import as_coco
 
         least = float((params or {}).get("score", 0.0))
         found = []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from condinst.files.pixels import Ranges
-    from condinst.inference import Predictor
+    from condinst.inference.predictor import Predictor
 
 T = TypeVar("T")
 
@@ -105,9 +105,11 @@ def _load_model(
 ) -> tuple[Predictor, Categories]:
     import torch
 
-    from condinst.checkpoint import load_checkpoint, load_weights, resolve_weights
+    from condinst.checkpoint.loading import load_weights
+    from condinst.checkpoint.reading import load_checkpoint
+    from condinst.checkpoint.zoo import resolve_weights
     from condinst.config import load_config
-    from condinst.inference import Predictor
+    from condinst.inference.predictor import Predictor
 
     trained = config_file is None
     path = TRAINED / "config.yaml" if config_file is None else Path(config_file)

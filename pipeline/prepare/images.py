@@ -13,7 +13,7 @@ from rich.progress import track
 from pipeline.prepare.depth import Depths
 
 if TYPE_CHECKING:
-    from condinst.annotations import Picture
+    from condinst.annotations.checks import Picture
 
 CHANGED = "picture changed"
 
@@ -53,7 +53,7 @@ def look(
 
 
 def _picture(path: Path, acquired: Record | None, depths: Depths) -> Picture:
-    from condinst.annotations import Picture
+    from condinst.annotations.checks import Picture
     from condinst.errors import UserError
     from condinst.files import images as image_files
     from condinst.files import pixels

@@ -25,7 +25,7 @@ def write_sheets(
     Raises:
         UserError: nothing is prepared, or a picture cannot be read.
     """
-    from condinst.data import open_index
+    from condinst.data.index import open_index
     from condinst.inference.contact_sheet import contact_sheet
 
     there = [split for split in ("train", "val") if (prepared / split).is_dir()]

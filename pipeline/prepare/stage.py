@@ -29,8 +29,8 @@ from pipeline.prepare.remarks import as_objects, crowd_sentence, remarks
 from pipeline.prepare.statistics import sides, statistics, table, write_csv
 
 if TYPE_CHECKING:
-    from condinst.annotations import Picture
-    from condinst.data import Index
+    from condinst.annotations.checks import Picture
+    from condinst.data.index import Index
 
 FOUND = Path("data/faults.json")  # where nothing could be prepared
 LIST = "faults.json"
@@ -53,8 +53,8 @@ def run(params: Params) -> None:
 
 
 def _run(params: Params) -> None:
-    from condinst.annotations import build_index
-    from condinst.data import open_index
+    from condinst.annotations.building import build_index
+    from condinst.data.index import open_index
 
     manifest = _manifest()
     found, depths = Findings(), Depths()
@@ -138,10 +138,10 @@ def _check(
     depths: Depths,
 ) -> Record:
     """A split's sound content; ``found`` gets what was wrong with the rest."""
-    from condinst.annotations import check_annotations
-    from condinst.annotations.building import read_coco
+    from condinst.annotations.checks import check_annotations
     from condinst.annotations.file_names import Finder
     from condinst.annotations.json_lists import edit
+    from condinst.annotations.reading import read_coco
 
     _require_unchanged(split["annotations"], files)
     acquired = {RAW / path: entry for path, entry in files.items()}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from condinst.data import Index
+    from condinst.data.index import Index
 
 SIDES = (8, 16, 32, 64, 128, 256, 512)  # of a square of an object's area, pixels
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
-from condinst.inference import Shapes, draw_instances
+from condinst.inference.visualizer import Shapes, draw_instances
 from pipeline.predict.media import read_image
 from pipeline.report.collect import Findings, Record
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from condinst.evaluation import KINDS
+from condinst.evaluation.losses import KINDS
 from condinst.metrics import MEANINGS, WORDS
 from pipeline.report.charts import Series, line_chart
 from pipeline.report.collect import Findings, Record

@@ -16,7 +16,7 @@ from condinst.cores import available_cores
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
-from pipeline.recipe import PreparedData, load_resolved
+from pipeline.recipe import PreparedData, load_resolved, own_threads
 from pipeline.studies.study import (
     STUDIES,
     Outcome,
@@ -65,7 +65,7 @@ def run(
     _clear_strangers(STUDIES / study, every)
     concurrency = jobs or fitting_jobs(params, len(trials))
     began = time.monotonic()
-    others = (former_outcome(trial) for trial in every if trial not in trials)
+    others = (former_outcome(trial, data.hash) for trial in every if trial not in trials)
     outcomes = [outcome for outcome in others if outcome is not None]
     kept, folder = len(outcomes), STUDIES / study
     with _parent_run(params, study, every, data) as parent:
@@ -163,14 +163,15 @@ def _through_ray(
 
 
 def fitting_jobs(params: Params, trials: int) -> int:
-    """Trials that this machine can train at a time: by GPUs, or by two cores a process."""
+    """Trials that this machine can train at a time: by GPUs, or by a core a thread."""
     if params.ray.address is not None:
         return trials
     if params.train.num_gpus:
         import torch
 
         return max(1, min(trials, torch.cuda.device_count() // params.train.num_gpus))
-    return max(1, min(trials, available_cores() // (2 * params.train.num_processes)))
+    taken = params.train.num_processes * own_threads(params)["train.threads"]
+    return max(1, min(trials, available_cores() // taken))
 
 
 def run_group(

@@ -13,10 +13,11 @@ from typing import Any
 from condinst.atomic import write_json
 from condinst.errors import UserError
 from pipeline import runs
+from pipeline.identity import of_evaluation
 from pipeline.layout import STUDIES
-from pipeline.params import METRICS, Ablation, Params, override
+from pipeline.params import METRICS, Ablation, Params, as_dict, override
 from pipeline.params.schema import nearest
-from pipeline.recipe import PreparedData
+from pipeline.recipe import PreparedData, own_threads
 from pipeline.train.stage import run_key
 
 
@@ -122,13 +123,23 @@ def select(trials: Sequence[Trial], variants: Sequence[str]) -> list[Trial]:
     return [trial for trial in trials if not variants or trial.variant in variants]
 
 
-def former_outcome(trial: Trial) -> Outcome | None:
-    """What an earlier call left of the very same trial, if it finished."""
+def former_outcome(trial: Trial, data_hash: str) -> Outcome | None:
+    """What an earlier call left of the very same trial, if it finished and is measured as now.
+
+    Args:
+        trial: it.
+        data_hash: of the prepared data.
+    """
     record, metrics = trial.folder / "train/run.json", trial.folder / "evaluate/metrics.json"
-    if not (record.is_file() and metrics.is_file()):
+    about = trial.folder / "evaluate/evaluation.json"
+    if not all(path.is_file() for path in (record, metrics, about)):
         return None
     found = runs.read_json(record, "ablate")
     if found.get("hash") != trial.key:
+        return None
+    measuring, threads = as_dict(trial.params)["evaluate"], trial.params.train.threads
+    measured = of_evaluation(measuring, data_hash, threads=threads or 0).key
+    if runs.read_json(about, "ablate").get("evaluation") != measured:
         return None
     return Outcome(trial, "finished", record=found, metrics=runs.read_json(metrics, "ablate"))
 
@@ -136,7 +147,8 @@ def former_outcome(trial: Trial) -> Outcome | None:
 def _trial(
     params: Params, name: str, study: Ablation, variant: str, seed: int, data: PreparedData
 ) -> Trial:
-    budget = {} if study.steps is None else {"train.steps": study.steps}
+    budget: dict[str, Any] = {} if study.steps is None else {"train.steps": study.steps}
+    budget |= own_threads(params)
     try:
         changed = override(params, {**budget, **study.variants[variant], "train.seed": seed})
         return Trial(name, variant, seed, changed, run_key(changed, data))

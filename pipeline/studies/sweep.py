@@ -20,7 +20,7 @@ from pipeline import runs, tracking
 from pipeline.cluster import connected
 from pipeline.layout import SWEPT
 from pipeline.params import Params, as_dict, override
-from pipeline.recipe import PreparedData, load_resolved
+from pipeline.recipe import PreparedData, load_resolved, own_threads
 from pipeline.studies import sweep_board, sweep_results
 from pipeline.tracking import notes
 from pipeline.train.stage import Place, run_key, train_into
@@ -112,7 +112,7 @@ def _budgeted(params: Params) -> Params:
     if steps is None:
         raise UserError("sweep.steps and train.steps are both null; set one of them")
     changes = {"train.steps": steps, "train.eval_period": max(1, steps // _RUNGS)}
-    return override(params, changes)
+    return override(params, {**changes, **own_threads(params)})
 
 
 def _slots(params: Params) -> int:

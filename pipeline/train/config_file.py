@@ -12,9 +12,10 @@ from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 
-from condinst import engine, evaluation
+from condinst import engine
 from condinst.config import load_config
 from condinst.errors import UserError
+from condinst.evaluation.prediction import predict_dataset
 from pipeline.evaluate import scoring
 from pipeline.recipe import set_schedule
 from pipeline.train import preflight
@@ -154,7 +155,7 @@ def _evaluate_config(text: str, resume: bool) -> None:
         model = build_model(cfg)
         load_weights(model, cfg.MODEL.WEIGHTS)
         for name, annotations in sets.items():
-            detections = evaluation.predict_dataset(model, name, cfg)
+            detections = predict_dataset(model, name, cfg)
             card = scoring.score(annotations, detections)
             output = Path(cfg.OUTPUT_DIR) / "evaluate" / name
             scoring.publish(card, output, {"dataset": name, "weights": cfg.MODEL.WEIGHTS})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -14,12 +13,13 @@ from torch import nn
 
 from condinst import engine
 from condinst.config import get_cfg
-from condinst.engine.trainer import RowHook
 from condinst.errors import UserError
-from pipeline import runs, tracking
+from pipeline import tracking
 from pipeline.console import terminal
+from pipeline.identity import training_code, versions
 from pipeline.params import Params
 from pipeline.recipe import VAL_NAME, PreparedData
+from pipeline.tracking.hook import MlflowHook
 
 Figures = dict[str, float | None]  # `segm/AP` -> percent
 
@@ -57,7 +57,8 @@ def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
         hooks: further ones.
     """
     data = PreparedData.load(job.data)
-    engine.check_same("the data or the code", {"data": data.hash, "code": runs.code_hash()})
+    code = training_code(measures=job.eval_period > 0)
+    engine.check_same("the data or the code", {"data": data.hash, **code, **versions()})
     if job.data_hash not in ("", data.hash):
         raise UserError(
             f"{job.data} holds the data {data.hash}, but the training was asked for on "
@@ -82,9 +83,9 @@ def load_cfg(text: str) -> CfgNode:
 
 def load_weights(model: nn.Module, path: str) -> None:
     """Put weights of any source that we know into the model; say what they did not decide."""
-    from condinst import checkpoint
+    from condinst.checkpoint import loading
 
-    report = checkpoint.load_weights(model, path)
+    report = loading.load_weights(model, path)
     if comm.is_main_process():
         for note in report.notes:
             terminal(stderr=True).print(f"{path}: {note}", highlight=False)
@@ -117,51 +118,14 @@ def figures_of(
     max_dets: int = 100,
 ) -> Figures:
     """A model's figures on a registered data set, in the middle of its training."""
-    from condinst import evaluation
+    from condinst.evaluation.coco import evaluate_coco
+    from condinst.evaluation.prediction import predict_dataset
 
-    detections = evaluation.predict_dataset(model, dataset, cfg, progress=False)
+    detections = predict_dataset(model, dataset, cfg, progress=False)
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-    scores = evaluation.evaluate_coco(
-        annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets
-    )
-    return tracking.figures_by_name(scores.metrics)
-
-
-class MlflowHook(RowHook):
-    """Sends rows of figures to an MLflow run, several at a time.
-
-    What the store does not take is kept and sent with the next rows; the curve is on disk anyhow.
-
-    Args:
-        address: of the run.
-        rows_a_request: how many rows to gather.
-    """
-
-    def __init__(self, address: tracking.Address, rows_a_request: int = 5) -> None:
-        self.address = address
-        self.rows_a_request = rows_a_request
-        self._rows: list[dict[str, float]] = []
-        self._run: tracking.Run | None = None
-        self._monitor: Any = None
-
-    def before_train(self) -> None:
-        """Start to record the machine's load."""
-        self._run = tracking.Run(self.address)
-        self._monitor = self._run.watch()
-
-    def on_row(self, row: dict[str, float]) -> None:
-        """Keep the row; send when there are enough."""
-        self._rows.append(dict(row))
-        if len(self._rows) % self.rows_a_request == 0:
-            self._send()
-
-    def after_train(self) -> None:
-        """Send the rest."""
-        if self._monitor is not None:
-            self._monitor.finish()
-        self._send()
-
-    def _send(self) -> None:
-        self._run = self._run or tracking.Run(self.address)
-        if self._rows and self._run.log_rows(self._rows):
-            self._rows = []
+    scores = evaluate_coco(annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets)
+    return {
+        f"{task}/{name}": value
+        for task, numbers in scores.metrics.items()
+        for name, value in numbers.items()
+    }

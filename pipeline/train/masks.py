@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
-from condinst.data import open_index
+from condinst.data.index import open_index
 from condinst.errors import UserError
 from pipeline.recipe import PreparedData
 

@@ -6,7 +6,7 @@ import math
 import sys
 from pathlib import Path
 
-from condinst.engine.replay import load_dump, replay
+from condinst.replay import load_dump, replay
 from pipeline.train.job import load_cfg
 
 

@@ -21,15 +21,16 @@ from condinst.atomic import write_json
 from condinst.config import load_config
 from condinst.errors import UserError
 from pipeline import runs, tracking
+from pipeline.identity import FILE, Identity, explanation
 from pipeline.layout import TRAINED
-from pipeline.params import Params, Train, as_dict
+from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, Recipe, resolve
 from pipeline.train import preflight
-from pipeline.train.config_file import train_from_config_file
 from pipeline.train.job import Job
+from pipeline.train.key import identity_of, run_key, workers_of
 from pipeline.train.masks import check_masks
 from pipeline.train.options import TrainOptions
-from pipeline.train.start import start_job
+from pipeline.train.start import check_launcher, start_job
 
 __all__ = [
     "TRAINED",
@@ -37,7 +38,6 @@ __all__ = [
     "environment",
     "run",
     "run_key",
-    "train_from_config_file",
     "train_into",
 ]
 _OF_DATA = ("dataset.json", "sheets")  # kept with a run
@@ -87,26 +87,6 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
     train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
 
 
-def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) -> str:
-    """The hash of the training that these params ask for; names its folder in ``.runs``."""
-    recipe = recipe or resolve(params, data)
-    return runs.run_hash(
-        recipe.cfg,
-        data.hash,
-        processes=_workers(params),
-        eval_period=params.train.eval_period or 0,
-    )
-
-
-def _workers(params: Params) -> int | str:
-    """How many share a step; for a number that may change, from how many to how many."""
-    train = params.train
-    if train.launcher != "ray":
-        return engine.count_workers(train.num_gpus, train.num_processes)
-    most = train.num_gpus or train.num_processes
-    return most if train.min_workers in (None, most) else f"{train.min_workers} to {most}"
-
-
 def train_into(
     params: Params,
     data: PreparedData,
@@ -127,14 +107,15 @@ def train_into(
     Returns:
         The content of ``run.json``; nothing in a process that only helps the one of rank 0.
     """
-    _check_launcher(params.train)
+    check_launcher(params.train)
     if not (data.root / "train").is_dir():
         raise UserError(
             f"{data.root} holds no images to train on: dataset.subset.train is 0; raise it, then "
             "run `python cli.py acquire` and `prepare` again"
         )
     recipe = resolve(params, data)
-    key = run_key(params, data, recipe)
+    identity = identity_of(params, data, recipe)
+    key = identity.key
     folder = (runs.RUNS / key).resolve()
     recipe.cfg.OUTPUT_DIR, recipe.cfg.SOLVER.MAX_SECONDS = str(folder), max_seconds
     worker = engine.torchrun_worker()
@@ -150,6 +131,7 @@ def train_into(
         if result is None or not ledger.holds(store):
             with _open_run(store, params, data, recipe, place, ledger) as run:
                 if result is None:
+                    _say_why(identity, folder, place)
                     result = _train(params, data, recipe, run.address, hooks)
                 else:
                     run.log_rows(_curve(folder))
@@ -172,17 +154,6 @@ def train_into(
         files = {item: folder / item for item in (*names, "run.json") if (folder / item).exists()}
         runs.publish(files, place.output)
     return record
-
-
-def _check_launcher(train: Train) -> None:
-    """Refuse what cannot be started; with Ray the GPUs may be on other machines."""
-    if train.launcher != "ray":
-        engine.check_gpus(train.num_gpus)
-    elif engine.torchrun_worker() is not None:
-        raise UserError(
-            "train.launcher: ray starts the workers itself, but this process is one of torchrun's "
-            "(RANK and WORLD_SIZE are set); run `python cli.py train` once, or set it to processes"
-        )
 
 
 class _Ledger:
@@ -254,6 +225,17 @@ def _train(
     return result
 
 
+def _say_why(identity: Identity, folder: Path, place: Place) -> None:
+    """Keep what decides this training; say what has changed since one that was like it."""
+    if not (folder / FILE).exists():
+        record = place.output / "run.json"
+        last = runs.read_json(record, "train").get("hash", "") if record.is_file() else ""
+        why = explanation(identity, folder.parent, last)
+        if why:
+            _say(f"{place.name}: {why}")
+    write_json(folder / FILE, dataclasses.asdict(identity))
+
+
 def _job(
     params: Params, data: PreparedData, recipe: Recipe, address: tracking.Address | None
 ) -> Job:
@@ -264,13 +246,13 @@ def _job(
         params,
         address,
         data.hash,
-        elastic=isinstance(_workers(params), str),
+        elastic=isinstance(workers_of(params), str),
         stores=params.train.launcher == "ray" and params.ray.storage is not None,
     )
 
 
 def _preflight(params: Params, data: PreparedData, recipe: Recipe) -> list[str]:
-    overrides, workers = params.model.overrides, _workers(params)
+    overrides, workers = params.model.overrides, workers_of(params)
     most = params.train.num_gpus or params.train.num_processes
     return preflight.check(
         recipe.cfg,
@@ -336,7 +318,9 @@ def environment(params: Params, cfg: CfgNode) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": cfg.SOLVER.NUM_THREADS or torch.get_num_threads(),
+        "memory_format": cfg.SOLVER.MEMORY_FORMAT,
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "device": cfg.MODEL.DEVICE,
         "gpus": gpus,
         "cuda": torch.version.cuda if gpus else None,

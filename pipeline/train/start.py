@@ -9,9 +9,32 @@ from pathlib import Path
 from detectron2.engine import HookBase
 
 from condinst import engine
+from condinst.cores import available_cores
 from condinst.errors import UserError
 from pipeline.params import Train
 from pipeline.train.job import Job, load_cfg, train_job
+
+
+def check_launcher(train: Train) -> None:
+    """Refuse what cannot be started; with Ray the GPUs may be on other machines."""
+    if train.launcher != "ray":
+        engine.check_gpus(train.num_gpus)
+        _check_threads(train)
+    elif engine.torchrun_worker() is not None:
+        raise UserError(
+            "train.launcher: ray starts the workers itself, but this process is one of torchrun's "
+            "(RANK and WORLD_SIZE are set); run `python cli.py train` once, or set it to processes"
+        )
+
+
+def _check_threads(train: Train) -> None:
+    most = max(1, available_cores() // train.num_processes)
+    if train.num_gpus == 0 and (train.threads or 0) > most:
+        raise UserError(
+            f"train.threads is {train.threads}, but this machine has {available_cores()} cores for "
+            f"{train.num_processes} process{'' if train.num_processes == 1 else 'es'}: set it to "
+            f"at most {most}, or to null"
+        )
 
 
 def start_job(job: Job, train: Train, hooks: Sequence[HookBase] = ()) -> None:

@@ -13,7 +13,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from condinst.checkpoint import load_state
+from condinst.checkpoint.loading import load_state
 from condinst.config import load_config
 
 Case = dict[str, Any]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from condinst.checkpoint import load_weights
+from condinst.checkpoint.loading import load_weights
 from tests.condinst.descent import judge
 from tests.condinst.parity import (
     LEAST_SHARE,

@@ -97,8 +97,7 @@ def recipe(name: str, path: Path, folder: Path) -> None:
 
 def checkpoint(name: str, path: Path, folder: Path) -> None:
     """Weights, read and recognised."""
-    from condinst.checkpoint import load_checkpoint
-    from condinst.checkpoint.reading import find_state
+    from condinst.checkpoint.reading import find_state, load_checkpoint
     from condinst.checkpoint.recognise import recognise
 
     target = folder / name
@@ -180,8 +179,9 @@ def _whole_or_part(path: Path, splits: dict[str, dict[str, Any]]) -> None:
 
 
 def _read(splits: dict[str, dict[str, Any]], policy: str) -> None:
-    from condinst.annotations import build_index, check_annotations
-    from condinst.annotations.building import read_coco
+    from condinst.annotations.building import build_index
+    from condinst.annotations.checks import check_annotations
+    from condinst.annotations.reading import read_coco
     from pipeline.acquire import formats
     from pipeline.acquire.manifest import image_names
     from pipeline.params import Split
@@ -210,7 +210,7 @@ def _read(splits: dict[str, dict[str, Any]], policy: str) -> None:
 
 
 def _prepare(splits: dict[str, dict[str, Any]], policy: str) -> None:
-    from condinst.evaluation import load_ground_truth
+    from condinst.evaluation.inputs import load_ground_truth
     from pipeline.acquire import stage as acquire
     from pipeline.params import Split
     from pipeline.prepare import stage as prepare
@@ -230,7 +230,7 @@ def _learn() -> None:
     """Read the index as training does."""
     from pycocotools import mask as mask_tools
 
-    from condinst.data import open_index
+    from condinst.data.index import open_index
 
     index = open_index("data/prepared/train")
     for entry in index:

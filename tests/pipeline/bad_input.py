@@ -355,7 +355,8 @@ def _pixel(value: list[int] | None = None) -> Callable[[Record], object]:
     """The first picture can be read, and is of one value where one is given."""
 
     def check(content: Record) -> None:
-        from condinst.data import open_index, read_oriented
+        from condinst.data.images import read_oriented
+        from condinst.data.index import open_index
 
         path = open_index("data/prepared/train")[0]["file_name"]
         pixels = read_oriented(path, (HEIGHT, WIDTH))

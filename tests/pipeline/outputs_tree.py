@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
-from condinst.evaluation import KINDS
+from condinst.evaluation.losses import KINDS
 
 NAMES = ("disc", "square", "triangle", "star", "ring")
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY, TinyDataset
 
 def prepare_small(root: Path, data: TinyDataset) -> None:
     """Make ``data/prepared`` in a folder, and link the recipes into it."""
-    from condinst.annotations import build_index
+    from condinst.annotations.building import build_index
 
     prepared = root / "data" / "prepared"
     for split in ("train", "val"):

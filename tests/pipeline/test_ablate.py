@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from condinst.atomic import write_json
 from condinst.errors import UserError
+from condinst.layers.threads import limited
 from pipeline import runs, tracking
 from pipeline.params import Ablation, Params, Tracking
 from pipeline.recipe import PreparedData
@@ -26,6 +29,8 @@ from tests.pipeline.small import prepare_small, shrink
 def project(tmp_path: Path, tiny_dataset: TinyDataset, monkeypatch: pytest.MonkeyPatch) -> Path:
     prepare_small(tmp_path, tiny_dataset)
     monkeypatch.chdir(tmp_path)
+    for module in (ablate, estimate):
+        monkeypatch.setattr(module, "fitting_jobs", lambda params, trials: 1)
     return tmp_path
 
 
@@ -269,3 +274,59 @@ def test_through_ray(project: Path, tiny_params: Params, ray_off: Callable[[], N
         "finished",
         "failed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("train", "trials", "jobs"),
+    [({}, 9, 4), ({}, 3, 3), ({}, 0, 1), ({"threads": 2}, 9, 2), ({"threads": 8}, 9, 1),
+     ({"num_processes": 2}, 9, 2)],
+)  # fmt: skip
+def test_one_training_a_core(
+    train: dict[str, int], trials: int, jobs: int, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablate, "cores", lambda: 4)
+    params = dataclasses.replace(params, train=dataclasses.replace(params.train, **train))
+    assert ablate.fitting_jobs(params, trials) == jobs
+
+
+def test_a_studys_trainings_state_their_threads(project: Path, tiny_params: Params) -> None:
+    data = PreparedData.load()
+    params = with_studies(tiny_params, mask_loss=STRIDES)
+    (one, _) = study.plan(params, "mask_loss", data)
+    assert one.params.train.threads == 1
+    alike = dataclasses.replace(one.params.train, threads=2)
+    assert study.run_key(dataclasses.replace(one.params, train=alike), data) != one.key
+    # what `train` does by the same number of threads is shared
+    given = dataclasses.replace(params, train=dataclasses.replace(params.train, threads=1))
+    assert study.plan(given, "mask_loss", data)[0].key == one.key
+
+
+@pytest.mark.slow
+def test_alone_and_beside_another_give_the_same_bits(project: Path, tiny_params: Params) -> None:
+    """In this process with two threads, then in processes of their own that run at once."""
+    params = with_studies(tiny_params, mask_loss=STRIDES)
+    data = PreparedData.load()
+    trials = study.plan(params, "mask_loss", data)
+    place = Path("outputs/ablate/mask_loss/stride8/seed0")
+    with limited(2):
+        ablate.run(params, "mask_loss", 1, variants=["stride8"])
+        assert torch.get_num_threads() == 2
+    alone = torch.load(place / "train/model.pth")["model"]
+    found = (place / "evaluate/detections.json").read_bytes()
+    about = json.loads((place / "train/environment.json").read_text())
+    assert (about["threads"], about["memory_format"]) == (1, "channels_last")
+    shutil.rmtree(".runs")
+    shutil.rmtree("outputs")
+    spawn = multiprocessing.get_context("spawn")
+    both = [
+        spawn.Process(target=ablate.run_group, args=(str(project), [trial], data, None))
+        for trial in trials
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    beside = torch.load(place / "train/model.pth")["model"]
+    assert all(torch.equal(alone[name], beside[name]) for name in alone)
+    assert alone.keys() == beside.keys()
+    assert (place / "evaluate/detections.json").read_bytes() == found

@@ -43,7 +43,7 @@ def test_each_policy_does_what_it_should(
 
 def _require_sound(content: bad_input.Record) -> None:
     """What goes on to training and to evaluators is as COCO's tools expect it."""
-    from condinst.annotations import check_annotations
+    from condinst.annotations.checks import check_annotations
 
     again = check_annotations(content, "strict")
     assert [fault for fault in again.faults if fault.action != "kept"] == []
@@ -65,8 +65,8 @@ def test_polygons_that_cross_themselves_fill_by_even_and_odd() -> None:
 def test_all_evaluators_take_the_ids_that_are_left(
     tmp_path: Path, change: Callable[[int], int]
 ) -> None:
-    from condinst.annotations import check_annotations
-    from condinst.evaluation import evaluate_coco
+    from condinst.annotations.checks import check_annotations
+    from condinst.evaluation.coco import evaluate_coco
 
     data = bad_input.make(tmp_path / "pictures")
     for kind in ("image", "category"):

@@ -109,7 +109,8 @@ def test_crowd_masks_of_cvat(run: Run, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_deep_pictures(run: Run) -> None:
-    from condinst.data import open_index, read_oriented
+    from condinst.data.images import read_oriented
+    from condinst.data.index import open_index
     from pipeline.predict.media import read_image
     from pipeline.recipe import PreparedData
 
@@ -128,7 +129,8 @@ def test_deep_pictures(run: Run) -> None:
 
 
 def test_exif_orientation_text(run: Run) -> None:
-    from condinst.data import open_index, read_oriented
+    from condinst.data.images import read_oriented
+    from condinst.data.index import open_index
 
     found = run("exif_orientation_text", "strict")
     assert len(found["images"]) == 4

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from condinst.errors import UserError
-from condinst.evaluation import NUMBERS
+from condinst.evaluation.scores import NUMBERS
 from condinst.metrics import TASKS
 from pipeline.evaluate import scoring
 from pipeline.evaluate import stage as evaluate
@@ -156,7 +156,7 @@ def test_a_real_model(
     """Index, mapper, weights and an untrained network, nothing replaced."""
     from detectron2.modeling import build_model
 
-    from condinst.annotations import build_index
+    from condinst.annotations.building import build_index
 
     monkeypatch.chdir(tmp_path)
     prepared = tmp_path / "data/prepared"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condinst.annotations import check_annotations
+from condinst.annotations.checks import check_annotations
 from condinst.errors import UserError
 from pipeline.acquire import formats
 from pipeline.acquire import stage as acquire

@@ -12,11 +12,11 @@ def test_says_what_the_weights_did_not_decide(
 ) -> None:
     from torch import nn
 
-    from condinst import checkpoint
+    from condinst.checkpoint import loading
     from pipeline.train import job
 
     report = SimpleNamespace(notes=("the class layer starts from its initial values",))
-    monkeypatch.setattr(checkpoint, "load_weights", lambda model, path: report)
+    monkeypatch.setattr(loading, "load_weights", lambda model, path: report)
     job.load_weights(nn.Identity(), "MS_R_50_1x")
     said = " ".join(capsys.readouterr().err.split())
     assert said == "MS_R_50_1x: the class layer starts from its initial values"

@@ -113,7 +113,7 @@ def test_counts_what_is_there(params: Params, acquired: Callable[..., Path]) -> 
 def test_the_index_follows_its_images(
     params: Params, acquired: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from condinst.data import open_index
+    from condinst.data.index import open_index
 
     acquired()
     prepare.run(params)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 
 from condinst.errors import UserError
 from pipeline.params import load_params, profiles
@@ -35,6 +36,16 @@ def test_profile_is_valid_bears_its_name_and_finds_its_recipe(repository: Path, 
 
 def test_default_params_are_the_sample_profile(repository: Path) -> None:
     assert (repository / "params.yaml").read_text() == profiles.text("sample")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_that_decides_is_written_out(name: str) -> None:
+    """DVC looks at the file alone: a default in the code would change without its knowing."""
+    content = yaml.safe_load(profiles.text(name))
+    params = load_params(profiles.FOLDER / f"{name}.yaml")
+    for section in ("prepare", "model", "train", "evaluate", "compare", "report", "sweep"):
+        fields = {field.name for field in dataclasses.fields(getattr(params, section))}
+        assert fields - {"insist"} == set(content[section]), section
 
 
 @pytest.mark.parametrize("base", ["sample", "coco-r50-1x"])

@@ -14,7 +14,7 @@ from condinst.errors import UserError
 from pipeline import tracking
 from pipeline.params import Params, Tracking
 from pipeline.tracking import outbox
-from pipeline.train.job import MlflowHook
+from pipeline.tracking.hook import MlflowHook
 
 ON = Tracking(enabled=True, experiment="test")
 

@@ -17,6 +17,7 @@ from pipeline import tracking
 from pipeline.params import Params, Tracking
 from pipeline.recipe import PreparedData
 from pipeline.train import stage as train
+from pipeline.train.config_file import train_from_config_file
 from tests.conftest import TinyDataset
 from tests.pipeline.small import prepare_small, shrink
 
@@ -120,7 +121,7 @@ def test_more_gpus_than_there_are(project: Path, tiny_params: Params) -> None:
     with pytest.raises(UserError, match=f"--num-gpus {wanted}"):
         train.run(shrink(tiny_params, num_gpus=wanted, images_per_step=wanted))
     with pytest.raises(UserError, match=f"--num-gpus {wanted}"):
-        train.train_from_config_file("configs/CondInst/MS_R_50_1x.yaml", wanted)
+        train_from_config_file("configs/CondInst/MS_R_50_1x.yaml", wanted)
     assert not (project / "outputs").exists()
     assert not (project / ".runs").exists()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from condinst.annotations import build_index
+from condinst.annotations.building import build_index
 from condinst.config import get_cfg
 from condinst.errors import UserError
 from pipeline.recipe import PreparedData

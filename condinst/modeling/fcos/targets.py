@@ -88,7 +88,7 @@ def assign(
     without centre sampling) and the largest of its distances to the whole box lies in its level's
     range. Of several boxes the smallest wins, of equal ones the first.
 
-    The same as `readable_targets.assign_readably`, but columns and rows are tested apart, and only
+    The same as `assign_readably` of the tests, but columns and rows are tested apart, and only
     the candidates' areas are compared.
 
     Args:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import check_annotations
+from condinst.annotations.checks import check_annotations
 from condinst.annotations.faults import Ledger
 from condinst.annotations.mending import Mender
 from condinst.annotations.screening import Pictures, screen

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from condinst.annotations import check_annotations
+from condinst.annotations.checks import check_annotations
 
 Record = dict[str, Any]
 Change = Callable[[Record, int, int], object]

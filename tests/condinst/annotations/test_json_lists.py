@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condinst.annotations import build_index, building, json_lists
-from condinst.annotations.building import read_coco
+from condinst.annotations import json_lists, reading
+from condinst.annotations.building import build_index
 from condinst.annotations.json_lists import Edited, JsonList, edit, read_in_pieces, write_json
-from condinst.data import open_index
+from condinst.annotations.reading import read_coco
+from condinst.data.index import open_index
 
 NASTY: dict[str, Any] = {
     "info": {
@@ -125,7 +126,7 @@ def test_a_long_file_makes_the_same_index(
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     build_index(path, tiny_dataset.images, tmp_path / "whole")
-    monkeypatch.setattr(building, "LARGE", 0)
+    monkeypatch.setattr(reading, "LARGE", 0)
     monkeypatch.setattr(json_lists, "_WINDOW", 1000)
     monkeypatch.setattr("condinst.annotations.gathering._TOGETHER", 7)
     assert isinstance(read_coco(path)["annotations"], JsonList)

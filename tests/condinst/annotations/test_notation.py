@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import check_annotations
+from condinst.annotations.checks import check_annotations
 from condinst.annotations.notation import tidy
 
 SQUARE = [10, 10, 40, 10, 40, 40, 10, 40]

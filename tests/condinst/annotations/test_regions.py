@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from condinst.annotations import check_annotations
-from condinst.evaluation import evaluate_coco
+from condinst.annotations.checks import check_annotations
+from condinst.evaluation.coco import evaluate_coco
 
 SQUARE = [10, 10, 40, 10, 40, 40, 10, 40]
 OTHER = [50, 10, 80, 10, 80, 40, 50, 40]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import check_annotations
+from condinst.annotations.checks import check_annotations
 
 HEIGHT, WIDTH = 64, 96
 BOX = [20, 10, 40, 30]

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import check_annotations
-from condinst.annotations.checks import Picture
+from condinst.annotations.checks import Picture, check_annotations
 
 SQUARE = [10, 10, 40, 10, 40, 40, 10, 40]
 

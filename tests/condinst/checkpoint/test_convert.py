@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from condinst.checkpoint import convert, load_checkpoint
 from condinst.checkpoint.key_tables import to_ours
+from condinst.checkpoint.reading import load_checkpoint
+from condinst.convert import convert
 from condinst.errors import UserError
 from tests.condinst.checkpoint.holder import State
 

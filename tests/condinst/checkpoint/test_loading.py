@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from condinst.checkpoint import CheckpointMismatch, load_state, load_weights
 from condinst.checkpoint.key_tables import to_ours
+from condinst.checkpoint.loading import load_state, load_weights
+from condinst.checkpoint.report import CheckpointMismatch
 from condinst.errors import UserError
 from condinst.modeling.mask_head.layout import HeadLayout
 from tests.condinst.checkpoint.holder import Holder, State, fill

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from condinst.checkpoint import load_checkpoint
-from condinst.checkpoint.reading import find_state
+from condinst.checkpoint.reading import find_state, load_checkpoint
 from condinst.errors import UserError
 
 

@@ -12,9 +12,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
-from condinst.checkpoint import CheckpointMismatch, load_state, load_weights
 from condinst.checkpoint.key_tables import to_peer
+from condinst.checkpoint.loading import load_state, load_weights
 from condinst.checkpoint.recognise import recognise
+from condinst.checkpoint.report import CheckpointMismatch
 from condinst.config import load_config
 from tests.condinst.checkpoint.holder import State
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from condinst.checkpoint import fetch as fetch_module
-from condinst.checkpoint import list_weights, resolve_weights, zoo
+from condinst.checkpoint import zoo
 from condinst.checkpoint.fetch import fetch, hash_in_name
+from condinst.checkpoint.zoo import list_weights, resolve_weights
 from condinst.errors import UserError
 from tests.condinst.download.faulty_host import CONTENT, Host
 

@@ -16,10 +16,11 @@ from detectron2.structures import BitMasks
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import build_index
+from condinst.annotations.building import build_index
 from condinst.config import get_cfg, load_config
-from condinst.data import CondInstDatasetMapper, register_index
 from condinst.data.augmentation import OnRgb, training_augmentations
+from condinst.data.mapper import CondInstDatasetMapper
+from condinst.data.registration import register_index
 from condinst.engine.batches import build_train_loader
 from condinst.errors import UserError
 from condinst.modeling.ground_truth import sample_masks

@@ -12,8 +12,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import IndexReport, build_index
-from condinst.data import open_index, register_index
+from condinst.annotations.building import build_index
+from condinst.annotations.gathering import IndexReport
+from condinst.data.index import open_index
+from condinst.data.registration import register_index
 from condinst.errors import UserError
 
 

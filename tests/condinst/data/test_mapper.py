@@ -11,10 +11,11 @@ from detectron2.data import DatasetMapper
 from detectron2.structures import BitMasks, PolygonMasks
 from PIL import Image
 
-from condinst.annotations import build_index
-from condinst.data import CondInstDatasetMapper, open_index, read_oriented
+from condinst.annotations.building import build_index
 from condinst.data.crop import CropAroundObject
-from condinst.data.index import Index
+from condinst.data.images import read_oriented
+from condinst.data.index import Index, open_index
+from condinst.data.mapper import CondInstDatasetMapper
 from condinst.errors import UserError
 
 

@@ -9,9 +9,10 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_plain_cfg
 
-from condinst.annotations import build_index
+from condinst.annotations.building import build_index
 from condinst.config import get_cfg, load_config
-from condinst.data import CondInstDatasetMapper, open_index
+from condinst.data.index import open_index
+from condinst.data.mapper import CondInstDatasetMapper
 from condinst.data.masks import MaskUse
 from condinst.errors import UserError
 

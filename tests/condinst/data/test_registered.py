@@ -11,7 +11,7 @@ from condinst.config import get_cfg
 from condinst.data.registered import classes_explained
 from condinst.engine.batches import training_records
 from condinst.errors import UserError
-from condinst.evaluation import predict_dataset
+from condinst.evaluation.prediction import predict_dataset
 
 
 def test_own_classes_under_coco_s_name_lead_to_the_profile(tmp_path: Path) -> None:

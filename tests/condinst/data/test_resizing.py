@@ -10,8 +10,8 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from condinst.config import get_cfg
-from condinst.data import CondInstDatasetMapper
 from condinst.data.crop import CropAroundObject
+from condinst.data.mapper import CondInstDatasetMapper
 from condinst.data.resizing import Resize, resize_for_test
 
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from condinst.engine import EvaluationHook, NonFiniteLossError, TimeUpError, TrainResult, train
 from condinst.engine.ema import Ema
-from condinst.engine.replay import load_dump, replay
 from condinst.errors import UserError
+from condinst.replay import load_dump, replay
 from tests.condinst.engine.toy import Stop, ToyDetector, toy_mapper
 
 MakeConfig = Callable[..., CfgNode]

@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 
 from condinst.errors import UserError
-from condinst.evaluation import (
+from condinst.evaluation.accumulating import accumulate, group_events
+from condinst.evaluation.bootstrap import (
     EVERY,
-    NUMBERS,
     confidence_intervals,
-    evaluate_coco,
     image_draws,
-    judge,
-    match_detections,
     paired_bootstrap,
     sample,
 )
-from condinst.evaluation.accumulating import accumulate, group_events
-from condinst.evaluation.scores import summarise
+from condinst.evaluation.coco import evaluate_coco
+from condinst.evaluation.matching import match_detections
+from condinst.evaluation.scores import NUMBERS, summarise
+from condinst.evaluation.verdict import judge
 from tests.condinst.evaluation.simulation import Population, simulate
 
 

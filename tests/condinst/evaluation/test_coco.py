@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from condinst.errors import UserError
-from condinst.evaluation import NUMBERS, backends, evaluate_coco
+from condinst.evaluation import backends
+from condinst.evaluation.coco import evaluate_coco
+from condinst.evaluation.scores import NUMBERS
 
 PUBLISHED = {"bbox": "fakebbox100", "segm": "fakesegm100"}
 AWKWARD = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from condinst.evaluation import KINDS, lost_ap
+from condinst.evaluation.losses import KINDS, lost_ap
 
 IMAGES = [{"id": k, "file_name": f"{k}.jpg", "height": 100, "width": 100} for k in (1, 2)]
 CATEGORIES = [{"id": 1, "name": "disc"}, {"id": 2, "name": "star"}]

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condinst.evaluation import backends, match_detections
+from condinst.evaluation import backends
 from condinst.evaluation.accumulating import accumulate, draw_numbers, group_events
 from condinst.evaluation.inputs import load_detections, load_ground_truth
+from condinst.evaluation.matching import match_detections
 from condinst.evaluation.quality import image_qualities
 from condinst.evaluation.scores import NUMBERS, Accumulated, summarise
 

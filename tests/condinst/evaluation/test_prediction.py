@@ -12,9 +12,10 @@ from detectron2.structures import Boxes, Instances
 from pycocotools import mask as rle_tools
 from torch import nn
 
-from condinst.annotations import build_index
-from condinst.data import register_index
-from condinst.evaluation import as_coco, evaluate_coco, predict_dataset
+from condinst.annotations.building import build_index
+from condinst.data.registration import register_index
+from condinst.evaluation.coco import evaluate_coco
+from condinst.evaluation.prediction import as_coco, predict_dataset
 
 NAME = "tiny_for_prediction"
 

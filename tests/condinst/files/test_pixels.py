@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condinst.data import read_oriented
+from condinst.data.images import read_oriented
 from condinst.errors import UserError
 from condinst.files import pixels
 

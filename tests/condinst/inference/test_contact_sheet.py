@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condinst.annotations import build_index
-from condinst.data import open_index
+from condinst.annotations.building import build_index
+from condinst.data.index import open_index
 from condinst.errors import UserError
 from condinst.inference.contact_sheet import contact_sheet
 

@@ -15,8 +15,8 @@ from condinst.errors import UserError
 from condinst.inference import inference_copy as copying
 from condinst.inference.inference_copy import inference_copy
 from condinst.inference.packed import PackedConv
+from condinst.inference.winograd import WinogradConv
 from condinst.layers.conv import CellConv
-from condinst.layers.winograd import WinogradConv
 from tests.condinst.modeling.tiny import tiny_model
 
 

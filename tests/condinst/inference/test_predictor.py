@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from condinst.inference import Predictor
+from condinst.inference.predictor import Predictor
 from tests.condinst.inference.toy import toy_cfg
 
 

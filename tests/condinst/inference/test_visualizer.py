@@ -5,7 +5,8 @@ import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 
-from condinst.inference import Shapes, class_color, draw_instances
+from condinst.inference.palette import class_color
+from condinst.inference.visualizer import Shapes, draw_instances
 
 
 def gray(height: int = 60, width: int = 90) -> np.ndarray:

@@ -11,8 +11,8 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks
 from torch import nn
 
-from condinst.checkpoint import load_weights
 from condinst.checkpoint.key_tables import to_peer
+from condinst.checkpoint.loading import load_weights
 from condinst.engine.buffers import Snapshot
 from condinst.engine.ema import Ema
 from condinst.engine.parts import split

@@ -15,8 +15,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, build_backbone, build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor, nn
 
-from condinst.checkpoint import load_state
 from condinst.checkpoint.key_tables import to_ours, to_peer
+from condinst.checkpoint.loading import load_state
 from condinst.config import get_cfg, load_config
 from condinst.errors import UserError
 from condinst.modeling.backbone.timm_backbone import build_named_backbone

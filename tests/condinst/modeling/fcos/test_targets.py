@@ -4,8 +4,8 @@ import torch
 from condinst.config import get_cfg
 from condinst.errors import UserError
 from condinst.layers.locations import cell_locations
-from condinst.modeling.fcos.readable_targets import assign_readably
 from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
+from tests.condinst.modeling.fcos.readable_targets import assign_readably
 
 MATCHING = Matching(strides=(8, 16), sizes=(32,), center_sample=True, radius=1.5)
 BACKGROUND = 5

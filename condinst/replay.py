@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from torch import nn
 
+from condinst.config import memory_format
 from condinst.engine.batches import seed_everything
 from condinst.engine.buffers import load_buffers
 from condinst.engine.optim import Precision
@@ -19,6 +20,7 @@ from condinst.engine.parts import split
 from condinst.engine.trainer import MODEL_STREAM
 from condinst.errors import UserError
 from condinst.layers.memory_format import to_channels_last
+from condinst.layers.threads import limited
 
 
 class Replay(NamedTuple):
@@ -71,13 +73,14 @@ def replay(
     model.load_state_dict(dump["model"])
     load_buffers(model, dump["unsaved_buffers"])
     model.train()
-    if torch.device(cfg.MODEL.DEVICE).type == "cpu":
+    if memory_format(cfg) == "channels_last":
         to_channels_last(model)
     precision = Precision.from_config(cfg)
     batch = [_restored(one) for one in dump["batch"]]
     seed_everything(dump["seed"], dump["iteration"], MODEL_STREAM + dump["rank"])
     losses: dict[str, float] = {}
-    with torch.autograd.set_detect_anomaly(cfg.DEBUG.DETECT_ANOMALY):
+    threads = limited(cfg.SOLVER.NUM_THREADS)
+    with threads, torch.autograd.set_detect_anomaly(cfg.DEBUG.DETECT_ANOMALY):
         for part in split(model, batch, dump["parts"]):
             with precision.autocast(), part.context():
                 terms = model(part.batch)

@@ -88,12 +88,12 @@ class WinogradConv(nn.Module):
 
 
 def _into_points(x: np.ndarray, first: int, out: np.ndarray, span: np.ndarray) -> None:
-    from condinst.layers import winograd_kernels  # a second to import: only where it is used
+    from condinst.inference import winograd_kernels  # a second to import: only where it is used
 
     winograd_kernels.into_points(x, first, span, out)
 
 
 def _from_points(points: np.ndarray, first: int, others: tuple[Any, ...], span: np.ndarray) -> None:
-    from condinst.layers import winograd_kernels
+    from condinst.inference import winograd_kernels
 
     winograd_kernels.from_points(points, first, span, *others)

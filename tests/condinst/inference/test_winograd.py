@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from condinst.layers.winograd import WinogradConv, suits
+from condinst.inference.winograd import WinogradConv, suits
 
 
 @pytest.mark.slow
