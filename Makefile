@@ -125,6 +125,14 @@ test: setup ## Run the tests on all cores (ARGS="-k params")
 quick: setup ## Run the tests without the slow ones, those that failed last first
 	@python -m pytest $(WORKERS) -m "not slow and not gpu" --failed-first $(ARGS)
 
+.PHONY: test-timm
+test-timm: setup ## Train and evaluate one network of every family of timm (a quarter of an hour)
+	@TIMM_FAMILIES=all python -m pytest -m slow tests/condinst/modeling/test_timm_families.py $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## Try 2,000 mutants of every kind of file on the readers (an hour; FUZZ=200 for fewer)
+	@FUZZ=$(or $(FUZZ),2000) python -m pytest -q -s tests/fuzz $(ARGS)
+
 .PHONY: lint
 lint: setup ## Check style, format and spelling
 	@ruff check

@@ -44,6 +44,10 @@ class _Verbs(TyperGroup):
                 raise
             message = str(error) if isinstance(error, UserError) else console.system_fault(error)
             typer.secho(console.shown(message), err=True, fg="red")
+            if isinstance(error, UserError) and "TORCHELASTIC_RUN_ID" in os.environ:
+                from pipeline import torchrun
+
+                torchrun.end_for_good(error)
             raise typer.Exit(1) from None
 
 

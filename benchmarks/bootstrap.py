@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from condinst.cores import available_cores
 from condinst.evaluation import accumulating
 from condinst.evaluation.bootstrap import differences, image_draws, sample
 from condinst.evaluation.scores import summarise
@@ -39,7 +40,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"{len(a.image):,} detections, {len(a.object_image):,} objects, AP {numbers['AP']:.2f}")
     print(f"{given.draws:,} draws of both: {wall:.1f} s, {cpu:.1f} s of CPU, ", end="")
-    print(f"{accumulating.available_cores()} threads, peak memory {peak:.2f} GB")
+    print(f"{available_cores()} threads, peak memory {peak:.2f} GB")
     print(f"one measurement without drawing: {once:.2f} s")
     print(found[0].verdict.sentence)
 

@@ -1,7 +1,8 @@
 """How long one picture takes, from pixels to masks of its original size.
 
 R-50, one image of 800 x 1216 with about 100 detections, from calibrated random weights. Ratios are
-to the readable reference: the model as it trains, mask heads by the backend `reference`.
+to the readable reference: the model as it trains, mask heads by the backend `reference`. A way that
+this machine cannot go is a row that says why.
 `--size 256 320 --repeats 1` tries it out.
 """
 
@@ -22,11 +23,18 @@ from torch import nn
 
 from benchmarks._measure import markdown
 from condinst.config import load_config
-from condinst.inference.inference_copy import inference_copy
+from condinst.inference.inference_copy import DTYPES, inference_copy
+from condinst.inference.packed import refusal
 from condinst.modeling.mask_head.choice import get_backend
 
 RECIPE = Path(__file__).parents[1] / "configs" / "CondInst" / "MS_R_50_1x.yaml"
-GOALS = {"reference fp32": "", "inference copy fp32": ">= 2.5", "inference copy bf16": ">= 5"}
+REFERENCE = "reference fp32"
+COPIES: dict[str, dict[str, Any]] = {  # arguments of `inference_copy`
+    "inference copy fp32": {},
+    "the same with Winograd": {"winograd": True},
+    "inference copy bf16": {"precision": "bf16"},
+}
+GOALS = {"inference copy fp32": ">= 2.5", "inference copy bf16": ">= 5"}
 CANDIDATES = 3000  # scores above the threshold, before suppression
 
 
@@ -104,6 +112,46 @@ def stages(model: Any, image: torch.Tensor) -> dict[str, float]:
     return times
 
 
+def ways(reference: Any, entry: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The models that run here by name, warmed up, and why the others do not."""
+    models, refused = {REFERENCE: reference}, {}
+    reference([entry])
+    for name, settings in COPIES.items():
+        dtype = DTYPES[settings.get("precision", "fp32")]
+        if reference.device.type == "cpu" and (reason := refusal(dtype)) is not None:
+            refused[name] = reason  # ordinary convolutions would run, and say nothing of this way
+            continue
+        try:
+            made: Any = inference_copy(reference, **settings)
+            made.mask_backend = get_backend("auto")
+            made([entry])
+        except RuntimeError as error:
+            refused[name] = str(error).partition("\n")[0]
+        else:
+            models[name] = made
+    return models, refused
+
+
+def rows(
+    times: dict[str, list[float]], found: dict[str, Any], refused: dict[str, str]
+) -> list[tuple[str, ...]]:
+    """The table's lines; the reference is the first."""
+    base, lines = statistics.median(times[REFERENCE]), []
+    for name in (REFERENCE, *COPIES):
+        if name in refused:
+            lines.append((name, "", "", "", f"not on this machine: {refused[name]}", ""))
+            continue
+        middle, spread = statistics.median(times[name]), _spread(times[name])
+        same = agreement(found[REFERENCE], found[name])
+        goal = GOALS.get(name, "")
+        lines.append((name, f"{middle:.3f}", spread, f"{base / middle:.2f}", same, goal))
+    return lines
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{min(seconds):.3f} to {max(seconds):.3f}"
+
+
 def main(given: Sequence[str] | None = None) -> None:
     """Measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -120,30 +168,19 @@ def main(given: Sequence[str] | None = None) -> None:
     entry = {"image": image, "height": h * 3 // 5, "width": w * 3 // 5}
     reference: Any = build(image, arguments.device)
     reference.mask_backend = get_backend("reference")
-    fast: Any = inference_copy(reference)
-    half: Any = inference_copy(reference, "bf16")
-    fast.mask_backend = half.mask_backend = get_backend("auto")
-    models = {"reference fp32": reference, "inference copy fp32": fast, "inference copy bf16": half}
-    times: dict[str, list[float]] = {name: [] for name in models}
-    found: dict[str, Any] = {}
     with torch.inference_mode():
-        for name, model in models.items():
-            found[name] = model([entry])[0]["instances"]  # also warms it up
+        models, refused = ways(reference, entry)
+        found = {name: model([entry])[0]["instances"] for name, model in models.items()}
+        times: dict[str, list[float]] = {name: [] for name in models}
         for _ in range(arguments.repeats):  # in turns, so that all share the machine's moods
             for name, model in models.items():
                 start = clock(model)
                 model([entry])
                 times[name].append(clock(model) - start)
-    base = statistics.median(times["reference fp32"])
-    first = found["reference fp32"]
     where = f"{arguments.threads} threads" if arguments.device == "cpu" else arguments.device
-    rows = []
-    for name, taken in times.items():
-        middle, spread = statistics.median(taken), f"{min(taken):.3f} to {max(taken):.3f}"
-        same = agreement(first, found[name])
-        rows.append((name, f"{middle:.3f}", spread, f"{base / middle:.2f}", same, GOALS[name]))
     heads = ("", "median s", "fastest to slowest", "times faster", "against the reference", "goal")
-    markdown(f"Inference, R-50, {h} x {w}, {len(first)} detections, {where}", heads, rows)
+    title = f"Inference, R-50, {h} x {w}, {len(found[REFERENCE])} detections, {where}"
+    markdown(title, heads, rows(times, found, refused))
     for name, model in models.items():
         parts = ", ".join(f"{part} {seconds:.3f}" for part, seconds in stages(model, image).items())
         print(f"{name}, seconds: {parts}  ")

@@ -7,3 +7,7 @@ class UserError(ValueError):
     The message names what was wrong (key, value), what is allowed and what to do. The command
     line prints it without a traceback and exits with status 1.
     """
+
+
+class PassingError(UserError):
+    """What the same command may get over when it is run again, such as a lost connection."""

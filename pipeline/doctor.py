@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -206,6 +207,15 @@ def _data(params: Params | None) -> Iterator[Result]:
             yield Result("ok", name, str(path))
         else:
             yield Result("note", name, "not made yet", "make repro")
+    for remark in _remarks(Path("data/prepared/dataset.json")):
+        yield Result("note", "prepared data", remark)
+
+
+def _remarks(path: Path) -> list[str]:
+    """What `prepare` remarked on the data as a whole."""
+    if not path.is_file():
+        return []
+    return json.loads(path.read_text()).get("remarks", [])
 
 
 def _versioning() -> Iterator[Result]:

@@ -11,8 +11,9 @@ import torch
 from detectron2.config import CfgNode
 
 from condinst.config import load_config, memory_format
+from condinst.cores import available_cores
+from condinst.data.input_config import set_deep_ranges
 from condinst.errors import UserError
-from condinst.layers.threads import cores
 from pipeline.layout import PREPARED
 from pipeline.params import Params, Train
 
@@ -29,12 +30,14 @@ class PreparedData:
         name: the data set's own name.
         hash: identifies its content.
         classes: names in order of the contiguous class index.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
     """
 
     root: Path
     name: str
     hash: str
     classes: tuple[str, ...]
+    ranges: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, root: Path = PREPARED) -> PreparedData:
@@ -47,7 +50,8 @@ class PreparedData:
         try:
             values = json.loads(path.read_text())
             names = tuple(category["name"] for category in values["categories"])
-            return cls(Path(root).resolve(), values["name"], values["hash"], names)
+            ranges = values.get("ranges", {})
+            return cls(Path(root).resolve(), values["name"], values["hash"], names, ranges)
         except FileNotFoundError as error:
             raise UserError(f"{path} is missing; run `python cli.py prepare` first") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -79,6 +83,10 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
         UserError: the recipe is missing, a key is unknown, or what is asked for cannot be run here.
     """
     overrides = [text for item in params.model.overrides.items() for text in map(str, item)]
+    masks = params.dataset.masks
+    if masks is not None:
+        hidden = {"INPUT.MASKS.SHARE": masks.share, "INPUT.MASKS.SEED": masks.seed}
+        overrides = [text for item in hidden.items() for text in map(str, item)] + overrides
     cfg = load_config(params.model.config, overrides)
     train = params.train
     notes = set_schedule(
@@ -89,6 +97,7 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
         warmup_steps=train.warmup_steps,
     )
     cfg.MODEL.FCOS.NUM_CLASSES = len(data.classes)
+    set_deep_ranges(cfg, data.ranges)
     there = torch.cuda.is_available() or train.launcher == "ray"  # perhaps on other machines
     cfg.MODEL.DEVICE = "cuda" if train.num_gpus and there else "cpu"
     cfg.SEED = train.seed
@@ -113,7 +122,7 @@ def threads(train: Train) -> int:
     Null means OMP_NUM_THREADS where it is set, else all cores for a single process, else one.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    usual = int(given) if given.isdigit() else cores() if train.num_processes == 1 else 1
+    usual = int(given) if given.isdigit() else available_cores() if train.num_processes == 1 else 1
     return train.threads or max(1, usual)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+from tests.condinst.download.faulty_host import Host
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -19,8 +23,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Before torch is imported. One thread: workers side by side (make test) do not fight over the
 # cores, and sums have the same bits everywhere. Tests about threads set their own number.
 os.environ["OMP_NUM_THREADS"] = "1"
+# numba's cache files are no safe place to meet for two processes that compile the same kernels
+if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["NUMBA_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "numba" / _worker)
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """A test's number of threads decides no other's sums."""
+    torch = sys.modules.get("torch")
+    before = torch and torch.get_num_threads()
+    yield
+    if torch and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +93,13 @@ def tiny_params(params: Params) -> Params:
         sweep=dataclasses.replace(params.sweep, trials=2, steps=2),
         tracking=dataclasses.replace(params.tracking, enabled=False),
     )
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """A server of this machine that fails as a test asks."""
+    with Host() as server:
+        yield server
 
 
 @dataclasses.dataclass(frozen=True)

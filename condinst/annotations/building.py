@@ -15,7 +15,10 @@ from condinst.data.index import VERSION
 
 
 def build_index(
-    annotations: str | Path | Mapping[str, Any], images: str | Path, out: str | Path
+    annotations: str | Path | Mapping[str, Any],
+    images: str | Path,
+    out: str | Path,
+    ranges: Mapping[str, Any] | None = None,
 ) -> IndexReport:
     """Write an index, and the annotations beside it as ``annotations.json``.
 
@@ -26,6 +29,7 @@ def build_index(
         images: folder that the file names are relative to; a relative one is kept relative to the
             index, so that both can move together.
         out: folder to write, made if missing.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
 
     Raises:
         UserError: the JSON is missing, is no JSON, or refers to an image or category that it lacks.
@@ -40,6 +44,6 @@ def build_index(
     write_json(dict(content), out / "annotations.json")
     root = str(images) if images.is_absolute() else os.path.relpath(images.resolve(), out.resolve())
     names = [{"id": category["id"], "name": category["name"]} for category in categories]
-    meta = {"version": VERSION, "images": root, "categories": names}
+    meta = {"version": VERSION, "images": root, "categories": names, "ranges": dict(ranges or {})}
     (out / "index.json").write_text(json.dumps(meta, indent=2) + "\n")
     return report

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from condinst.annotations import merging
 from condinst.annotations.faults import Fault, Ledger, Place, Unusable
+from condinst.annotations.file_names import leaves_folder
 from condinst.annotations.ids import canonical, check_id, numbers
 from condinst.annotations.mending import Mender
-from condinst.annotations.names import leaves_folder
 from condinst.annotations.objects import check_objects
+from condinst.annotations.regions import IgnoredRegions
 from condinst.files import names
 from condinst.files.bounds import PIXELS
 
@@ -26,13 +28,16 @@ class Picture(NamedTuple):
             cannot be used.
         kind: of what is wrong with it or worth knowing; empty for nothing.
         reason: the same in a sentence.
+        digest: of the file's content; None: unknown.
     """
 
     sizes: tuple[tuple[int, int], ...]
     kind: str = ""
     reason: str = ""
+    digest: str | None = None
 
 
+Find = Callable[[str], str | None]
 Look = Callable[[list[Entry]], Sequence[Picture]]
 
 
@@ -46,16 +51,23 @@ class Checked:
         faults: what was wrong, and what became of it.
         fatal: what no policy can help with.
         hints: what may be wrong with it as a whole, in sentences.
+        ignored: objects that were left out, but stay as regions.
     """
 
     content: Entry
     faults: list[Fault]
     fatal: list[str]
     hints: list[str]
+    ignored: int = 0
 
 
 def check_annotations(
-    content: Mapping[str, Any], policy: str = "drop", look: Look | None = None
+    content: Mapping[str, Any],
+    policy: str = "drop",
+    look: Look | None = None,
+    find: Find | None = None,
+    *,
+    regions: bool = False,
 ) -> Checked:
     """Part a COCO JSON's content into what can be used and what cannot.
 
@@ -65,19 +77,38 @@ def check_annotations(
         content: with the lists images, annotations and categories.
         policy: ``strict``, ``repair`` or ``drop``; see :class:`condinst.annotations.faults.Ledger`.
         look: gives what the files of images hold; without it they are not looked at.
+        find: gives the own name of the file that a name in another writing means, or None.
+        regions: objects that are left out stay as crowd regions, which nothing is counted in.
     """
     ledger = Ledger(policy)
+    info = _labels(content, ledger)
     categories, category_numbers, lost_categories = _categories(content["categories"], ledger)
-    images, image_numbers, lost_images = _images(content, ledger, look)
+    images, image_numbers, lost_images = _images(content, ledger, look, find)
     mender = Mender(
         ledger,
         {image["id"]: image for image in images},
         {"image": image_numbers, "category": category_numbers},
         {"image": lost_images, "category": lost_categories},
     )
+    mender.regions = ignored = IgnoredRegions() if regions and policy != "strict" else None
     annotations = check_objects(content["annotations"], mender)
-    kept = {**content, "categories": categories, "images": images, "annotations": annotations}
-    return Checked(kept, ledger.faults, ledger.fatal, ledger.hints)
+    kept = {**content, **info, "categories": categories, "images": images}
+    kept["annotations"] = annotations
+    count = 0 if ignored is None else ignored.count
+    return Checked(kept, ledger.faults, ledger.fatal, ledger.hints, count)
+
+
+def _labels(content: Mapping[str, Any], ledger: Ledger) -> Entry:
+    """What is left to say of labels in other formats; the JSON's ``info`` without that."""
+    info = content.get("info")
+    if not isinstance(info, dict) or not {"unread", "mended"} <= info.keys():
+        return {}
+    for number, text in enumerate(info["mended"]):
+        ledger.harmless(Place("label", f"#{number}"), "label in another writing", str(text))
+    for number, text in enumerate(info["unread"]):
+        with suppress(Unusable):
+            ledger.lost(Place("label", f"#{number}"), "label unusable", str(text))
+    return {"info": {k: v for k, v in info.items() if k not in ("unread", "mended")}}
 
 
 Table = tuple[list[Entry], dict[Any, int], dict[Any, str]]
@@ -139,31 +170,48 @@ def _category_name(ledger: Ledger, at: Place, given: Entry) -> str:
     return instead
 
 
-def _images(content: Mapping[str, Any], ledger: Ledger, look: Look | None) -> Table:
+def _images(
+    content: Mapping[str, Any], ledger: Ledger, look: Look | None, find: Find | None
+) -> Table:
     found: dict[int | str, list[tuple[Place, Entry]]] = {}
     lost: dict[Any, str] = {}
     for number, given in enumerate(content["images"]):
         at = _place("image", given, number)
         try:
             key = _key(ledger, at, given)
-            _require_name(ledger, at, given)
-            found.setdefault(key, []).append((at, given))
+            named = _named(ledger, at, given, find)
+            found.setdefault(key, []).append((at, named))
         except Unusable:
             _note_lost(lost, given)
     lost = {key: why for key, why in lost.items() if key not in found}
     numbered = numbers(found)
-    single = _single(found, lost, ledger)
+    single = merging.single(found, lost, ledger)
     kept = [(at, _numbered(given, numbered[key])) for key, (at, given) in single.items()]
-    kept = _merged(kept, numbered, lost, ledger)
+    kept = merging.of_one_file(kept, numbered, ledger)
     pictures = look([entry for _, entry in kept]) if look is not None else [None] * len(kept)
     masked = _Masked(content["annotations"])
-    sized = []
+    sized, digests = [], []
     for (at, entry), picture in zip(kept, pictures, strict=True):
         try:
-            sized.append(_sized(ledger, at, entry, picture, masked))
+            sized.append((at, _sized(ledger, at, entry, picture, masked)))
+            digests.append(picture.digest if picture is not None else None)
         except Unusable:
             lost[canonical(at.id)] = "picture"
-    return sized, {key: value for key, value in numbered.items() if key not in lost}, lost
+    images = merging.of_one_content(sized, digests, numbered, ledger)
+    return images, {key: value for key, value in numbered.items() if key not in lost}, lost
+
+
+def _named(ledger: Ledger, at: Place, given: Entry, find: Find | None) -> Entry:
+    """The image with its file's own name."""
+    name = given.get("file_name")
+    if find is not None and isinstance(name, str):
+        found = find(name)
+        if found is not None and found != name:
+            reason = f"its file_name is {name!r}, the file is {found!r}"
+            ledger.harmless(at, "file_name in another writing", reason)
+            return {**given, "file_name": found}
+    _require_name(ledger, at, given)
+    return given
 
 
 def _require_name(ledger: Ledger, at: Place, given: Entry) -> None:
@@ -176,52 +224,6 @@ def _require_name(ledger: Ledger, at: Place, given: Entry) -> None:
         ledger.lost(at, "path leaves the folder", reason)
     if (reason := names.problem(name)) is not None:
         ledger.lost(at, "file_name unusable", f"its file_name {names.brief(name)} {reason}")
-
-
-def _single(
-    found: Mapping[Any, list[tuple[Place, Entry]]],
-    lost: dict[Any, str],
-    ledger: Ledger,
-) -> dict[Any, tuple[Place, Entry]]:
-    """One image an id: none where two pictures have the same."""
-    single = {}
-    for key, entries in found.items():
-        names = list(dict.fromkeys(given["file_name"] for _, given in entries))
-        for at, _ in entries[1:] if len(names) == 1 else entries:
-            if len(names) == 1:
-                ledger.harmless(at, "image listed twice", "it is listed before")
-                continue
-            reason = f"{' and '.join(names[:3])} share its id: whose annotations are whose?"
-            try:
-                ledger.lost(at, "images share an id", reason)
-            except Unusable:
-                lost[key] = "shared"
-        if len(names) == 1:
-            single[key] = entries[0]
-    return single
-
-
-def _merged(
-    kept: list[tuple[Place, Entry]],
-    numbered: dict[Any, int],
-    lost: dict[Any, str],
-    ledger: Ledger,
-) -> list[tuple[Place, Entry]]:
-    """One image a file: annotations of others with the same file become its own."""
-    firsts: dict[str, int] = {}
-    result = []
-    for at, entry in kept:
-        first = firsts.setdefault(str(PurePosixPath(entry["file_name"])), entry["id"])
-        if first == entry["id"]:
-            result.append((at, entry))
-            continue
-        reason = f"image {first} is the same file; its annotations go there"
-        try:
-            ledger.repairable(at, "images share a file", reason)
-            numbered[canonical(at.id)] = first
-        except Unusable:
-            lost[canonical(at.id)] = "file"
-    return result
 
 
 class _Masked:

@@ -101,7 +101,7 @@ class Ledger:
         """
         alike: dict[str, list[Fault]] = {}
         for fault in self.faults[mark:]:
-            if fault.kind in kinds:
+            if fault.kind in kinds and (self.policy == "drop" or fault.action != DROPPED):
                 alike.setdefault(fault.kind, []).append(fault)
         for kind, found in alike.items():
             first, count = found[0], len(found)
@@ -115,7 +115,11 @@ class Ledger:
             elif self.policy != "drop" and count > 1:
                 action = REFUSED if self.policy == "strict" else REPAIRED
                 one = Fault("annotation", f"{count:,} of {total:,}", None, kind, told, action)
-                rest = [fault for fault in self.faults[mark:] if fault.kind != kind]
+                rest = [
+                    fault
+                    for fault in self.faults[mark:]
+                    if fault.kind != kind or fault.action == DROPPED
+                ]
                 self.faults[mark:] = [one, *rest]
 
     def _add(self, place: Place, kind: str, reason: str, action: str) -> None:

@@ -117,6 +117,11 @@ class Edited(Sequence[Any]):
         """Replace an element that is kept already."""
         self._changes[self._places[index]] = dumps(changed)
 
+    def leave_out(self, indexes: Container[int]) -> None:
+        """Take elements back that are kept already."""
+        places = (place for k, place in enumerate(self._places) if k not in indexes)
+        self._places = array("q", places)
+
     def __len__(self) -> int:
         """How many are kept."""
         return len(self._places)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from pycocotools import mask as mask_tools
 
-from condinst.annotations import boxes, frames, notation, polygons, resizing, rle
+from condinst.annotations import boxes, frames, measuring, notation, polygons, resizing, rle
 from condinst.annotations.faults import Ledger, Place, Unusable
 from condinst.annotations.ids import canonical
 from condinst.annotations.polygons import Box, is_number
@@ -18,6 +17,13 @@ from condinst.files.names import brief
 Entry = dict[str, Any]
 
 _FLAGS: dict[object, int] = {None: 0, "0": 0, "1": 1}  # and 0, 1, 0.0, 1.0, true, false
+
+
+class Regions(Protocol):
+    """Makes regions of annotations that are left out."""
+
+    def of(self, given: Any, mender: Mender) -> Entry | None:
+        """A crowd region without an id; None: it cannot be told where the object is."""
 
 
 class Mender:
@@ -31,6 +37,8 @@ class Mender:
 
     Attributes:
         verdict: on the frames that coordinates are in.
+        around: corners of what the last one's mask covers.
+        regions: makes regions to ignore of what is left out; None: nothing is left of it.
     """
 
     def __init__(
@@ -45,6 +53,8 @@ class Mender:
         self.numbers = numbers
         self.lost = lost
         self.verdict = frames.Verdict()
+        self.around: Box = (0.0, 0.0, 0.0, 0.0)
+        self.regions: Regions | None = None
         self.scale: tuple[float, float] | None = None  # of the box at hand, as of its mask
         self.turned = self.moved = self.rewritten = False
 
@@ -61,7 +71,7 @@ class Mender:
             return self._mend(given, place, twice)
         except Unusable:
             self.ledger.only_last_since(mark)
-            return None
+            return None if self.regions is None else self.regions.of(given, self)
 
     def _mend(self, given: Any, place: str, twice: bool) -> Entry:
         if not isinstance(given, dict):
@@ -71,22 +81,51 @@ class Mender:
         at = Place("annotation", number)
         image = self.images[self._reference(at, given, "image_id", "image")]
         at = Place("annotation", number, image["file_name"])
+        if "unread" in given:
+            self.ledger.lost(at, "label unusable", str(given["unread"]))
         category = self._reference(at, given, "category_id", "category")
         height, width = image["height"], image["width"]
         entry = {**given, "image_id": image["id"], "category_id": category}
         entry["iscrowd"] = self._crowd(at, given)
         self.scale = None
         self.turned = self.moved = self.rewritten = False
+        if not entry["iscrowd"] and given.get("segmentation") in (None, []) and "bbox" in given:
+            return self._box_alone(at, entry, given, twice)
         entry["segmentation"] = mask = self._mask(at, given, height, width)
         if entry["iscrowd"] and isinstance(mask, list):
             reason = "a crowd region drawn as polygons, not as run lengths"
             self.ledger.note(at, "crowd as polygon", reason)
-        around = _around(mask)
+        self.around = around = measuring.around(mask)
         box = self._box(at, given, around, width, height, bool(entry["iscrowd"]))
         entry["bbox"] = given["bbox"] if box == given.get("bbox") else box
         entry["area"] = self._area(at, entry, around, height, width)
         self._identity(at, entry, twice)
         return given if not self.rewritten and _alike(entry, given) else entry
+
+    def _box_alone(self, at: Place, entry: Entry, given: Entry, twice: bool) -> Entry:
+        """An object of which only the box is known."""
+        image, box = self.images[entry["image_id"]], given["bbox"]
+        height, width = image["height"], image["width"]
+        if not boxes.is_box(box):
+            reason = f"it has no mask, and its bbox is {str(box)[:80]}, must be four finite numbers"
+            self.ledger.lost(at, "box unusable", reason)
+        size = np.array([[width, height]], np.float64)
+        if frames.shares(np.array([boxes.corners(box)], np.float64), size)[1][0]:
+            reason = f"it has no mask, and its bbox {box} lies within 0 to 1: as shares of width"
+            self.ledger.lost(at, "box normalised", f"{reason} and height it must be made pixels")
+        problem = boxes.problem(box, boxes.corners(box), width, height, False)
+        if problem is not None:
+            self.ledger.lost(at, problem[0], f"it has no mask, and its bbox {box} {problem[1]}")
+        entry["bbox"] = box = self._cut(at, box, width, height)
+        self.around = boxes.corners(box)
+        area: Any = given.get("area")
+        if not is_number(area) or area < 0:
+            if "area" in given:
+                reason = f"its area is {str(area)[:40]}, must be a number of 0 or more"
+                self.ledger.harmless(at, "area wrong", f"{reason}; taken from its box")
+            entry["area"] = float(box[2] * box[3])
+        self._identity(at, entry, twice)
+        return given if _alike(entry, given) else entry
 
     def _reference(self, at: Place, given: Entry, key: str, what: str) -> int:
         value = given.get(key)
@@ -171,6 +210,8 @@ class Mender:
             reason = "its polygons are shares of width and height, must be pixels"
             self.ledger.repairable(at, frames.NORMALISED, reason)
             self.moved = True
+            if boxes.is_box(box) and max(box) <= 1:  # one mistake with the polygons'
+                self.scale = (width, height)
             return found
         frame = self.verdict.frame
         if frame is None or not frame.outlines:
@@ -262,19 +303,19 @@ class Mender:
     def _area(self, at: Place, entry: Entry, around: Box, height: int, width: int) -> float:
         if "area" not in entry:
             self.ledger.harmless(at, "area missing", "it has no area; taken from its mask")
-            return _pixels(entry["segmentation"], height, width)
+            return measuring.pixels(entry["segmentation"], height, width)
         if self.moved:  # it is in the other frame as well
-            return _pixels(entry["segmentation"], height, width)
+            return measuring.pixels(entry["segmentation"], height, width)
         area = entry["area"]
         if not is_number(area) or area < 0:
             reason = f"its area is {str(area)[:40]}, must be a number of 0 or more"
             self.ledger.harmless(at, "area wrong", f"{reason}; taken from its mask")
-            return _pixels(entry["segmentation"], height, width)
+            return measuring.pixels(entry["segmentation"], height, width)
         most = 1.1 * (around[2] - around[0]) * (around[3] - around[1]) + 4
-        covered = _enclosed(entry["segmentation"], height, width)
+        covered = measuring.enclosed(entry["segmentation"], height, width)
         if entry["iscrowd"] or 0.5 * covered - 4 <= area <= most:
             return area
-        pixels = _pixels(entry["segmentation"], height, width)
+        pixels = measuring.pixels(entry["segmentation"], height, width)
         if 0.5 * pixels - 4 <= area <= most:
             return area
         reason = f"its area is {area:g}, its mask has {pixels:g} pixels"
@@ -301,24 +342,3 @@ def _alike(entry: Entry, given: Entry) -> bool:
         key in given and type(value) is type(given[key]) and value == given[key]
         for key, value in entry.items()
     )
-
-
-def _around(mask: Any) -> Box:
-    if isinstance(mask, list):
-        return polygons.extents(mask)
-    x, y, w, h = mask_tools.toBbox(_coded(mask)).tolist()
-    return x, y, x + w, y + h
-
-
-def _coded(mask: Entry) -> Entry:
-    return {"size": mask["size"], "counts": rle.compress(mask)}
-
-
-def _enclosed(mask: Any, height: int, width: int) -> float:
-    return polygons.enclosed(mask) if isinstance(mask, list) else _pixels(mask, height, width)
-
-
-def _pixels(mask: Any, height: int, width: int) -> float:
-    if isinstance(mask, list):
-        return float(mask_tools.area(mask_tools.merge(mask_tools.frPyObjects(mask, height, width))))
-    return float(mask_tools.area(_coded(mask)))

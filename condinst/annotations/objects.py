@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from condinst.annotations import frames
+from condinst.annotations.faults import Place
 from condinst.annotations.frames import Votes
 from condinst.annotations.json_lists import Edited
 from condinst.annotations.mending import Mender
 from condinst.annotations.screening import Pictures, screen
+from condinst.annotations.twins import Twins, listed_twice
 
 Entry = dict[str, Any]
 
@@ -31,8 +33,8 @@ def check_objects(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
     """
     ledger = mender.ledger
     mark = len(ledger.faults)
-    votes = Votes()
-    kept = _look(listed, mender, votes)
+    votes, twins = Votes(), Twins()
+    kept = _look(listed, mender, votes, twins)
     verdict = votes.verdict()
     if verdict.doubt is not None:
         ledger.fatal.append(verdict.doubt)
@@ -41,43 +43,65 @@ def check_objects(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
     if verdict.reading or verdict.minor or verdict.shares or verdict.frame:
         mender.verdict = verdict
         del ledger.faults[mark:]
-        kept = _look(listed, mender, None)
+        twins = Twins()
+        kept = _look(listed, mender, None, twins)
+    _part_twins(kept, twins.suspects(), mender)
     ledger.sum_up(mark, frames.KINDS, len(listed))
     return list(kept) if isinstance(listed, list) else kept
 
 
-def _look(listed: Sequence[Any], mender: Mender, votes: Votes | None) -> Edited:
+def _part_twins(kept: Edited, suspects: list[int], mender: Mender) -> None:
+    """One of each object that is listed twice."""
+    sizes = {key: (image["height"], image["width"]) for key, image in mender.images.items()}
+    gone = set()
+    for place, entry, first in listed_twice(kept, suspects, sizes if suspects else {}):
+        gone.add(place)
+        at = Place("annotation", entry["id"], mender.images[entry["image_id"]]["file_name"])
+        reason = f"its class and mask are those of annotation {first['id']}; one of them is kept"
+        mender.ledger.harmless(at, "object listed twice", reason)
+    if gone:
+        kept.leave_out(gone)
+
+
+def _look(listed: Sequence[Any], mender: Mender, votes: Votes | None, twins: Twins) -> Edited:
     kept = Edited(listed)
     unnumbered: list[tuple[int, Entry]] = []
     seen: set[int] = set()
-    pictures, categories = _known(mender)
+    numbering = {number: row for row, number in enumerate(mender.images)}
+    pictures, categories = _known(mender, numbering)
     for start, chunk in _chunks(listed):
-        sound = screen(chunk, pictures, categories, votes).sound
+        sound, rows, around = screen(chunk, pictures, categories, votes)
         if votes is None:  # in the wrong frame, sound ones may be wrong
             sound[:] = False
         twice = _used_before(chunk, seen)
+        first, used, labels = len(kept), [], []
         for place, given in enumerate(chunk):
-            if sound[place] and not twice[place]:
-                kept.keep(start + place)
-                continue
-            entry = mender.mend(given, f"#{start + place}", twice[place])
-            if entry is not None:
+            entry = given
+            if not sound[place] or twice[place]:
+                entry = mender.mend(given, f"#{start + place}", twice[place])
+                if entry is None:
+                    continue
                 if entry["id"] is None:
                     unnumbered.append((len(kept), entry))
-                kept.keep(start + place, None if entry is given else entry)
+                rows[place] = numbering[entry["image_id"]]
+                around[place] = np.nan if entry["iscrowd"] else mender.around
+            used.append(place)
+            labels.append(entry["category_id"])
+            kept.keep(start + place, None if entry is given else entry)
+        places = np.arange(first, len(kept))
+        twins.add(places, rows[used], np.array(labels, int), around[used])
     free = max(seen, default=0)
     for number, (index, entry) in enumerate(unnumbered, start=free + 1):
         kept.change(index, {**entry, "id": number})
     return kept
 
 
-def _known(mender: Mender) -> tuple[Pictures, set[int]]:
+def _known(mender: Mender, rows: Mapping[int, int]) -> tuple[Pictures, set[int]]:
     """Pictures, and categories by the ids that need no other writing."""
     images, categories = (
         {key for key, number in mender.numbers[what].items() if key == number}
         for what in ("image", "category")
     )
-    rows = {number: row for row, number in enumerate(mender.images)}
     sizes = [(image["width"], image["height"]) for image in mender.images.values()]
     pictures = Pictures(
         {number: row for number, row in rows.items() if number in images},

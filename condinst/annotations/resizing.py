@@ -15,7 +15,7 @@ from condinst.annotations.frames import as_corners, overlap
 _ASPECT = 0.02  # by which the shapes of mask and picture may differ
 _FITS = 0.5  # intersection over union of mask and box: small masks are rough
 _FIRM = 0.05  # by which one way must be better than another
-_LARGEST = 1 << 28  # pixels
+_LARGEST = 1 << 26  # pixels
 
 Entry = dict[str, Any]
 

@@ -38,13 +38,11 @@ class Screened(NamedTuple):
         sound: (n,) nothing is wrong.
         rows: (n,) of each one's picture; -1: unknown.
         around: (n, 4) corners of what the mask covers; NaN for crowds and where unknown.
-        enclosed: (n,) pixels that it covers, roughly; NaN likewise.
     """
 
     sound: Bools
     rows: NDArray[np.int_]
     around: Floats
-    enclosed: Floats
 
 
 class Pictures(NamedTuple):
@@ -81,6 +79,7 @@ def screen(
     owners = [entry.get("image_id") for entry in entries]
     rows = np.fromiter((pictures.rows.get(v, -1) if type(v) is int else -1 for v in owners), int, n)
     sound &= rows >= 0
+    sound &= np.fromiter(("unread" not in entry for entry in entries), bool, n)
     for k in np.flatnonzero(rows < 0).tolist():
         rows[k] = pictures.others.get(canonical(owners[k]), -1)
     labels = [entry.get("category_id") for entry in entries]
@@ -106,7 +105,7 @@ def screen(
     good &= areas[compared] <= 1.1 * extent + 4
     good &= areas[compared] >= 0.5 * enclosed[compared] - 4
     sound[compared] = good
-    return Screened(sound, rows, around, enclosed)
+    return Screened(sound, rows, around)
 
 
 def _numbers(lists: list[Any], sound: Bools) -> Floats:

@@ -26,6 +26,7 @@ ADELAIDET: tuple[Row, ...] = (
     Prefix("backbone.", "backbone."),
     *_FCOS,
     Prefix("controller.", "controller."),
+    Prefix("mask_head._iter", "mask_head._iter"),
     Prefix("mask_branch.refine.", "mask_branch.refine."),
     Prefix("mask_branch.tower.", "mask_branch.tower."),
     Prefix("mask_branch.seg_head.", "semantic_head.tower."),
@@ -50,7 +51,7 @@ TABLES: dict[str, tuple[Row, ...]] = {"adelaidet": ADELAIDET, "epiphqny": EPIPHQ
 # Names of tensors that hold nothing of use here, and why they may be left out.
 IGNORABLE: tuple[tuple[str, str], ...] = (
     (r"mask_head\.sizes_of_interest", "a constant of the recipe, read from the config here"),
-    (r"mask_head\._iter", "AdelaiDet's count of training steps, for BoxInst's warm-up only"),
+    (r"mask_head\._iter", "the count of training steps, for BoxInst's warm-up only"),
     (r"pixel_(mean|std)", "a constant of the recipe, read from the config here"),
     (r".*\blevel\d\.project\..*", "of an outer tree of DLA, which never uses it"),
     (r".*\.num_batches_tracked", "a count of steps that this model's norm does not keep"),

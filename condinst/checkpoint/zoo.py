@@ -13,6 +13,7 @@ from condinst.errors import UserError
 from condinst.files.names import expanded
 
 _ADELAIDET = "https://huggingface.co/tianzhi/AdelaiDet-CondInst/resolve/main/"
+_BOXINST = "https://huggingface.co/tianzhi/AdelaiDet-BoxInst/resolve/main/"
 _DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
 _DROPBOX = "https://www.dropbox.com/s/"
 _DRIVE = "https://drive.google.com/file/d/"
@@ -67,6 +68,12 @@ def _adelaidet(name: str, box_ap: float | None, mask_ap: float, file: str = "") 
     )
 
 
+def _boxinst(name: str, box_ap: float, mask_ap: float) -> ZooEntry:
+    file = f"BoxInst_{name}.pth"
+    recipe = f"configs/BoxInst/{name}.yaml"
+    return ZooEntry(f"BoxInst/{name}", "adelaidet", recipe, _BOXINST + file, file, box_ap, mask_ap)
+
+
 def _backbone(name: str, origin: str, url: str, *, manual: bool = False) -> ZooEntry:
     return ZooEntry(name, origin, "", url, name.replace("detectron2://", ""), manual=manual)
 
@@ -82,6 +89,12 @@ ZOO: tuple[ZooEntry, ...] = (
     _adelaidet("MS_R_50_BiFPN_3x_sem", 44.7, 39.4),
     _adelaidet("MS_R_101_BiFPN_3x", 45.3, 39.6),
     _adelaidet("MS_R_101_BiFPN_3x_sem", 45.7, 40.2, "CondInst_R_101_BiFPN_3x_sem.pth"),
+    _boxinst("MS_R_50_1x", 39.4, 30.7),
+    _boxinst("MS_R_50_3x", 41.5, 31.8),
+    _boxinst("MS_R_101_1x", 41.4, 32.2),
+    _boxinst("MS_R_101_3x", 43.3, 33.0),
+    _boxinst("MS_R_101_BiFPN_3x", 45.4, 34.1),
+    _boxinst("MS_R_101_BiFPN_dcni3_3x", 46.4, 34.8),
     ZooEntry(
         "epiphqny/MS_R_101_3x",
         "epiphqny",

@@ -196,7 +196,7 @@ def _add_condinst(cfg: CfgNode) -> None:
     node.DICE_DENOMINATOR = 1e-5  # peer: added to the sum of squares
     node.MAX_PROPOSALS = -1  # at most so many random positives a worker get a mask loss; -1: all
     node.TOPK_PROPOSALS_PER_IM = -1  # else the best of an image, shared over its instances; -1: all
-    node.BOTTOM_PIXELS_REMOVED = -1  # BoxInst only
+    node.BOTTOM_PIXELS_REMOVED = -1  # neither implementation reads it; see MODEL.BOXINST
 
     node.MASK_HEAD = head = CfgNode()
     head.CHANNELS = 8
@@ -228,7 +228,9 @@ def _add_peers_backbones(cfg: CfgNode) -> None:
     """The peers' keys for backbones other than a plain ResNet."""
     cfg.MODEL.MOBILENET = False  # MobileNetV2 under the pyramid
     cfg.MODEL.BACKBONE.ANTI_ALIAS = False
-    cfg.MODEL.RESNETS.DEFORM_INTERVAL = 1
+    cfg.MODEL.RESNETS.DEFORM_INTERVAL = (
+        1  # in stages with DEFORM_ON_PER_STAGE: every so many blocks
+    )
     cfg.MODEL.VOVNET = vovnet = CfgNode()
     vovnet.CONV_BODY = "V-39-eSE"
     vovnet.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]
@@ -237,15 +239,19 @@ def _add_peers_backbones(cfg: CfgNode) -> None:
 
 
 def _add_boxinst(cfg: CfgNode) -> None:
-    """MODEL.BOXINST: masks from boxes alone."""
+    """MODEL.BOXINST: masks learned from boxes."""
     cfg.MODEL.BOXINST = node = CfgNode()
     node.ENABLED = False
-    node.BOTTOM_PIXELS_REMOVED = 10
+    node.BOTTOM_PIXELS_REMOVED = 10  # rows of the original image in which colours say nothing
     node.PAIRWISE = pairwise = CfgNode()
-    pairwise.SIZE = 3
-    pairwise.DILATION = 2
-    pairwise.WARMUP_ITERS = 10000
-    pairwise.COLOR_THRESH = 0.3
+    pairwise.SIZE = 3  # a pixel is compared with the SIZE x SIZE around it; odd
+    pairwise.DILATION = 2  # steps between those, at the stride of the loss
+    pairwise.WARMUP_ITERS = 10000  # steps over which the pairwise loss grows to its weight
+    pairwise.COLOR_THRESH = 0.3  # likeness of colours from which on two pixels belong together
+    # Objects with a mask are compared with it, the others with their box. False: masks are not read
+    node.USE_MASKS = False
+    node.MASK_WEIGHT = 1.0  # with USE_MASKS: of the loss of objects with a mask
+    node.BOX_WEIGHT = 1.0  # with USE_MASKS: of the losses of objects with only a box
 
 
 def _add_timm(cfg: CfgNode) -> None:

@@ -21,6 +21,7 @@ from condinst.files import names, yamltext
 Tree = dict[str, Any]
 _RESERVED = {"_BASE_", "VERSION"}
 _BASES = 16  # files that may lie under each other
+_LONG = 100  # letters of a name that are compared with known ones, which takes their square
 
 
 def read_yaml(path: Path) -> Tree:
@@ -139,7 +140,9 @@ def merge_tree(cfg: CfgNode, tree: Tree, problems: list[str], prefix: str = "") 
             if isinstance(value, dict):
                 merge_tree(cfg[key], value, problems, f"{name}.")
             else:
-                problems.append(f"{name} is a section, got {value!r}: set one of its keys")
+                problems.append(
+                    f"{name} is a section, got {names.brief(value)}: set one of its keys"
+                )
         else:
             _set(cfg, key, value, name, problems)
 
@@ -159,7 +162,7 @@ def merge_overrides(cfg: CfgNode, overrides: list[str], problems: list[str]) -> 
         if not isinstance(node, CfgNode) or (key not in node and not node.is_new_allowed()):
             problems.append(unknown_key(cfg, str(name), ""))
         elif isinstance(node.get(key), CfgNode):
-            problems.append(f"{name} is a section, got {value!r}: set one of its keys")
+            problems.append(f"{name} is a section, got {names.brief(value)}: set one of its keys")
         else:
             _set(node, key, value, str(name), problems)
 
@@ -174,9 +177,9 @@ def unknown_key(cfg: CfgNode, name: str, prefix: str) -> str:
     """
     known = [prefix + key for key in _dotted(cfg)]
     folded = {key.lower(): key for key in known}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower()[:_LONG], list(folded), n=1, cutoff=0.5)
     hint = f": did you mean {folded[near[0]]}?" if near else ""
-    return f"unknown key {name}{hint}"
+    return f"unknown key {name[:_LONG]}{hint}"
 
 
 def _dotted(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -190,13 +193,19 @@ def _set(cfg: CfgNode, key: str, value: Any, name: str, problems: list[str]) -> 
     old = cfg.get(key)
     try:
         cfg[key] = _fit(value, old)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         kind = type(old).__name__
-        problems.append(f"{name} = {value!r} does not fit: expected a {kind} such as {old!r}")
+        problems.append(
+            f"{name} = {names.brief(value)} does not fit: expected a {kind} such as {old!r}"
+        )
 
 
 def _fit(value: Any, old: Any) -> Any:
-    """``value`` in the type of ``old``; raises TypeError or ValueError where something is lost."""
+    """``value`` in the type of ``old``.
+
+    Raises:
+        TypeError: something would be lost; ValueError and OverflowError likewise.
+    """
     if isinstance(value, str) and not isinstance(old, str):
         value = _decode(value)
     if old is None or value is None or type(value) is type(old):

@@ -73,6 +73,7 @@ class Index(Sequence[dict[str, Any]]):
     Attributes:
         categories: ``{"id", "name"}`` in order of the contiguous class.
         image_root: folder of the images.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
         sizes: (N, 2) height, width.
         objects: (N,) number of annotations that are no crowd regions.
     """
@@ -95,6 +96,7 @@ class Index(Sequence[dict[str, Any]]):
                 "run `python cli.py prepare`"
             )
         self.categories: list[dict[str, Any]] = meta["categories"]
+        self.ranges: dict[str, list[float]] = meta.get("ranges", {})
         # An absolute one stays as it is.
         self.image_root = Path(os.path.normpath(self.directory.resolve() / meta["images"]))
         self._arrays = {name: values.view(np.ndarray) for name, values in arrays.items()}
@@ -105,6 +107,12 @@ class Index(Sequence[dict[str, Any]]):
     def numbers(self) -> NDArray[np.int64]:
         """(A, 3) annotation id, contiguous class, iscrowd; in the order of the images."""
         return self._arrays["numbers"]
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """(A,) whether an annotation has a mask, and not only a box."""
+        lengths = [np.diff(self._arrays[f"{name}_ends"]) for name in ("polygon", "run")]
+        return (lengths[0] > 0) | (lengths[1] > 0)
 
     @property
     def areas(self) -> NDArray[np.float64]:

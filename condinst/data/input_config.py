@@ -6,6 +6,8 @@ import math
 
 from detectron2.config import CfgNode
 
+from condinst.files.pixels import KINDS, Ranges
+
 _CROPS = ("relative", "relative_range", "absolute", "absolute_range")
 
 
@@ -28,6 +30,11 @@ def add_input_config(cfg: CfgNode) -> None:
     crop.PAD = False  # smaller images are padded to SIZE; False: they stay smaller
     crop.AROUND_OBJECT = False  # the region holds the centre of an object chosen at random
 
+    # Masks that training is shown, for studies; the other objects count as having only a box.
+    cfg.INPUT.MASKS = masks = CfgNode()
+    masks.SHARE = 1.0
+    masks.SEED = 0  # chooses them; a greater share holds a lesser one of the same seed
+
     # Each factor is drawn from 1 - value to 1 + value; 0: none.
     cfg.INPUT.COLOR = color = CfgNode()
     color.BRIGHTNESS = 0.0
@@ -35,6 +42,25 @@ def add_input_config(cfg: CfgNode) -> None:
     color.SATURATION = 0.0
     color.LIGHTING = 0.0  # standard deviation of AlexNet's shift along ImageNet's colours
     color.PROBABILITY = 1.0  # that an image is changed, for each of the four
+
+    # Values of more than 8 bits: those that become 0 and 256. The pipeline sets them from the data;
+    # []: by each image's own range, from 0 to the least power of two that no value exceeds.
+    cfg.INPUT.DEEP = deep = CfgNode()
+    deep.INT16 = []
+    deep.INT32 = []
+    deep.FLOAT = []
+
+
+def deep_ranges(cfg: CfgNode) -> dict[str, list[float]]:
+    """How values of more than 8 bits are scaled, as :mod:`condinst.files.pixels` wants it."""
+    deep = input_section(cfg, "DEEP")
+    return {kind: list(deep[kind.upper()]) for kind in KINDS if len(deep[kind.upper()])}
+
+
+def set_deep_ranges(cfg: CfgNode, ranges: Ranges) -> None:
+    """The opposite of `deep_ranges`, in place."""
+    for kind in KINDS:
+        cfg.INPUT.DEEP[kind.upper()] = [float(value) for value in ranges.get(kind, ())]
 
 
 def input_section(cfg: CfgNode, name: str) -> CfgNode:
@@ -66,7 +92,38 @@ def input_problems(cfg: CfgNode) -> list[str]:
             )
     if crop.ENABLED:
         found += _crop_problems(crop)
-    return found + _color_problems(cfg.INPUT.COLOR)
+    found += _mask_problems(cfg) + _color_problems(cfg.INPUT.COLOR)
+    return found + _deep_problems(cfg.INPUT.DEEP)
+
+
+def _mask_problems(cfg: CfgNode) -> list[str]:
+    share, boxinst = cfg.INPUT.MASKS.SHARE, cfg.MODEL.BOXINST
+    if not 0 <= share <= 1:
+        return [f"INPUT.MASKS.SHARE = {share:g}: expected 0 (none) to 1 (all), such as 0.2"]
+    if share < 1 and not (boxinst.ENABLED and boxinst.USE_MASKS):
+        return [
+            f"INPUT.MASKS.SHARE = {share:g} (dataset.masks.share) hides masks, which this recipe "
+            "cannot do without: set MODEL.BOXINST.ENABLED and MODEL.BOXINST.USE_MASKS to true, or "
+            "the share to 1"
+        ]
+    return []
+
+
+def _deep_problems(deep: CfgNode) -> list[str]:
+    found = []
+    for key in map(str.upper, KINDS):
+        limits = deep[key]
+        right = isinstance(limits, (list, tuple)) and all(map(_is_finite, limits))
+        if not right or (len(limits) and not (len(limits) == 2 and limits[0] < limits[1])):
+            found.append(
+                f"INPUT.DEEP.{key} = {limits}: expected [] or the two values that become 0 and "
+                "256, the lower first, such as [0, 4096]"
+            )
+    return found
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _side_problems(key: str, size: object) -> list[str]:
@@ -87,12 +144,16 @@ def _crop_problems(crop: CfgNode) -> list[str]:
         if not found and crop.TYPE == "absolute_range" and crop.SIZE[0] > crop.SIZE[1]:
             found = [f"INPUT.CROP.SIZE = {crop.SIZE}: absolute_range expects the smaller first"]
         return found
-    if len(crop.SIZE) == 2 and all(0 < share <= 1 for share in crop.SIZE):
+    if len(crop.SIZE) == 2 and all(map(_is_share, crop.SIZE)):
         return []
     return [
         f"INPUT.CROP.SIZE = {crop.SIZE}: {crop.TYPE} expects shares of height and width above 0, "
         "at most 1, such as [0.9, 0.9]"
     ]
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 < value <= 1
 
 
 def _color_problems(color: CfgNode) -> list[str]:

@@ -19,7 +19,10 @@ from pycocotools import mask as mask_tools
 
 from condinst.data.augmentation import cuts_objects, training_augmentations
 from condinst.data.images import read_oriented
+from condinst.data.input_config import deep_ranges
+from condinst.data.masks import MaskUse
 from condinst.data.resizing import resize_for_test
+from condinst.files.pixels import Ranges
 
 Record = dict[str, Any]
 
@@ -34,10 +37,12 @@ class CondInstDatasetMapper:
         is_train: give ``instances``; otherwise the image alone, resized.
         augmentations: in order.
         image_format: BGR or RGB.
-        use_masks: give ``gt_masks``.
+        masks: which masks are given.
         mask_format: ``polygon`` or ``bitmask``; an image with any run-length mask gets bitmasks
             whatever it says.
-        cropped: boxes are taken from the masks, since a cut object's box is no longer tight.
+        ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
+        cropped: boxes are taken from the masks, where there are any, since a cut object's box is
+            no longer tight.
     """
 
     @configurable
@@ -47,28 +52,31 @@ class CondInstDatasetMapper:
         *,
         augmentations: list[T.Augmentation],
         image_format: str = "BGR",
-        use_masks: bool = True,
+        masks: MaskUse | None = None,
         mask_format: str = "polygon",
+        ranges: Ranges | None = None,
         cropped: bool = False,
     ) -> None:
         assert mask_format in ("polygon", "bitmask"), mask_format
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
-        self.use_masks = use_masks
+        self.masks = masks or MaskUse()
         self.mask_format = mask_format
+        self.ranges = ranges
         self.cropped = cropped
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """Read ``INPUT`` and ``MODEL.MASK_ON``."""
+        """Read ``INPUT``, ``MODEL.MASK_ON`` and ``MODEL.BOXINST``."""
         augmentations = training_augmentations(cfg) if is_train else [resize_for_test(cfg)]
         return {
             "is_train": is_train,
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
-            "use_masks": cfg.MODEL.MASK_ON,
+            "masks": MaskUse.from_config(cfg),
             "mask_format": cfg.INPUT.MASK_FORMAT,
+            "ranges": deep_ranges(cfg),
             "cropped": is_train and cuts_objects(cfg),
         }
 
@@ -77,8 +85,9 @@ class CondInstDatasetMapper:
 
         Returns:
             ``image`` uint8 (3, h, w), ``file_name``, ``image_id``, ``height`` and ``width`` of the
-            file, and in training ``instances`` (M) with gt_boxes, gt_classes, gt_masks. Objects
-            that the augmentation left nothing of are out.
+            file, and in training ``instances`` (M) with gt_boxes, gt_classes, gt_masks and, where
+            objects with only a box are among them, gt_has_mask (M,) bool. Objects that the
+            augmentation left nothing of are out.
 
         Raises:
             UserError: the image is missing, does not decode, or is of another size than the record
@@ -86,8 +95,10 @@ class CondInstDatasetMapper:
         """
         given = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
         size = given["height"], given["width"]
-        image = read_oriented(record["file_name"], size, self.image_format)
+        image = read_oriented(record["file_name"], size, self.image_format, self.ranges)
         objects = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
+        if self.is_train and self.masks.read:
+            objects = self._with_masks(objects)
         boxes = np.array(
             [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
         ).reshape(-1, 4)
@@ -130,13 +141,29 @@ class CondInstDatasetMapper:
             instances.gt_boxes.clip((int(inside.any(1).sum()), int(inside.any(0).sum())))
         labels = [int(entry["category_id"]) for entry in objects]
         instances.gt_classes = torch.tensor(labels, dtype=torch.int64)
-        if self.use_masks:
-            instances.gt_masks = masks = self._masks(objects, transforms, size)
-            if inside is not None and isinstance(masks, BitMasks):
-                masks.tensor &= torch.from_numpy(inside)
-            if self.cropped and objects:
-                instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        return detection_utils.filter_empty_instances(instances)
+        if not self.masks.read:
+            return detection_utils.filter_empty_instances(instances)
+        instances.gt_masks = masks = self._masks(objects, transforms, size)
+        if inside is not None and isinstance(masks, BitMasks):
+            masks.tensor &= torch.from_numpy(inside)
+        has_mask = torch.tensor([bool(a.get("segmentation")) for a in objects], dtype=torch.bool)
+        if self.cropped and objects:
+            tight = masks.get_bounding_boxes().tensor
+            boxes_now = torch.where(has_mask[:, None], tight, instances.gt_boxes.tensor)
+            instances.gt_boxes = Boxes(boxes_now)
+        if self.masks.boxes_too:
+            instances.gt_has_mask = has_mask
+        return instances[instances.gt_boxes.nonempty() & (masks.nonempty() | ~has_mask)]
+
+    def _with_masks(self, objects: list[Record]) -> list[Record]:
+        """The objects to learn from, without what is hidden of them."""
+        shown = [self.masks.shown(a) for a in objects]
+        if not self.masks.boxes_too:
+            return [a for a, has_mask in zip(objects, shown, strict=True) if has_mask]
+        return [
+            a if has_mask else {key: value for key, value in a.items() if key != "segmentation"}
+            for a, has_mask in zip(objects, shown, strict=True)
+        ]
 
     def _masks(
         self, objects: list[Record], transforms: T.TransformList, size: tuple[int, int]

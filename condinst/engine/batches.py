@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from condinst.data.index import Index
+from condinst.data.registered import classes_explained, records_of
 from condinst.errors import UserError
 
 _ATTEMPTS = 20
@@ -190,16 +191,15 @@ def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
             f"known: {', '.join(sorted(DatasetCatalog.list())[:20])}, ..."
         )
     if len(names) == 1:
-        records = DatasetCatalog.get(names[0])
+        records = records_of(names[0])
         if isinstance(records, Index):
             return _with_objects(records, cfg)
     try:
-        return DatasetFromList(
-            get_detection_dataset_dicts(
+        with classes_explained(*names):
+            dicts = get_detection_dataset_dicts(
                 names, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-            ),
-            copy=False,
-        )
+            )
+        return DatasetFromList(dicts, copy=False)
     except FileNotFoundError as error:
         raise UserError(
             f"DATASETS.TRAIN = {names}: {error}; set DETECTRON2_DATASETS to the folder that holds "

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 
+def is_count(name: str) -> bool:
+    """Whether a buffer counts training passes; it is a float, as in AdelaiDet's checkpoints."""
+    return name.endswith("._iter")
+
+
 class Ema:
     """An exponential moving average of a model's state.
 
-    Parameters and batch statistics are averaged, whole numbers are taken over. In its first steps
+    Parameters and batch statistics are averaged, counts are taken over. In its first steps
     the average follows more closely: of ``decay`` and (1 + steps) / (10 + steps) the lesser counts.
 
     Args:
@@ -33,7 +38,7 @@ class Ema:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for name, value in model.state_dict().items():
-            if value.is_floating_point():
+            if value.is_floating_point() and not is_count(name):
                 self.state[name].lerp_(value, 1 - decay)
             else:
                 self.state[name].copy_(value)

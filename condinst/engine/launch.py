@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import torch
 import torch.multiprocessing as mp
 
+from condinst.cores import available_cores
 from condinst.engine.rendezvous import Worker, join, leave, torchrun_worker
-from condinst.errors import UserError
-from condinst.layers.threads import cores
+from condinst.errors import PassingError, UserError
 
 # What gloo and NCCL say when the other end of a connection is gone.
 _LOST = re.compile(
@@ -115,7 +115,7 @@ def launch(
 def use_all_cores() -> None:
     """Let the only process compute on every core it may use, unless OMP_NUM_THREADS says less."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(cores())
+        torch.set_num_threads(available_cores())
 
 
 def _check_machines(num_machines: int, machine_rank: int, dist_url: str) -> None:
@@ -185,7 +185,7 @@ def _plain_errors() -> Iterator[None]:
         if not is_lost_connection(error):
             raise
         first = str(error).partition("\n")[0][:200]
-        raise UserError(
+        raise PassingError(
             f"the connection to another worker broke ({first}): it died or its machine is gone; "
             "see what it said last. The same command goes on from the last checkpoint"
         ) from error

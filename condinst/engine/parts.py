@@ -20,7 +20,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from condinst.engine.state import unwrap
-from condinst.errors import UserError
+from condinst.errors import PassingError, UserError
 from condinst.layers.distributed import part_of_step, reduce_mean
 
 _LOGGER = logging.getLogger(__name__)
@@ -91,6 +91,10 @@ class OutOfMemoryError(UserError):
     """The images of a step, or of a part of it, did not fit."""
 
 
+class PartsGrownError(OutOfMemoryError, PassingError):
+    """They did not fit; with more parts, from the last checkpoint on, they may."""
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device or the CPU's allocator has refused memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -125,8 +129,9 @@ class PartCount:
         """Halve the images that pass at once.
 
         Raises:
-            OutOfMemoryError: one image alone does not fit; or there are several workers, which
-                can go on only together, from the last checkpoint.
+            OutOfMemoryError: one image alone does not fit.
+            PartsGrownError: there are several workers, which can go on only together, from the
+                last checkpoint.
         """
         if self.value >= self.images:
             raise OutOfMemoryError(
@@ -143,7 +148,7 @@ class PartCount:
         )
         _LOGGER.warning("%s", text)
         if comm.get_world_size() > 1:
-            raise OutOfMemoryError(f"{text}. All workers start again from the last checkpoint")
+            raise PartsGrownError(f"{text}. All workers start again from the last checkpoint")
 
 
 def saved_parts(folder: Path) -> int:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from detectron2.utils import comm
 
-from condinst.errors import UserError
+from condinst.errors import PassingError, UserError
 
 SECONDS = "CONDINST_RENDEZVOUS_SECONDS"
 _DEFAULT_SECONDS = 300.0
@@ -173,7 +173,7 @@ def _open_store(worker: Worker, seconds: float) -> dist.TCPStore:
                 "by another training or by a second worker of rank 0, or the address may not be "
                 "this machine's; choose another port (--dist-url, MASTER_PORT)"
             ) from error
-        raise UserError(
+        raise PassingError(
             f"rank {worker.rank} waited {seconds:g} s ({SECONDS}) for rank 0 at {where}, which did "
             f"not answer ({_first_line(error)}); check that it runs, the address and the firewall"
         ) from error
@@ -189,7 +189,7 @@ def _meet(worker: Worker, store: dist.Store, seconds: float) -> None:
         _tell(store, str(error), keeps=keeps)
         raise
     except RuntimeError as error:
-        raise UserError(
+        raise PassingError(
             f"rank {worker.rank}: the keeper of the store at {worker.host}:{worker.port} went away "
             f"({_first_line(error)}); see what rank 0 says"
         ) from error
@@ -231,7 +231,7 @@ def _wait(worker: Worker, store: dist.Store, seconds: float) -> None:
         missing = [rank for rank in missing if not store.check([f"who/{rank}"])]
         if missing and time.monotonic() > deadline:
             names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
-            raise UserError(
+            raise PassingError(
                 f"rank {worker.rank} waited {seconds:g} s ({SECONDS}) for {len(missing)} of "
                 f"{worker.world_size} workers: rank {names} did not come; check that every machine "
                 "was started with the same address and its own --machine-rank"

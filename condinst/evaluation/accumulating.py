@@ -6,11 +6,11 @@ image standing in the dataset twice.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from condinst.cores import available_cores
 from condinst.evaluation import kernels
 from condinst.evaluation.kernels import Events, Scratch
 from condinst.evaluation.matching import ALL_THRESHOLDS, Matches
@@ -100,12 +100,6 @@ def draw_numbers(
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, parts))
     return numbers
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _groups(events: Events) -> int:

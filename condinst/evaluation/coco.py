@@ -51,7 +51,7 @@ def evaluate_coco(
     metrics, per_class, curves = {}, {}, []
     for task in tasks:
         entries = load_detections(detections, truth, task)
-        found = backends.accumulate(name, task, truth, entries, max_dets)
+        found = backends.accumulate(name, task, truth.of(task), entries, max_dets)
         metrics[task] = scores.summarise(found)
         per_class[task] = scores.summarise_classes(found, truth.category_names)
         curves += scores.curves(task, found, truth.category_names)

@@ -56,6 +56,29 @@ class GroundTruth:
             for name, number in zip(names, self.category_ids, strict=True)
         ]
 
+    @property
+    def without_masks(self) -> int:
+        """How many objects have only a box; crowd regions are not counted."""
+        return sum(
+            not entry.get("segmentation") and not entry["iscrowd"] for entry in self.annotations
+        )
+
+    def of(self, task: str) -> GroundTruth:
+        """The ground truth of a task.
+
+        For `segm`, objects with only a box are regions in which detections are neither right nor
+        wrong, as crowds are.
+        """
+        if task == "bbox" or all(entry.get("segmentation") for entry in self.annotations):
+            return self
+        entries = tuple(
+            entry
+            if entry.get("segmentation")
+            else {**entry, "iscrowd": 1, "segmentation": _outline(entry["bbox"])}
+            for entry in self.annotations
+        )
+        return GroundTruth(self.images, self.categories, entries)
+
     @cached_property
     def masks(self) -> list[dict[str, Any]]:
         """The annotations' masks as compressed RLE."""
@@ -63,6 +86,11 @@ class GroundTruth:
         return [
             as_rle(entry["segmentation"], sizes[entry["image_id"]]) for entry in self.annotations
         ]
+
+
+def _outline(box: Sequence[float]) -> list[list[float]]:
+    x, y, w, h = box
+    return [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
 def as_rle(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:

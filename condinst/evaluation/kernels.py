@@ -6,10 +6,13 @@ G objects, M = 3 limits on detections, B draws.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numba
 import numpy as np
+
+from condinst.layers.loop_cache import forget_stale
 
 EPSILON = float(np.spacing(1))  # pycocotools adds it to every denominator of a precision
 
@@ -192,3 +195,6 @@ def _count_objects(events: Events, weights: np.ndarray, positives: np.ndarray) -
         for area in range(positives.shape[1]):
             if events.object_counts[g, area]:
                 positives[events.objects[g], area] += weights[events.object_image[g]]
+
+
+forget_stale(count_once, Path(__file__).parent)

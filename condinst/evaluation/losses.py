@@ -60,7 +60,7 @@ def lost_ap(
     Raises:
         UserError: If the input is not in COCO's form or does not belong together.
     """
-    truth = load_ground_truth(annotations)
+    truth = load_ground_truth(annotations).of(task)
     found = backends.tide(task, truth, load_detections(detections, truth, task), max_dets)
     return LostAp(
         100 * max(found["ap_base"], 0.0),

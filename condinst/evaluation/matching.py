@@ -87,7 +87,7 @@ def match_detections(
         UserError: If the input is not in COCO's form or does not belong together.
     """
     assert task in TASKS, task
-    truth = load_ground_truth(annotations)
+    truth = load_ground_truth(annotations).of(task)
     entries = load_detections(detections, truth, task)
     image_index = {number: i for i, number in enumerate(truth.image_ids)}
     category_index = {number: i for i, number in enumerate(truth.category_ids)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data.common import MapDataset
 from detectron2.structures import Instances
 from rich.console import Console
@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from condinst.data.mapper import CondInstDatasetMapper
+from condinst.data.registered import records_of
 from condinst.modeling.mask_head.rle import encode_masks
 
 
@@ -54,7 +55,7 @@ def predict_dataset(
         `score` and, where the model gives masks, `segmentation` (compressed RLE), ordered by
         image as the dataset has them. Images without detections have none.
     """
-    entries = DatasetCatalog.get(dataset_name)
+    entries = records_of(dataset_name)
     mapped = MapDataset(entries, CondInstDatasetMapper(cfg, False))
     loader = DataLoader(
         mapped,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def depth(text: bytes) -> int:
     outside = b"".join(text.split(b'"')[::2])
     brackets = outside.translate(_SIGNS, _OTHERS)
     if len(brackets) <= DEPTH:
-        return len(brackets)
+        return max(accumulate(1 if sign == 1 else -1 for sign in brackets), default=0)
     import numpy as np
 
     return int(np.frombuffer(brackets, np.int8).cumsum(dtype=np.int64).max())

@@ -40,5 +40,5 @@ def read_text(path: Path, bound: Bound = TEXT) -> str:
     try:
         text = read_bytes(path, bound).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8 that can be read: {error}") from error
+        raise UserError(f"{path} is no text that can be read, which is UTF-8: {error}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")

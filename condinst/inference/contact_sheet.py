@@ -12,6 +12,7 @@ from pycocotools import mask as mask_tools
 
 from condinst.data.images import read_oriented
 from condinst.data.index import Index
+from condinst.files.pixels import Ranges
 
 _GAP = 4  # pixels between images
 _PAPER = 255
@@ -57,7 +58,7 @@ def contact_sheet(
     pitch = cell + _GAP
     sheet = np.full((down * pitch - _GAP, across * pitch - _GAP, 3), _PAPER, np.uint8)
     for place, number in enumerate(chosen):
-        picture = _fit(_picture(index[int(number)], masks), cell)
+        picture = _fit(_picture(index[int(number)], masks, index.ranges), cell)
         h, w = picture.shape[:2]
         top = place // across * pitch + (cell - h) // 2
         left = place % across * pitch + (cell - w) // 2
@@ -65,10 +66,10 @@ def contact_sheet(
     return sheet
 
 
-def _picture(record: dict[str, Any], masks: bool) -> NDArray[np.uint8]:
+def _picture(record: dict[str, Any], masks: bool, ranges: Ranges) -> NDArray[np.uint8]:
     """An image (h, w, 3), with its annotations if asked for."""
     size = record["height"], record["width"]
-    picture = read_oriented(record["file_name"], size, "RGB").copy()
+    picture = read_oriented(record["file_name"], size, "RGB", ranges).copy()
     for entry in record["annotations"] if masks else ():
         if "segmentation" not in entry:
             continue

@@ -2,8 +2,8 @@
 
 Frozen batch norms are folded into their convolutions (in double precision, so results differ by
 rounding alone), maps lie channels last, weights are packed for oneDNN with the following ReLU
-or addition fused in, wide 3 x 3 convolutions take Winograd's way on a CPU, and the controller
-computes its numbers at detections instead of everywhere.
+or addition fused in where this torch and CPU can, and the controller computes its numbers at
+detections instead of everywhere.
 
 Letters: ``B`` images, ``C`` channels, ``h, w`` size of a map.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, TypeGuard
 
 import torch
@@ -22,7 +23,8 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
 from condinst.errors import UserError
-from condinst.inference import winograd
+from condinst.inference.packed import PackedConv, answer_for, refusal
+from condinst.inference.winograd import WinogradConv, suits
 from condinst.layers.conv import CellConv
 from condinst.layers.memory_format import to_channels_last
 from condinst.layers.synchronised_norm import SynchronisedNorm
@@ -31,15 +33,18 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Exactly these: what timm derives from a batch norm has an activation in it.
 _FOLDABLE = (FrozenBatchNorm2d, nn.BatchNorm2d, NaiveSyncBatchNorm, SynchronisedNorm)
 _LOGGER = logging.getLogger(__name__)
+_MakeConv = Callable[[nn.Conv2d, bool], nn.Module]  # a convolution, and whether a ReLU follows
 
 
-def inference_copy(model: nn.Module, precision: str = "fp32") -> nn.Module:
+def inference_copy(model: nn.Module, precision: str = "fp32", winograd: bool = False) -> nn.Module:
     """The same model for inference alone; the original is left as it is.
 
     Args:
         model: a detector with ``backbone``, as `CondInst`; any device.
         precision: of the convolutions: fp32, bf16, or, on a GPU, fp16. Boxes, scores and masks are
             computed in fp32 from their outputs in any case.
+        winograd: wide 3 x 3 convolutions by `WinogradConv` where they are packed otherwise; rounds
+            three times as coarsely.
 
     Raises:
         UserError: the precision is unknown or the device has none such.
@@ -50,7 +55,8 @@ def inference_copy(model: nn.Module, precision: str = "fp32") -> nn.Module:
         raise UserError(f"precision {precision!r}: on {device} use {allowed}")
     dtype = DTYPES[precision]
     made: Any = copy.deepcopy(model).eval().requires_grad_(False)
-    packed = device == "cpu" and torch.backends.mkldnn.is_available()
+    packed = device == "cpu" and _can_pack(precision)
+    make = _winograd_or_packed if winograd else PackedConv
     for name in ("backbone", "fcos_head", "mask_branch", "controller"):
         part = getattr(made, name, None)
         if part is None:
@@ -60,9 +66,33 @@ def inference_copy(model: nn.Module, precision: str = "fp32") -> nn.Module:
         if name == "controller":
             made.controller = CellConv(part)
         elif packed:
-            _pack(part)
+            _pack(part, make)
     made.backbone.register_forward_pre_hook(partial(_arrange, dtype))
     _LOGGER.info("inference in %s, norms folded%s", precision, ", packed" if packed else "")
+    return made
+
+
+def _can_pack(precision: str) -> bool:
+    reason = refusal(DTYPES[precision])
+    if reason is not None:
+        _say_once(precision, reason)
+    return reason is None
+
+
+@cache
+def _say_once(precision: str, reason: str) -> None:
+    instead = "; fp32 may be faster" if precision == "bf16" else ""
+    _LOGGER.warning(
+        "inference in %s by ordinary convolutions, not packed ones (%s)%s",
+        *(precision, reason, instead),
+    )
+
+
+def _winograd_or_packed(conv: nn.Conv2d, relu: bool = False) -> nn.Module:
+    if not suits(conv):
+        return PackedConv(conv, relu)
+    made = WinogradConv(conv, relu)
+    answer_for(made, conv)
     return made
 
 
@@ -107,67 +137,15 @@ def _fold_into(conv: nn.Conv2d, norm: Any) -> None:
 
 # Packing
 
-_SHAPE = ("kernel_size", "stride", "padding", "dilation", "groups", "in_channels", "out_channels")
-
-
-def _answer_for(made: Any, conv: nn.Conv2d) -> None:
-    """Give a convolution's stand-in what some networks read off their convolutions."""
-    for name in _SHAPE:
-        setattr(made, name, getattr(conv, name))
-    made.weight = conv.weight.detach()
-
-
-class PackedConv(nn.Module):
-    """A convolution whose weights lie as oneDNN wants them; optionally adds a map, then a ReLU.
-
-    Args:
-        conv: with zero padding.
-        relu: whether a ReLU follows.
-    """
-
-    def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
-        super().__init__()
-        self.relu = relu
-        self.settings: Any = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        self.bias = None if conv.bias is None else conv.bias.detach()
-        self.weight: Tensor
-        _answer_for(self, conv)
-        self.packed: tuple[torch.Size, Tensor] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the packed weights, which no copy or file can hold; the next call packs again."""
-        return {**self.__dict__, "packed": None}
-
-    def _weight(self, size: torch.Size) -> Tensor:
-        """The weights packed for maps of a size; oneDNN is slow with those for another."""
-        packed = self.packed
-        if packed is None or packed[0] != size:
-            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            packed = (size, reorder(self.weight.to_mkldnn(), *self.settings, list(size)))
-            self.packed = packed
-        return packed[1]
-
-    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """(B, C, h, w), and what is added to the result -> (B, C', h', w')."""
-        after, weight = "relu" if self.relu else None, self._weight(x.shape)
-        ops = torch.ops.mkldnn
-        if added is None:
-            return ops._convolution_pointwise(
-                x, weight, self.bias, *self.settings, after or "none", [], ""
-            )
-        return ops._convolution_pointwise.binary(
-            x, added, weight, self.bias, *self.settings, "add", 1.0, after, [], None
-        )
-
 
 class FusedBottleneck(nn.Module):
     """detectron2's bottleneck block of three packed convolutions."""
 
-    def __init__(self, block: Any) -> None:
+    def __init__(self, block: Any, make: _MakeConv) -> None:
         super().__init__()
-        self.conv1, self.conv2 = PackedConv(block.conv1, True), _packed(block.conv2, True)
-        self.conv3 = PackedConv(block.conv3, True)
-        self.shortcut = None if block.shortcut is None else PackedConv(block.shortcut)
+        self.conv1, self.conv2 = make(block.conv1, True), make(block.conv2, True)
+        self.conv3 = make(block.conv3, True)
+        self.shortcut = None if block.shortcut is None else make(block.shortcut, False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h', w')."""
@@ -175,7 +153,7 @@ class FusedBottleneck(nn.Module):
         return self.conv3(self.conv2(self.conv1(x)), kept)
 
 
-def _pack(root: nn.Module) -> None:
+def _pack(root: nn.Module, make: _MakeConv) -> None:
     """Replace what can be packed inside a module, in place."""
     replaced: dict[nn.Module, nn.Module] = {}
     children: list[tuple[str, Any]] = list(root.named_children())
@@ -183,25 +161,17 @@ def _pack(root: nn.Module) -> None:
         if type(child) is BottleneckBlock and all(
             _packable(c) for c in child.modules() if isinstance(c, nn.Conv2d)
         ):
-            replaced[child] = FusedBottleneck(child)
+            replaced[child] = FusedBottleneck(child, make)
         elif _packable(child):
             relu = _runs_in_order(root) and _fuse_relu(root, list(root._modules).index(name))
-            replaced[child] = _packed(child, relu)
+            replaced[child] = make(child, relu)
         else:
-            _pack(child)
+            _pack(child, make)
             continue
         setattr(root, name, replaced[child])
     for kept in vars(root).values():
         if isinstance(kept, list):  # detectron2's pyramid calls its convolutions from lists
             kept[:] = [replaced.get(x, x) if isinstance(x, nn.Module) else x for x in kept]
-
-
-def _packed(conv: nn.Conv2d, relu: bool) -> nn.Module:
-    if winograd.suits(conv):
-        made = winograd.WinogradConv(conv, relu)
-        _answer_for(made, conv)
-        return made
-    return PackedConv(conv, relu)
 
 
 def _packable(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import nn
 
+from condinst.data.input_config import deep_ranges
 from condinst.data.resizing import resize_for_test
 from condinst.inference.inference_copy import inference_copy
 from condinst.modeling.detector import CondInst
@@ -44,6 +45,7 @@ class Predictor:
     ) -> None:
         self.resize = resize_for_test(cfg)
         self.bgr = cfg.INPUT.FORMAT == "BGR"
+        self.ranges = deep_ranges(cfg)  # for who reads files
         self.score_threshold = score_threshold
         self.model = build_model(cfg)
         self.load_report: object = None

@@ -41,6 +41,11 @@ def normalizer(name: str, x: Tensor) -> Tensor:
     return reduce_mean(x) if part is None else part.values[name]
 
 
+def at_least_one(mean: Tensor) -> Tensor:
+    """A mean over workers, at least such that the sum over them is 1."""
+    return mean.clamp(min=1.0 / comm.get_world_size())
+
+
 @contextlib.contextmanager
 def part_of_step(values: Mapping[str, Tensor], *, first: bool) -> Iterator[None]:
     """Make :func:`normalizer` give these values, which cover all parts of a step.

@@ -26,8 +26,11 @@ def check_config(cfg: CfgNode, shapes: dict[str, Any]) -> None:
     _check_levels(cfg, shapes, list(cfg.MODEL.FCOS.IN_FEATURES))
     if cfg.MODEL.CONDINST.CENTER not in CENTERS:
         raise UserError(f"MODEL.CONDINST.CENTER = {cfg.MODEL.CONDINST.CENTER!r}: use mass or box")
-    if cfg.MODEL.BOXINST.ENABLED:
-        raise UserError("MODEL.BOXINST.ENABLED = True: BoxInst is not supported; set it to False")
+    if cfg.MODEL.BOXINST.ENABLED and not cfg.MODEL.MASK_ON:
+        raise UserError(
+            "MODEL.BOXINST.ENABLED = True, MODEL.MASK_ON = False: masks are learned from boxes, "
+            "but none are predicted; set MODEL.MASK_ON to True"
+        )
     _warn_of_unread_keys(cfg)
 
 

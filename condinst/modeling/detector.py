@@ -24,7 +24,7 @@ from condinst.modeling.fcos.decode import DecodeSettings, decode
 from condinst.modeling.fcos.head import FCOSHead, HeadOutput, flatten
 from condinst.modeling.fcos.losses import LossSettings
 from condinst.modeling.fcos.targets import Matching
-from condinst.modeling.ground_truth import GroundTruth, read_ground_truth
+from condinst.modeling.ground_truth import GroundTruth, MaskSource, read_ground_truth
 from condinst.modeling.instances import (
     BatchTargets,
     assign_batch,
@@ -34,10 +34,16 @@ from condinst.modeling.instances import (
 from condinst.modeling.mask_branch import MaskBranch, build_mask_branch
 from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.choice import get_backend
-from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.spec import MaskHeadSpec
 from condinst.modeling.normalizers import count_normalizers
+from condinst.modeling.objectives import (
+    Heads,
+    Supervision,
+    build_supervision,
+    scene_of,
+)
 from condinst.modeling.postprocess import make_instances, to_original
-from condinst.modeling.sampling import Positives, Sampling, sample
+from condinst.modeling.sampling import Sampling, sample
 from condinst.modeling.semantic_loss import SemanticHead
 
 
@@ -50,6 +56,7 @@ class MaskParts(NamedTuple):
     spec: MaskHeadSpec
     backend: MaskBackend
     sampling: Sampling
+    supervision: Supervision
 
 
 @META_ARCH_REGISTRY.register()
@@ -96,6 +103,9 @@ class CondInst(nn.Module):
         self.mask_spec = mask_parts.spec if mask_parts else None
         self.mask_backend = mask_parts.backend if mask_parts else None
         self.sampling = mask_parts.sampling if mask_parts else Sampling()
+        self.supervision = mask_parts.supervision if mask_parts else None
+        # Under the peers' name, since its buffer is in their checkpoints.
+        self.mask_head = self.supervision.warm_up if self.supervision else None
         self.in_features = in_features
         self.matching = matching
         self.loss_settings = loss_settings
@@ -148,7 +158,8 @@ class CondInst(nn.Module):
         Args:
             batched_inputs: one dict an image: ``image`` (3, h, w) in the config's channel order; in
                 training ``instances`` with gt_boxes, gt_classes and gt_masks (BitMasks or
-                PolygonMasks), of which there may be none; in inference optionally ``height`` and
+                PolygonMasks; not read when masks are learned from boxes), of which there may be
+                none; in inference optionally ``height`` and
                 ``width`` of the original image.
 
         Returns:
@@ -159,7 +170,7 @@ class CondInst(nn.Module):
         """
         images = [self._normalise(x["image"]) for x in batched_inputs]
         if self.training:
-            return self._losses(images, [x["instances"].to(self.device) for x in batched_inputs])
+            return self._losses(images, batched_inputs)
         # Images of one padded size make a batch of their own, so that what lies beside an image in
         # the batch never changes its result.
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -192,11 +203,22 @@ class CondInst(nn.Module):
         """What the losses of these images are divided by; see `count_normalizers`."""
         return count_normalizers(self, batched_inputs)
 
-    def _losses(self, images: list[Tensor], instances: list[Instances]) -> dict[str, Tensor]:
+    def ground_truths(self, instances: list[Instances], size: tuple[int, int]) -> list[GroundTruth]:
+        """What the losses compare with, one an image of a batch padded to ``size``."""
+        source = MaskSource.MASKS if self.supervision is None else self.supervision.source
+        return [
+            read_ground_truth(
+                x.to(self.device), size, self.mask_strides(), self.mass_center, source
+            )
+            for x in instances
+        ]
+
+    def _losses(
+        self, images: list[Tensor], batched_inputs: list[dict[str, Any]]
+    ) -> dict[str, Tensor]:
         batch = self._pad(images)
         size = (batch.tensor.shape[-2], batch.tensor.shape[-1])
-        strides = self.mask_strides()
-        truths = [read_ground_truth(x, size, strides, self.mass_center) for x in instances]
+        truths = self.ground_truths([x["instances"] for x in batched_inputs], size)
         features = self.backbone(batch.tensor)
         losses = {}
         # The order of the parts is AdelaiDet's: gradients add up in it, to the last bit.
@@ -209,8 +231,14 @@ class CondInst(nn.Module):
         losses.update(self._fcos_losses(out, targets, positive))
         if maps is not None:
             assert self.controller is not None
-            chosen = collect_positives(out, self.controller, locations, targets, positive)
-            losses["loss_mask"] = self._mask_loss(maps, chosen, truths)
+            assert self.supervision is not None
+            assert self.mask_spec is not None
+            assert self.mask_backend is not None
+            found = collect_positives(out, self.controller, locations, targets, positive)
+            chosen = sample(found, self.sampling)
+            scene = scene_of(batched_inputs, truths, size, self.mask_spec.out_stride)
+            heads = Heads(self.mask_spec, self.mask_backend, maps, chosen)
+            losses.update(self.supervision.losses(heads, scene))
         return losses
 
     def mask_strides(self) -> tuple[int, ...]:
@@ -262,17 +290,6 @@ class CondInst(nn.Module):
         feature = features[self.mask_branch.in_features[0]]
         return self.semantic_head.loss(feature, truths, self.mask_spec.feature_stride)
 
-    def _mask_loss(self, maps: Tensor, positives: Positives, truths: list[GroundTruth]) -> Tensor:
-        assert self.mask_spec is not None
-        assert self.mask_backend is not None
-        chosen = sample(positives, self.sampling)
-        stride = self.mask_spec.out_stride
-        masks = torch.cat([t.masks.masks[stride] for t in truths if t.masks is not None])
-        query = MaskQuery(chosen.params, chosen.images, chosen.locations, chosen.levels)
-        mean = self.mask_backend.loss(self.mask_spec, maps, query, masks, chosen.instances)
-        count = torch.tensor(float(len(chosen.params)), device=mean.device)
-        return mean * (count / normalizer("masks", count).clamp(min=1.0))
-
     # Inference
 
     def _detect(self, images: list[Tensor], output_sizes: list[tuple[int, int]]) -> list[Instances]:
@@ -312,4 +329,5 @@ def _build_mask_parts(cfg: CfgNode, shapes: dict[str, Any], channels: int) -> Ma
     if cfg.MODEL.CONDINST.MASK_BRANCH.SEMANTIC_LOSS_ON:
         semantic = SemanticHead(cfg, int(finest.channels))
     backend = get_backend(cfg.MODEL.CONDINST.BACKEND)
-    return MaskParts(controller, branch, semantic, spec, backend, Sampling.from_config(cfg))
+    sampling, supervision = Sampling.from_config(cfg), build_supervision(cfg)
+    return MaskParts(controller, branch, semantic, spec, backend, sampling, supervision)

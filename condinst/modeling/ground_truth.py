@@ -5,6 +5,7 @@ Letters: ``M`` instances of an image, ``H, W`` size of the padded image, ``s`` s
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,15 @@ from detectron2.structures.masks import polygons_to_bitmask
 from torch import Tensor
 
 from condinst.errors import UserError
+from condinst.modeling.supervision.box import box_masks, box_spans
+
+
+class MaskSource(Enum):
+    """Where an object's mask comes from."""
+
+    MASKS = "masks"  # the data's, which every object must have
+    BOXES = "boxes"  # its box; masks in the data are not read
+    EITHER = "either"  # the data's where the object has one, else its box
 
 
 class MaskSamples(NamedTuple):
@@ -24,11 +34,13 @@ class MaskSamples(NamedTuple):
         masks: stride -> (M, H / s, W / s) bool, every s-th pixel from s // 2.
         areas: (M,) pixels of each full mask.
         centers: (M, 2) centre of mass, x then y; (0, 0) for an empty mask.
+        drawn: (M,) bool, whether the mask is the data's and not the object's box.
     """
 
     masks: dict[int, Tensor]
     areas: Tensor
     centers: Tensor
+    drawn: Tensor
 
 
 class GroundTruth(NamedTuple):
@@ -48,15 +60,22 @@ class GroundTruth(NamedTuple):
 
 
 def read_ground_truth(
-    instances: Instances, size: tuple[int, int], strides: tuple[int, ...], mass_center: bool
+    instances: Instances,
+    size: tuple[int, int],
+    strides: tuple[int, ...],
+    mass_center: bool,
+    source: MaskSource = MaskSource.MASKS,
 ) -> GroundTruth:
     """Read detectron2's instances of one image.
 
     Args:
-        instances: gt_boxes, gt_classes and, if ``strides`` are given or ``mass_center``, gt_masks.
+        instances: gt_boxes, gt_classes and, if ``strides`` are given and the source is not boxes,
+            gt_masks. For either, gt_has_mask (M,) bool says which masks count; without it all that
+            are not empty.
         size: (H, W).
         strides: strides at which masks are wanted; none: masks are not read unless for centres.
         mass_center: centre on the masks' centres of mass instead of the boxes' centres.
+        source: where masks come from.
 
     Raises:
         UserError: masks are wanted and missing.
@@ -65,11 +84,16 @@ def read_ground_truth(
     centers = (boxes[:, :2] + boxes[:, 2:]) * 0.5
     if not strides:
         return GroundTruth(boxes, classes, centers, None)
-    if not instances.has("gt_masks"):
+    if source is not MaskSource.MASKS:
+        samples = box_samples(boxes, size, strides)
+        if source is MaskSource.EITHER and len(boxes) and instances.has("gt_masks"):
+            samples = _drawn_over(samples, instances, size, strides)
+    elif not instances.has("gt_masks"):
         if len(boxes):
             raise UserError(
                 "training instances have no gt_masks: keep segmentations in the mapper "
-                "(MODEL.MASK_ON True), or train boxes alone with MODEL.MASK_ON False"
+                "(MODEL.MASK_ON True), learn masks from boxes with MODEL.BOXINST.ENABLED True, or "
+                "train boxes alone with MODEL.MASK_ON False"
             )
         samples = sample_masks(BitMasks(torch.zeros(0, *size)), size, strides, boxes.device)
     else:
@@ -77,6 +101,45 @@ def read_ground_truth(
     if mass_center:
         centers = samples.centers
     return GroundTruth(boxes, classes, centers, samples)
+
+
+def box_samples(boxes: Tensor, size: tuple[int, int], strides: tuple[int, ...]) -> MaskSamples:
+    """Boxes as masks; see `box_spans`.
+
+    Args:
+        boxes: (M, 4) xyxy pixels.
+        size: (H, W).
+        strides: strides to sample at.
+    """
+    top, bottom, left, right = (x.double() for x in box_spans(boxes, size, 1).unbind(1))
+    areas = (bottom - top).clamp(min=0) * (right - left).clamp(min=0)
+    centers = torch.stack((left + right - 1, top + bottom - 1), dim=1) / 2
+    centers = torch.where(areas[:, None] > 0, centers, torch.zeros_like(centers))
+    return MaskSamples(
+        {
+            s: box_masks(box_spans(boxes, size, s), (-(-size[0] // s), -(-size[1] // s)))
+            for s in strides
+        },
+        areas.long(),
+        centers.float(),
+        torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device),
+    )
+
+
+def _drawn_over(
+    samples: MaskSamples, instances: Instances, size: tuple[int, int], strides: tuple[int, ...]
+) -> MaskSamples:
+    """The data's masks in place of boxes, where there are any."""
+    masks = instances.gt_masks
+    drawn = instances.gt_has_mask if instances.has("gt_has_mask") else masks.nonempty()
+    drawn = drawn.to(samples.areas.device)
+    given = sample_masks(masks, size, strides, samples.areas.device)
+    return MaskSamples(
+        {s: torch.where(drawn[:, None, None], given.masks[s], samples.masks[s]) for s in strides},
+        torch.where(drawn, given.areas, samples.areas),
+        torch.where(drawn[:, None], given.centers, samples.centers),
+        drawn,
+    )
 
 
 def sample_masks(
@@ -107,6 +170,7 @@ def sample_masks(
         {s: torch.cat([p.masks[s] for p in parts]).to(device) for s in strides},
         torch.cat([p.areas for p in parts]).to(device),
         torch.cat([p.centers for p in parts]).to(device),
+        torch.cat([p.drawn for p in parts]).to(device),
     )
 
 
@@ -127,4 +191,4 @@ def _sample_bitmasks(masks: Tensor, size: tuple[int, int], strides: tuple[int, .
     centers = torch.stack((x, y), dim=1) / areas.clamp(min=1e-6)[:, None]
     # Cloned so that the full-size masks can go.
     sampled = {s: masks[:, s // 2 :: s, s // 2 :: s].clone() for s in strides}
-    return MaskSamples(sampled, areas.long(), centers.float())
+    return MaskSamples(sampled, areas.long(), centers.float(), torch.ones_like(areas).bool())

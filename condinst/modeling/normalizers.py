@@ -12,14 +12,16 @@ from typing import Any, Protocol
 
 import torch
 from detectron2.modeling import Backbone
+from detectron2.structures import Instances
 from torch import Tensor
 
 from condinst.layers.locations import cell_locations
 from condinst.modeling.fcos.losses import centerness
 from condinst.modeling.fcos.targets import Matching
-from condinst.modeling.ground_truth import GroundTruth, read_ground_truth
+from condinst.modeling.ground_truth import GroundTruth
 from condinst.modeling.instances import BatchTargets, assign_batch
 from condinst.modeling.mask_head.spec import MaskHeadSpec
+from condinst.modeling.objectives import Supervision, scene_of
 from condinst.modeling.sampling import Positives, Sampling, sample
 from condinst.modeling.semantic_loss import SemanticHead, semantic_labels
 
@@ -30,14 +32,14 @@ class Rules(Protocol):
     backbone: Backbone
     device: torch.device
     mask_spec: MaskHeadSpec | None
-    mass_center: bool
     matching: Matching
     num_classes: int
     sampling: Sampling
     semantic_head: SemanticHead | None
+    supervision: Supervision | None
 
-    def mask_strides(self) -> tuple[int, ...]:
-        """Strides at which ground-truth masks are wanted."""
+    def ground_truths(self, instances: list[Instances], size: tuple[int, int]) -> list[GroundTruth]:
+        """What the losses compare with, one an image of a batch padded to ``size``."""
         ...
 
 
@@ -50,13 +52,7 @@ def count_normalizers(model: Rules, batched_inputs: list[dict[str, Any]]) -> dic
         batched_inputs: as in training.
     """
     height, width = _padded_size(batched_inputs, model.backbone.size_divisibility)
-    strides = model.mask_strides()
-    truths = [
-        read_ground_truth(
-            x["instances"].to(model.device), (height, width), strides, model.mass_center
-        )
-        for x in batched_inputs
-    ]
+    truths = model.ground_truths([x["instances"] for x in batched_inputs], (height, width))
     locations = [
         cell_locations(-(-height // s), -(-width // s), s, model.device)
         for s in model.matching.strides
@@ -69,7 +65,10 @@ def count_normalizers(model: Rules, batched_inputs: list[dict[str, Any]]) -> dic
         "locations": targets.distances.new_tensor(float(len(targets.labels))),
     }
     if model.mask_spec is not None:
-        counts["masks"] = _count_masks(targets, positive, model.sampling)
+        assert model.supervision is not None
+        scene = scene_of(batched_inputs, truths, (height, width), model.mask_spec.out_stride)
+        candidates = _mask_candidates(targets, positive, model.sampling)
+        counts |= model.supervision.counts(candidates, scene)
     if model.semantic_head is not None:
         assert model.mask_spec is not None
         counts["pixels"] = _count_pixels(truths, model.mask_spec.feature_stride, model.num_classes)
@@ -83,8 +82,8 @@ def _padded_size(batched_inputs: list[dict[str, Any]], divisor: int) -> tuple[in
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
-def _count_masks(targets: BatchTargets, positive: Tensor, sampling: Sampling) -> Tensor:
-    """How many positives get a mask loss; which ones does not matter here."""
+def _mask_candidates(targets: BatchTargets, positive: Tensor, sampling: Sampling) -> Positives:
+    """As many positives of each instance as get a mask loss; which ones does not matter here."""
     nothing = targets.distances.new_zeros(len(positive), 0)
     which = torch.zeros_like(positive)
     candidates = Positives(
@@ -95,7 +94,7 @@ def _count_masks(targets: BatchTargets, positive: Tensor, sampling: Sampling) ->
         locations=nothing,
         scores=which,
     )
-    return targets.distances.new_tensor(float(len(sample(candidates, sampling).images)))
+    return sample(candidates, sampling)
 
 
 def _count_pixels(truths: list[GroundTruth], stride: int, num_classes: int) -> Tensor:

@@ -17,11 +17,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from condinst import download
+from condinst.download import Patience
 from condinst.errors import UserError
-from pipeline.acquire import archive, download
-from pipeline.acquire.http import Patience
+from pipeline.acquire import archive
 from pipeline.acquire.manifest import SplitPaths
-from pipeline.acquire.mirror import resolve
+from pipeline.acquire.mirror import REMEDY, resolve
 from pipeline.disk import check_space
 
 HOST = "https://s3.amazonaws.com/images.cocodataset.org"
@@ -128,7 +129,7 @@ def _fetch_one(
     if isinstance(origin, Path):
         target = _verified(origin / item.path, item)
     else:
-        remote = download.RemoteFile(f"{origin}/{item.path}", item.size, item.md5)
+        remote = download.RemoteFile(f"{origin}/{item.path}", item.size, item.md5, remedy=REMEDY)
         task = progress.add_task(f"Fetching {target.name}", total=item.size)
         download.fetch(
             remote, target, advance=lambda count: progress.advance(task, count), patience=patience

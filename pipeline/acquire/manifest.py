@@ -43,7 +43,8 @@ def build(
     """
     files: list[Path] = []
     for split in splits.values():
-        listed = [split.images / file_name for file_name in image_names(split.annotations)]
+        names = image_names(split.annotations, split.images)
+        listed = [split.images / file_name for file_name in names]
         files += [split.annotations, *_require(listed, split)]
     files = list(dict.fromkeys(files))
 
@@ -90,8 +91,8 @@ def listing(folder: Path, suffixes: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def image_names(annotations: Path) -> list[str]:
-    """File names of the images that a COCO JSON lists.
+def image_names(annotations: Path, images: Path) -> list[str]:
+    """File names of the images that a COCO JSON lists; of those in another writing, the files' own.
 
     Entries without one, or with one that leads out of the folder of images, are left to `prepare`,
     which says what is wrong with them.
@@ -99,7 +100,7 @@ def image_names(annotations: Path) -> list[str]:
     Raises:
         UserError: the file is missing or holds no such list, or none of a name.
     """
-    from condinst.annotations.names import leaves_folder
+    from condinst.annotations.file_names import Finder, leaves_folder
     from condinst.annotations.reading import read_coco
 
     content = read_coco(annotations)
@@ -108,7 +109,9 @@ def image_names(annotations: Path) -> list[str]:
     texts = [name for name in names if isinstance(name, str) and name]
     if not texts:
         raise UserError(f"{annotations} lists no image, or none with a file_name that is a text")
-    inside = [name for name in texts if not leaves_folder(name) and problem(name) is None]
+    finder = Finder(images)
+    found = [finder.find(name) or name for name in texts]
+    inside = [name for name in found if not leaves_folder(name) and problem(name) is None]
     if not inside:
         raise UserError(
             f"{annotations}: every file_name leads out of the folder of images, such as "
@@ -135,9 +138,23 @@ def _require(listed: list[Path], split: SplitPaths) -> list[Path]:
         f"missing:{shown}{more}"
     )
     if not found:
-        raise UserError(f"{text}\nIs {split.images} the right folder?")
+        raise UserError(f"{text}\n{_hint(missing[0], split)}")
     terminal().print(f"{text}\nprepare.policy decides what becomes of their annotations.")
     return found
+
+
+def _hint(missing: Path, split: SplitPaths) -> str:
+    """A name that the JSON lists beside one of a file that is there."""
+    from condinst.annotations.file_names import Finder
+
+    there = Finder(split.images).example()
+    if there is None:
+        return f"{split.images} holds no file; is it the right folder?"
+    listed = str(missing.relative_to(split.images))
+    return (
+        f"The JSON lists {listed!r}, {split.images} holds {there!r}. Is it the right folder? Names "
+        "must be those of the files, relative to it."
+    )
 
 
 def _read(files: list[Path]) -> Iterable[dict[str, Any]]:

@@ -11,6 +11,7 @@ from condinst.errors import UserError
 from condinst.files.names import expanded
 
 AMAZON = "https://s3.amazonaws.com"
+REMEDY = "name another host in dataset.mirror"  # where one fails
 
 
 def resolve(mirror: str) -> str | Path:

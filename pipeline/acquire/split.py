@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from condinst.errors import UserError
-from pipeline.acquire.manifest import SplitPaths, image_names
+from pipeline.acquire.manifest import SplitPaths, digest, image_names
 from pipeline.params import Parted
 
 
 def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPaths]:
     """Write both halves' JSONs; the images stay where they are.
 
-    An image's half depends on the seed and the list of ids alone. Annotations follow their image;
-    those of no image go to train, where `prepare` names them.
+    An image's half depends on the seed and the list of ids alone. Entries of one picture, by id,
+    file or content, stay together. Annotations follow their image; those of no image go to train,
+    where `prepare` names them.
 
     Args:
         parted: share of val, seed.
@@ -30,18 +32,21 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     from condinst.annotations.json_lists import edit, write_json
     from condinst.annotations.reading import read_coco
 
-    image_names(whole.annotations)  # says what is wrong with the file
+    image_names(whole.annotations, whole.images)  # says what is wrong with the file
     content = read_coco(whole.annotations)
     listed = content["images"]
-    count = round(parted.val_share * len(listed))
-    if not 0 < count < len(listed):
-        raise UserError(
-            f"dataset.split.val_share: {parted.val_share:g} of {len(listed)} images is {count} for "
-            "val; both halves need at least one"
-        )
     order = sorted(range(len(listed)), key=lambda k: _id(listed[k], "id"))
-    chosen = np.random.default_rng(parted.seed).permutation(len(listed))[:count]
-    in_val = {order[k] for k in chosen.tolist()}
+    firsts = _firsts(listed, order, whole.images)
+    pictures = [k for k in order if firsts[k] == k]
+    count = round(parted.val_share * len(pictures))
+    if not 0 < count < len(pictures):
+        raise UserError(
+            f"dataset.split.val_share: {parted.val_share:g} of {len(pictures)} images is {count} "
+            "for val; both halves need at least one"
+        )
+    chosen = np.random.default_rng(parted.seed).permutation(len(pictures))[:count]
+    val_firsts = {pictures[k] for k in chosen.tolist()}
+    in_val = {k for k in order if firsts[k] in val_firsts}
     val_ids = {_id(listed[k], "id") for k in in_val}
     (folder / "annotations").mkdir(exist_ok=True)
 
@@ -55,10 +60,46 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
             "images": [image for k, image in enumerate(listed) if (k in in_val) == (name == "val")],
             "annotations": edit(content["annotations"], chooser(name == "val")),
         }
+        if name == "val" and isinstance(content.get("info"), dict):  # said once, of train
+            said = {"unread", "mended"}
+            half["info"] = {k: v for k, v in content["info"].items() if k not in said}
         path = folder / "annotations" / f"instances_{name}.json"
         write_json(half, path)
         found[name] = SplitPaths(path, whole.images)
     return found
+
+
+def _firsts(listed: list[Any], order: list[int], images: Path) -> dict[int, int]:
+    """For each entry the first one of the same picture.
+
+    Args:
+        listed: entries of images.
+        order: their places, as they are gone through.
+        images: folder of the files.
+    """
+    from condinst.annotations.file_names import Finder
+
+    finder = Finder(images)
+    names = [entry.get("file_name") if isinstance(entry, dict) else None for entry in listed]
+    files = {
+        k: images / found
+        for k, name in enumerate(names)
+        if isinstance(name, str) and (found := finder.find(name)) is not None
+    }
+    sizes = {k: path.stat().st_size for k, path in files.items()}
+    shared = {size for size, times in Counter(sizes.values()).items() if times > 1}
+    firsts: dict[int, int] = {}
+    known: dict[Any, int] = {}
+    for k in order:
+        keys: list[Any] = [("id", _id(listed[k], "id"))]
+        if k in files:
+            keys.append(files[k])
+            if sizes[k] in shared:
+                keys.append(digest(files[k])["sha256"])
+        first = next((known[key] for key in keys if key in known), k)
+        firsts[k] = first
+        known |= dict.fromkeys(keys, first)
+    return firsts
 
 
 def _id(entry: object, key: str) -> str:

@@ -107,7 +107,9 @@ def _download(dataset: Dataset, folder: Path) -> dict[str, Any]:
 
 
 def _linked(dataset: Dataset, folder: Path, splits: dict[str, SplitPaths]) -> dict[str, Any]:
-    count = sum(len(manifest.image_names(split.annotations)) for split in splits.values())
+    count = sum(
+        len(manifest.image_names(split.annotations, split.images)) for split in splits.values()
+    )
     check_space(folder, count * _ENTRY_BYTES, f"the manifest of {count:,} images")
     return manifest.build(dataset.name, dataset.source, splits, base=folder)
 

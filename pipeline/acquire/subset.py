@@ -14,13 +14,13 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from condinst.atomic import atomic_file
+from condinst.download import Patience, http
 from condinst.errors import UserError
 from condinst.files import images as image_files
-from pipeline.acquire import archive, coco2017, http
+from pipeline.acquire import archive, coco2017
 from pipeline.acquire.coco2017 import Archive
-from pipeline.acquire.http import Patience
 from pipeline.acquire.manifest import SplitPaths
-from pipeline.acquire.mirror import resolve
+from pipeline.acquire.mirror import REMEDY, resolve
 from pipeline.disk import check_space
 from pipeline.params import Subset
 
@@ -155,7 +155,11 @@ class _Fetching:
         for _ in range(2):
             content = bytearray()
             await http.patiently(
-                url, self.patience, lambda into=content: self._receive(session, url, into), 1
+                url,
+                self.patience,
+                lambda into=content: self._receive(session, url, into),
+                1,
+                REMEDY,
             )
             problem = await asyncio.to_thread(_problem, bytes(content), image)
             if not problem:
@@ -165,7 +169,7 @@ class _Fetching:
                 return
         raise UserError(
             f"{url}: {problem}, twice; it is thrown away, what else has arrived is kept. Run it "
-            "again, or name another host in dataset.mirror"
+            f"again, or {REMEDY}"
         )
 
     async def _receive(self, session: aiohttp.ClientSession, url: str, into: bytearray) -> int:

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rich.text import Text
 from condinst.errors import UserError
 from condinst.evaluation.bootstrap import Interval, confidence_intervals, image_draws, sample
 from condinst.evaluation.coco import evaluate_coco
-from condinst.evaluation.inputs import load_ground_truth
+from condinst.evaluation.inputs import GroundTruth, load_ground_truth
 from condinst.evaluation.losses import KINDS, LostAp, lost_ap
 from condinst.evaluation.matching import match_detections
 from condinst.evaluation.quality import ImageQuality, image_qualities
@@ -31,6 +31,7 @@ from pipeline.console import terminal
 Metrics = Mapping[str, Mapping[str, float | None]]
 DRAWS, CONFIDENCE, SEED = 1000, 0.95, 0
 NEAR_ZERO = 1.0  # percent
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class ScoreCard:
         file_names: Image id to file name.
         max_dets: Limit on detections an image and category.
         remarks: What a reader must know, in plain sentences.
+        learnable: Task to AP over the classes that training has objects of; None where those are
+            all.
     """
 
     annotations: Path
@@ -58,6 +61,7 @@ class ScoreCard:
     file_names: Mapping[int, str]
     max_dets: int
     remarks: tuple[str, ...]
+    learnable: Mapping[str, float | None] | None = None
 
 
 def score(
@@ -66,6 +70,7 @@ def score(
     *,
     backend: str = "auto",
     max_dets: int = 100,
+    untaught: Collection[str] = (),
 ) -> ScoreCard:
     """Measure detections.
 
@@ -74,6 +79,7 @@ def score(
         detections: in COCO's result format.
         backend: evaluator.
         max_dets: limit on detections an image and category.
+        untaught: names of classes that training had no object of.
     """
     truth = load_ground_truth(annotations)
     scores = evaluate_coco(truth, detections, backend=backend, max_dets=max_dets)
@@ -86,10 +92,14 @@ def score(
         qualities[task] = image_qualities(matches)
         losses[task] = lost_ap(truth, detections, task=task, max_dets=max_dets)
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
-    remarks = _remarks(scores, len(detections))
+    learnable = _learnable(scores, untaught) if untaught else None
+    remarks = (*_remarks(scores, len(detections)), *_mask_remarks(truth))
+    if learnable is not None:
+        remarks += (_learnable_sentence(learnable, untaught),)
     return ScoreCard(
-        annotations, detections, scores, intervals, qualities, losses, names, max_dets, remarks
-    )
+        annotations, detections, scores, intervals, qualities, losses, names, max_dets, remarks,
+        learnable,
+    )  # fmt: skip
 
 
 def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
@@ -98,7 +108,7 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
     Args:
         card: what was measured.
         output: the folder.
-        about: what is known of weights and data, for ``evaluation.json``.
+        about: what is known of weights and data, for ``json``.
 
     Raises:
         UserError: the disk does not take it; a former folder stays.
@@ -150,6 +160,30 @@ def _lost_sentence(lost: LostAp) -> str:
     return f"Points of mask AP50 that errors of one kind cost (TIDE): {kinds}."
 
 
+def _learnable(scores: CocoScores, untaught: Collection[str]) -> dict[str, float | None]:
+    """AP of each task, the mean over classes that could be learned; None: val has none of them."""
+    found = {}
+    for task, classes in scores.per_class.items():
+        values = [numbers["AP"] for name, numbers in classes.items() if name not in untaught]
+        there = [value for value in values if value is not None]
+        found[task] = sum(there) / len(there) if there else None
+    return found
+
+
+def _learnable_sentence(learnable: Mapping[str, float | None], untaught: Collection[str]) -> str:
+    listed = sorted(untaught)
+    more = f" and {len(listed) - _SHOWN:,} more" if len(listed) > _SHOWN else ""
+    mask, box = (
+        "undefined" if learnable[task] is None else f"{learnable[task]:.1f}"
+        for task in ("segm", "bbox")
+    )
+    return (
+        f"val has objects of {len(listed):,} class{'es' if len(listed) != 1 else ''} that training "
+        f"had none of ({', '.join(listed[:_SHOWN])}{more}); over the classes that could be "
+        f"learned, mask AP is {mask} and box AP {box}."
+    )
+
+
 def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
     if detections == 0:
         return (
@@ -166,6 +200,19 @@ def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
     return (f"{' and '.join(low)}: the model has hardly learned to find objects on this data.",)
 
 
+def _mask_remarks(truth: GroundTruth) -> tuple[str, ...]:
+    boxed = truth.without_masks
+    if not boxed:
+        return ()
+    objects = sum(not entry["iscrowd"] for entry in truth.annotations)
+    if boxed == objects:
+        return ("no object has a mask: box AP alone is measured, mask AP is undefined.",)
+    return (
+        f"{boxed:,} of {objects:,} objects have only a box: mask AP is over the others; what is "
+        "found in those boxes counts neither for nor against it.",
+    )
+
+
 def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
     intervals = {
         task: {name: one and dataclasses.asdict(one) for name, one in found.items()}
@@ -176,7 +223,7 @@ def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
         "per_class.json": card.scores.per_class,
         "per_image.json": _image_rows(card),
         "errors.json": {task: dataclasses.asdict(one) for task, one in card.losses.items()},
-        "evaluation.json": {
+        "json": {
             "evaluator": card.scores.evaluator,
             "evaluator_version": card.scores.version,
             "images": len(card.file_names),
@@ -186,6 +233,7 @@ def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
             "annotations_sha256": runs.file_hash(card.annotations),
             **about,
             "remarks": list(card.remarks),
+            "learnable": card.learnable,
             "confidence": CONFIDENCE,
             "draws": DRAWS,
             "intervals": intervals,

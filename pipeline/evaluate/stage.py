@@ -101,6 +101,7 @@ def evaluate_run(
         predict_dataset(model, VAL_NAME, cfg, progress),
         backend=params.evaluate.backend,
         max_dets=limit,
+        untaught=_untaught(data),
     )
     about = {
         "dataset": data.name,
@@ -113,6 +114,15 @@ def evaluate_run(
     if progress:
         scoring.show(card, Path(out_dir))
     return card.scores.metrics
+
+
+def _untaught(data: PreparedData) -> list[str]:
+    """Classes of val that train has no object of; none where there is no train."""
+    splits = runs.read_json(data.root / "dataset.json", "prepare")["splits"]
+    train, val = (splits.get(name, {}).get("per_category") for name in ("train", "val"))
+    if train is None or val is None:
+        return []
+    return [name for name, count in val.items() if count and not train.get(name)]
 
 
 def evaluate_once(

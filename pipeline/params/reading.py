@@ -54,6 +54,8 @@ def parse_params(
 
 def _with_grids(params: Params, faults: list[Fault]) -> Params:
     """Every study's grid written out, where the study could be read."""
+    if not isinstance(params.ablations, Mapping):  # missing: among the faults
+        return params
     faulty = [fault.key for fault in faults]
     studies = dict(params.ablations)
     for name, study in params.ablations.items():

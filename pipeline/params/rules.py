@@ -92,8 +92,10 @@ def check_changes(changes: Mapping[str, Any], key: str, *, sections: bool = True
     return faults
 
 
-def _key_problem(name: str, *, sections: bool) -> str:
+def _key_problem(name: object, *, sections: bool) -> str:
     """What is wrong with the name of a changed key; empty when nothing is."""
+    if not isinstance(name, str):
+        return "the name is not text; put it in quotes"
     root = name.split(".")[0]
     ours = _section_fields() if sections else {}
     if name in ours:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import types
 import typing
 from collections.abc import Collection, Mapping
 from typing import Any
 
 _MISSING = dataclasses.MISSING
+_LARGEST = 1e300
+_LONG = 100  # letters of a word that are compared with known ones, which takes their square
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Rule:
     def admits(self, value: float) -> bool:
         """Whether a number lies in the range; NaN and infinities never do."""
         return (
-            math.isfinite(value)
+            abs(value) <= _LARGEST  # neither NaN nor infinity are
             and (self.minimum is None or value >= self.minimum)
             and (self.above is None or value > self.above)
             and (self.maximum is None or value <= self.maximum)
@@ -91,6 +92,7 @@ def nearest(word: str, known: Collection[str], prefix: str = "") -> str:
         known: What could be meant.
         prefix: Put before the word found.
     """
+    word = word[:_LONG]
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     if not near:
         upper = {name.upper(): name for name in known}
@@ -160,7 +162,7 @@ def _read_scalar(hint: Any, value: object, key: str, faults: list[Fault], rule: 
     if good and not isinstance(value, (bool, str)):
         assert isinstance(value, (int, float)), value
         good = rule.admits(value)
-        value = float(value) if hint is float else value
+        value = float(value) if hint is float and good else value
     elif good and isinstance(value, str):
         good = value in rule.choices if rule.choices else bool(value) or not rule.filled
         near = nearest(value, rule.choices) if rule.choices and not good else ""

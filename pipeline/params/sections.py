@@ -64,10 +64,25 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Masks that a training is shown: `share` of them, chosen by `seed`; null: all.
+
+    The other objects count as having only a box, so the recipe must learn from boxes too. A
+    greater share holds a lesser one of the same seed.
+    """
+
+    share: float = setting(minimum=0, maximum=1)
+    seed: int = setting(0, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Where the data comes from. `directory` wants `root`, `train` and `val`, or `split`.
 
     `classes` maps names in the data to other names, equal ones to merge, or to null: left out.
+
+    `crowd: objects` takes annotations with iscrowd 1 for single objects, as tools that flag brush
+    masks so mean them.
 
     `mirror` replaces the host of `coco2017`: an address, bucket or folder with `zips` and
     `annotations` below it, or a folder that holds COCO unpacked.
@@ -82,6 +97,8 @@ class Dataset:
     split: Parted | None = setting(None)
     subset: Subset | None = setting(None)
     classes: Mapping[str, str | None] | None = setting(None, filled=False)
+    crowd: str = setting("keep", choices=("keep", "objects"))
+    masks: Masks | None = setting(None)
     sample: Sample | None = setting(None)
 
 

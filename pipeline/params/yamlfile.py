@@ -72,7 +72,25 @@ def read(path: Path) -> Document:
     twice = list(_index(node, "", lines))
     if twice:
         raise UserError(f"{path} gives keys twice, keep one of each: " + "; ".join(twice))
-    return Document(yamltext.construct(node, str(path), _Loader), lines)
+    value = yamltext.construct(node, str(path), _Loader)
+    foreign = next(_foreign(value, ""), None)
+    if foreign is not None:
+        key, kind = foreign
+        where = f", line {lines[key]}" if key in lines else ""
+        raise UserError(f"{path}{where}: {key} is a {kind}; write numbers, texts, lists, mappings")
+    return Document(value, lines)
+
+
+def _foreign(value: object, key: str) -> Iterator[tuple[str, str]]:
+    """Keys of values that a tag made and that nothing of ours is: a date, bytes, a set."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _foreign(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for i, entry in enumerate(value):
+            yield from _foreign(entry, f"{key}[{i}]")
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
+        yield key, type(value).__name__
 
 
 def _index(node: yaml.Node, key: str, lines: dict[str, int]) -> Iterator[str]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ImageOps
 
 from condinst.atomic import atomic_file
 from condinst.errors import UserError
 from condinst.files import images as image_files
+from condinst.files import pixels
 from condinst.files.names import expanded
+from condinst.files.pixels import Ranges
 
 IMAGE_SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"]
@@ -79,15 +80,19 @@ def _expand(given: str) -> tuple[list[Path], str]:
     return [], "there is no such file or folder"
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, ranges: Ranges | None = None) -> np.ndarray:
     """A picture as (h, w, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Args:
+        path: The file.
+        ranges: How values of more than 8 bits are scaled; None: by the picture's own range.
 
     Raises:
         ValueError: It does not decode.
     """
     try:
         with image_files.opened(path, "it") as file:
-            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+            return np.asarray(pixels.as_seen(file, ranges)[0].convert("RGB"))
     except UserError as error:
         raise ValueError(str(error)) from error
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from condinst.errors import UserError
 from condinst.files import images as image_files
+from condinst.files.pixels import Ranges, as_seen
 
 WEIGHTS, CONFIG = "model.pth", "config.yaml"
 
@@ -54,8 +55,8 @@ class Served:
 
         least = float((params or {}).get("score", 0.0))
         found = []
-        for picture in map(_pixels, _pictures(model_input)):
-            (instances,) = self.predictor([picture])
+        for picture in _pictures(model_input):
+            (instances,) = self.predictor([_pixels(picture, self.predictor.ranges)])
             rows = [row for row in as_coco(instances, 0) if row["score"] >= least]
             found.append([self._named(row) for row in rows])
         return found
@@ -75,10 +76,10 @@ def _pictures(given: Any) -> Sequence[Any]:
     return list(given)
 
 
-def _pixels(picture: Any) -> np.ndarray:
+def _pixels(picture: Any, ranges: Ranges) -> np.ndarray:
     if isinstance(picture, (str, Path)):
         with image_files.opened(Path(picture)) as opened:
-            return np.asarray(opened.convert("RGB"))
+            return np.asarray(as_seen(opened, ranges)[0].convert("RGB"))
     pixels = np.asarray(picture)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(

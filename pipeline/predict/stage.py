@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from rich.progress import Progress
 
+    from condinst.files.pixels import Ranges
     from condinst.inference.predictor import Predictor
 
 T = TypeVar("T")
@@ -166,7 +167,7 @@ def _predict_all(
     with Progress(*columns, TimeRemainingColumn()) as progress:
         if media.images:
             task = progress.add_task("images", total=len(media.images))
-            pictures = _decodable(media.images, faults)
+            pictures = _decodable(media.images, predictor.ranges, faults)
             for batch in _batches(pictures, batch_size):
                 found = predictor([image for _, image in batch])
                 for (path, image), instances in zip(batch, found, strict=True):
@@ -182,10 +183,12 @@ def _predict_all(
     return faults
 
 
-def _decodable(paths: Sequence[Path], faults: list[Fault]) -> Iterator[tuple[Path, np.ndarray]]:
+def _decodable(
+    paths: Sequence[Path], ranges: Ranges, faults: list[Fault]
+) -> Iterator[tuple[Path, np.ndarray]]:
     for path in paths:
         try:
-            yield path, read_image(path)
+            yield path, read_image(path, ranges)
         except ValueError as error:
             faults.append(Fault(str(path), str(error)))
 

@@ -51,10 +51,14 @@ class Findings:
     Attributes:
         faults: of each split.
         fatal: what no policy can help with.
+        hints: what may be wrong with a split as a whole, in sentences.
+        ignored: objects of each split that were left out, but stay as regions to ignore.
     """
 
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     fatal: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+    ignored: dict[str, int] = field(default_factory=dict)
 
     def count(self, split: str, action: str) -> int:
         """How many faults of a split had this action."""

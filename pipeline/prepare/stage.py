@@ -22,7 +22,10 @@ from pipeline.params import Params
 from pipeline.prepare import classes, show
 from pipeline.prepare import images as pictures
 from pipeline.prepare.categories import agree
+from pipeline.prepare.depth import Depths, sentences
 from pipeline.prepare.findings import Findings, few
+from pipeline.prepare.parting import leave_out
+from pipeline.prepare.remarks import as_objects, crowd_sentence, remarks
 from pipeline.prepare.statistics import sides, statistics, table, write_csv
 
 if TYPE_CHECKING:
@@ -54,9 +57,9 @@ def _run(params: Params) -> None:
     from condinst.data.index import open_index
 
     manifest = _manifest()
-    found = Findings()
+    found, depths = Findings(), Depths()
     checked = {
-        name: _check(name, split, manifest["files"], params.prepare.policy, found)
+        name: _check(name, split, manifest["files"], params, found, depths)
         for name, split in manifest["splits"].items()
     }
     wanted = params.dataset.classes or {}
@@ -66,6 +69,7 @@ def _run(params: Params) -> None:
             terminal().print(f"{name}: {left_out:,} annotations of classes that are left out")
     agree(checked, params.prepare.policy, found)
     _part_with_shared(manifest, checked, params.prepare.policy, found)
+    _part_with_dark(manifest, checked, depths, params.prepare.policy, found)
     _require_objects(checked, found)
     found.require_usable(FOUND)
     room = sum((RAW / s["annotations"]).stat().st_size for s in manifest["splits"].values())
@@ -74,9 +78,11 @@ def _run(params: Params) -> None:
         with atomic_folder(PREPARED) as folder:
             for name, content in checked.items():
                 images = _beside(RAW / manifest["splits"][name]["images"])
-                build_index(content, images, folder / name)
+                build_index(content, images, folder / name, depths.ranges())
             indexes = {name: open_index(folder / name) for name in checked}
             summary = _summary(params.dataset.name, manifest, indexes, found)
+            summary["ranges"] = depths.ranges()
+            summary["remarks"] += sentences(depths.ranges())
             _write(folder, summary, indexes, found)
             show.write_sheets(_ON_SHEET, 0, folder / "sheets", folder)
     except OSError as error:
@@ -85,6 +91,8 @@ def _run(params: Params) -> None:
     faults = found.table(PREPARED / LIST)
     if faults is not None:
         terminal().print(faults)
+    for remark in summary["remarks"]:
+        terminal().print(f"Note: {remark}")
 
 
 def summary() -> Table:
@@ -122,10 +130,17 @@ def _beside(path: Path) -> Path:
 
 
 def _check(
-    name: str, split: Record, files: Mapping[str, Record], policy: str, found: Findings
+    name: str,
+    split: Record,
+    files: Mapping[str, Record],
+    params: Params,
+    found: Findings,
+    depths: Depths,
 ) -> Record:
     """A split's sound content; ``found`` gets what was wrong with the rest."""
     from condinst.annotations.checks import check_annotations
+    from condinst.annotations.file_names import Finder
+    from condinst.annotations.json_lists import edit
     from condinst.annotations.reading import read_coco
 
     _require_unchanged(split["annotations"], files)
@@ -133,9 +148,17 @@ def _check(
 
     def look(images: list[Record]) -> list[Picture]:
         folder = RAW / split["images"]
-        return pictures.look(images, folder, acquired, f"Checking pictures of {name}")
+        return pictures.look(images, folder, acquired, f"Checking pictures of {name}", depths)
 
-    result = check_annotations(read_coco(RAW / split["annotations"]), policy, look)
+    content = read_coco(RAW / split["annotations"])
+    if params.dataset.crowd == "objects":
+        content["annotations"] = edit(content["annotations"], as_objects)
+    finder = Finder(RAW / split["images"])
+    result = check_annotations(
+        content, params.prepare.policy, look, finder.find, regions=name == "val"
+    )
+    found.ignored[name] = result.ignored
+    found.hints += [f"{name}: {hint}" for hint in result.hints]
     changed = [fault.reason for fault in result.faults if fault.kind == pictures.CHANGED]
     found.faults[name] = [fault for fault in result.faults if fault.kind != pictures.CHANGED]
     found.fatal += [f"{split['annotations']}: {message}" for message in result.fatal]
@@ -175,9 +198,6 @@ def _part_with_shared(
     manifest: Record, checked: dict[str, Record], policy: str, found: Findings
 ) -> None:
     """Leave pictures of val out of train, whatever their names: it must not know the answers."""
-    from condinst.annotations.faults import Fault
-    from condinst.annotations.json_lists import edit
-
     if "train" not in checked:  # val alone
         return
 
@@ -192,22 +212,29 @@ def _part_with_shared(
     shared = {image["id"]: (image, known[d]) for image, d in keys("train") if d in known}
     if not shared:
         return
-    train = checked["train"]
-    images = [image for image in train["images"] if image["id"] not in shared]
-    if not images:
+    reasons = {
+        number: f"val has the same picture, as {name}" for number, (_, name) in shared.items()
+    }
+    if len(reasons) == len(checked["train"]["images"]):
         found.fatal.append("every picture of train is one of val too; a model must not know val's")
-    kept = edit(train["annotations"], lambda entry: None if entry["image_id"] in shared else entry)
-    action = "refused" if policy == "strict" else "dropped"
-    for number, (image, name) in shared.items():
-        reason = f"val has the same picture, as {name}"
-        place = "image", number, image["file_name"]
-        found.faults["train"].append(Fault(*place, "picture in train and val", reason, action))
-    for entry in train["annotations"]:
-        if entry["image_id"] in shared:
-            place = "annotation", entry["id"], shared[entry["image_id"]][0]["file_name"]
-            reason = f"its image {entry['image_id']} is left out"
-            found.faults["train"].append(Fault(*place, "image left out", reason, action))
-    checked["train"] = {**train, "images": images, "annotations": kept}
+    checked["train"] = leave_out(
+        "train", checked["train"], reasons, "picture in train and val", policy, found
+    )
+
+
+def _part_with_dark(
+    manifest: Record, checked: dict[str, Record], depths: Depths, policy: str, found: Findings
+) -> None:
+    """Leave out images that would be black, since others of the same kind reach so much higher."""
+    ranges = depths.ranges()
+    for split, content in checked.items():
+        folder = RAW / manifest["splits"][split]["images"]
+        reasons = {
+            image["id"]: reason
+            for image in (content["images"] if depths.images else ())
+            if (reason := depths.dark(folder / image["file_name"], ranges)) is not None
+        }
+        checked[split] = leave_out(split, content, reasons, "picture too dark", policy, found)
 
 
 def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:
@@ -215,21 +242,25 @@ def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:
     for split, content in checked.items():
         if not content["images"] or any(not entry["iscrowd"] for entry in content["annotations"]):
             continue
+        count = len(content["annotations"])
         if split == "train":
-            found.fatal.append("no image of train has an object; there is nothing to learn")
+            why = f": {crowd_sentence(count, count)}" if count else ""
+            found.fatal.append(f"no image of train has an object; there is nothing to learn{why}")
         else:
             terminal().print(f"{split}: no image has an object; AP will be undefined")
 
 
 def _summary(name: str, manifest: Record, indexes: Mapping[str, Index], found: Findings) -> Record:
+    splits = {
+        split: statistics(index, found.count(split, "dropped"), found.ignored.get(split, 0))
+        for split, index in indexes.items()
+    }
     return {
         "name": name,
         "hash": _content_hash(manifest, indexes),
         "categories": next(iter(indexes.values())).categories,
-        "splits": {
-            split: statistics(index, found.count(split, "dropped"))
-            for split, index in indexes.items()
-        },
+        "splits": splits,
+        "remarks": [*found.hints, *remarks(splits)],
     }
 
 

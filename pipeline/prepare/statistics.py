@@ -21,8 +21,14 @@ _SMALL, _LARGE = 32**2, 96**2  # COCO's bounds of area
 Record = dict[str, Any]
 
 
-def statistics(index: Index, refused: int) -> Record:
-    """Counts of one split."""
+def statistics(index: Index, refused: int, ignored: int = 0) -> Record:
+    """Counts of one split.
+
+    Args:
+        index: the split.
+        refused: what was left out.
+        ignored: of that, what stays as crowd regions.
+    """
     names = [entry["name"] for entry in index.categories]
     areas, labels = _objects(index)
     per_category = np.bincount(labels, minlength=len(names)).tolist()
@@ -31,9 +37,11 @@ def statistics(index: Index, refused: int) -> Record:
     return {
         "images": len(index),
         "objects": len(areas),
-        "crowds": len(index.numbers) - len(areas),
+        "masks": int(index.masked[index.numbers[:, 2] == 0].sum()),
+        "crowds": len(index.numbers) - len(areas) - ignored,
         "empty_images": spread[0],
         "refused": refused,
+        **({"ignored": ignored} if ignored else {}),
         "sizes": {"small": small, "medium": len(areas) - small - large, "large": large},
         "per_category": dict(zip(names, per_category, strict=True)),
         "objects_per_image": {str(count): images for count, images in enumerate(spread) if images},
@@ -76,6 +84,7 @@ def table(summary: Record) -> Table:
     rows = {
         "images": lambda entry: entry["images"],
         "objects": lambda entry: entry["objects"],
+        "  with a mask": lambda entry: entry["masks"],
         "  small, medium, large": lambda entry: " ".join(
             f"{count:,}" for count in entry["sizes"].values()
         ),
@@ -84,6 +93,8 @@ def table(summary: Record) -> Table:
         "images without objects": lambda entry: entry["empty_images"],
         "left out (faults.json)": lambda entry: entry["refused"],
     }
+    if any(entry.get("ignored") for entry in splits.values()):
+        rows["  of that, regions to ignore"] = lambda entry: entry.get("ignored", 0)
     for label, value in rows.items():
         cells = [value(entry) for entry in splits.values()]
         shown.add_row(label, *(f"{c:,}" if isinstance(c, int) else c for c in cells))

@@ -58,6 +58,7 @@ class Page:
     sweep: sweep.SweepView | None
     split_columns: list[str]
     splits: list[data.SplitRow]
+    data_remarks: list[str]
     data_charts: Charts
     samples: list[pictures.Picture]
     sheets: list[pictures.Picture]
@@ -108,6 +109,7 @@ def build(found: Findings, params: Params) -> Page:
         sweep=searched,
         split_columns=columns,
         splits=rows,
+        data_remarks=found.dataset.get("remarks") or [],
         data_charts=data.data_charts(found),
         samples=_samples(found, val, params),
         sheets=sheets.sheets(found),

@@ -7,7 +7,7 @@ import io
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,13 @@ class Split:
     Args:
         content: In COCO's format.
         folder: Of the images.
+        ranges: How values of more than 8 bits are scaled.
     """
 
-    def __init__(self, content: Record, folder: Path) -> None:
+    def __init__(
+        self, content: Record, folder: Path, ranges: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
+        self.ranges = ranges
         categories = sorted(content["categories"], key=lambda entry: entry["id"])
         self.names = [entry["name"] for entry in categories]
         self.index = {entry["id"]: k for k, entry in enumerate(categories)}
@@ -104,10 +108,13 @@ class Split:
         folder = found.layout.prepared / name
         try:
             content = json.loads((folder / "annotations.json").read_text())
-            images = json.loads((folder / "index.json").read_text())["images"]
+            index = json.loads((folder / "index.json").read_text())
+            images = index["images"]
         except (OSError, ValueError, KeyError):
             return None
-        return cls(content, folder / images)  # relative to the index, or absolute
+        return cls(
+            content, folder / images, index.get("ranges")
+        )  # relative to the index, or absolute
 
     def objects(self, image_id: int) -> int:
         """How many single objects an image has, crowds left out."""
@@ -116,7 +123,8 @@ class Split:
     def pixels(self, image_id: int) -> np.ndarray | None:
         """The image, or None where it does not decode."""
         try:
-            return read_image(self.folder / self.images[image_id]["file_name"])
+            path = self.folder / self.images[image_id]["file_name"]
+            return read_image(path, self.ranges)
         except (ValueError, OSError):
             return None
 
@@ -124,7 +132,7 @@ class Split:
         """Annotations or detections as the visualiser takes them."""
         image = self.images[image_id]
         size = image["height"], image["width"]
-        masks = [_decode(entry["segmentation"], *size) for entry in entries]
+        masks = [_decode(entry.get("segmentation"), *size) for entry in entries]
         corners = [
             [x, y, x + width, y + height] for x, y, width, height in (e["bbox"] for e in entries)
         ]
@@ -139,6 +147,8 @@ class Split:
 
 
 def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
+    if not segmentation:  # an object with only a box
+        return np.zeros((height, width), bool)
     if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
         coded: Any = rle.frPyObjects(segmentation, height, width)
         coded = rle.merge(coded) if isinstance(segmentation, list) else coded

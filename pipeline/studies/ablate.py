@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from condinst.atomic import write_json
+from condinst.cores import available_cores
 from condinst.errors import UserError
-from condinst.layers.threads import cores
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved, own_threads
@@ -171,7 +171,7 @@ def fitting_jobs(params: Params, trials: int) -> int:
 
         return max(1, min(trials, torch.cuda.device_count() // params.train.num_gpus))
     taken = params.train.num_processes * own_threads(params)["train.threads"]
-    return max(1, min(trials, cores() // taken))
+    return max(1, min(trials, available_cores() // taken))
 
 
 def run_group(

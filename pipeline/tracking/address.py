@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condinst.errors import UserError
+from pipeline.tracking.workspace import workspace
+
+DATABASE = "mlflow.db"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +28,18 @@ class Address:
 
 def default_uri(root: Path | None = None) -> str:
     """The store: ``MLFLOW_TRACKING_URI``, else the file in the project's folder."""
-    chosen = os.environ.get("MLFLOW_TRACKING_URI")
-    return chosen or f"sqlite:///{(root or Path.cwd()).resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or own_uri(workspace(root))
+
+
+def own_uri(root: Path) -> str:
+    """The address of the database in a folder, with what means something else there escaped.
+
+    An escaped one names the driver as well: MLflow makes the folder of a ``sqlite:///`` address,
+    as it is written.
+    """
+    plain = str(root / DATABASE)
+    escaped = plain.replace("%", "%25").replace("?", "%3F")
+    return f"{'sqlite' if escaped == plain else 'sqlite+pysqlite'}:///{escaped}"
 
 
 def check_answers(uri: str, timeout: float = 3.0) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from condinst.atomic import write_json
 from pipeline import runs
+from pipeline.tracking.workspace import workspace
 
 Record = dict[str, Any]
 _numbers = itertools.count()
@@ -26,7 +27,7 @@ _numbers = itertools.count()
 
 def folder(uri: str) -> Path:
     """Where records for a store are kept."""
-    return (runs.RUNS / "outbox" / runs.digest(uri)).resolve()
+    return workspace() / runs.RUNS / "outbox" / runs.digest(uri)
 
 
 def put(uri: str, run_id: str, kind: str, value: Any) -> None:

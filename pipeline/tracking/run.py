@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from condinst.errors import UserError
 from pipeline.tracking import outbox
 from pipeline.tracking.address import Address
+from pipeline.tracking.names import clean_all
 from pipeline.tracking.provenance import flatten
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 _BATCH = 1000  # metrics that one request may carry
 _PAUSE = 60.0  # seconds between tries of a store that is away
 _AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
+_REFUSED = "INVALID_PARAMETER_VALUE"
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -64,7 +66,9 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log values under dotted names; MLflow takes 100 a request and texts up to 6000 long."""
-        flat = [[key, str(value)[:6000]] for key, value in flatten(params).items()]
+        values = flatten(params)
+        names = clean_all(values)
+        flat = [[names[key], str(value)[:6000]] for key, value in values.items()]
         for start in range(0, len(flat), 100):
             self._record("params", flat[start : start + 100])
 
@@ -75,8 +79,9 @@ class Run:
             rows: figures by name; ``iteration`` is the step.
         """
         now = int(time.time() * 1000)
+        names = clean_all(key for row in rows for key in row)
         metrics = [
-            [_metric_name(key), float(value), now, int(row.get("iteration", 0))]
+            [names[key], float(value), now, int(row.get("iteration", 0))]
             for row in rows
             for key, value in row.items()
             if key != "iteration" and value is not None
@@ -92,7 +97,8 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        self._record("tags", {key: str(value) for key, value in tags.items()})
+        names = clean_all(tags)
+        self._record("tags", {names[key]: str(value) for key, value in tags.items()})
 
     def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
         """Store files and folders, those that exist."""
@@ -113,6 +119,8 @@ class Run:
             data.mkdir()
             for source, target in ((weights, "model.pth"), (config, "config.yaml")):
                 shutil.copyfile(source, data / target)
+            # An environment without pip is no news: what serves the model brings its own.
+            logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
             pyfunc.save_model(
                 path=str(model),
                 loader_module="pipeline.predict.served_model",
@@ -205,8 +213,21 @@ def deliver(client: MlflowClient, uri: str, run_id: str, kind: str, value: Any) 
                 logger.warning("MLflow at %s is away (%s); its records are kept", uri, reason)
             _away_until[uri] = time.monotonic() + _PAUSE
             return False
+        if code == _REFUSED and len(halves := _halves(kind, value)) == 2:
+            # One of many is refused, and all with it: the others are to arrive.
+            return all(deliver(client, uri, run_id, kind, half) for half in halves)
         logger.warning("MLflow did not take a record (%s) of run %s: %s", kind, run_id, error)
     return True
+
+
+def _halves(kind: str, value: Any) -> list[Any]:
+    """A record of several values as two records; of a single one, none."""
+    values = list(value.items()) if kind == "tags" else value
+    if kind not in ("params", "metrics", "tags") or len(values) < 2:
+        return []
+    middle = len(values) // 2
+    halves = [values[:middle], values[middle:]]
+    return [dict(half) for half in halves] if kind == "tags" else halves
 
 
 def write(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:
@@ -291,8 +312,3 @@ def make_client(uri: str) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with explained(uri):
         return MlflowClient(tracking_uri=uri)
-
-
-def _metric_name(key: str) -> str:
-    """MLflow allows letters, digits and ``_ - . / :`` and space in a metric's name."""
-    return "".join(char if char.isalnum() or char in "_-./ :" else "_" for char in key)

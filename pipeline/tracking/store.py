@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condinst.errors import UserError
-from pipeline.tracking.address import Address, check_answers, default_uri
+from pipeline.tracking.address import DATABASE, Address, check_answers, default_uri, own_uri
+from pipeline.tracking.moved import mend
 from pipeline.tracking.provenance import (
     PROCESS,
     figures_by_name,
@@ -23,9 +25,12 @@ from pipeline.tracking.provenance import (
     process_tags,
 )
 from pipeline.tracking.run import NoRun, Run, explained, make_client, send_waiting
+from pipeline.tracking.workspace import workspace
 
 if TYPE_CHECKING:
     from pipeline.params import Params, Tracking
+
+ARTIFACTS = "mlartifacts"
 
 
 class Store:
@@ -51,7 +56,7 @@ class Store:
     def _experiment(self, name: str, artifacts: Path | None) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            local = self.uri.startswith("sqlite:") and artifacts is not None
+            local = self.uri.startswith("sqlite") and artifacts is not None
             location = artifacts.resolve().as_uri() if local and artifacts else None
             return self.client.create_experiment(name, artifact_location=location)
         if found.lifecycle_stage == "deleted":
@@ -133,7 +138,7 @@ def connect(
     """
     if not tracking.enabled:
         return None
-    root = (root or Path.cwd()).resolve()
+    root = workspace(root)
     uri = default_uri(root)
     try:
         check_answers(uri)
@@ -142,8 +147,24 @@ def connect(
             raise
         sys.stderr.write(f"going on without tracking; the next start sends the rest: {error}\n")
         return None
-    with _one_at_a_time(root) if uri.startswith("sqlite:") else contextlib.nullcontext():
-        return Store(uri, tracking.experiment, root / "mlartifacts")
+    with _one_at_a_time(root) if uri.startswith("sqlite") else contextlib.nullcontext():
+        if uri == own_uri(root):
+            _mend_addresses(root)
+        return Store(uri, tracking.experiment, root / ARTIFACTS)
+
+
+def _mend_addresses(root: Path) -> None:
+    try:
+        former = mend(root / DATABASE, root / ARTIFACTS)
+    except sqlite3.Error as error:
+        raise UserError(
+            f"{root / DATABASE} cannot be read: {error}; move it away to start anew"
+        ) from error
+    if former is not None:
+        sys.stderr.write(
+            f"note: this project came from {former.parent}; its MLflow runs now have their files "
+            f"in {root / ARTIFACTS}\n"
+        )
 
 
 def open_run(

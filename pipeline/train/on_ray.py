@@ -22,9 +22,9 @@ import torch.distributed as dist
 from detectron2.engine import HookBase
 
 from condinst import engine
+from condinst.cores import available_cores
 from condinst.engine import rendezvous
 from condinst.errors import UserError
-from condinst.layers.threads import cores
 from pipeline.cluster import Faults, connected, hush, ready, storage_of
 from pipeline.train.ray_store import BEST, RESULT, Store, take
 
@@ -229,7 +229,7 @@ def _meet(plan: Plan, rank: int, size: int, meeting: tuple[str, int], local_rank
     if dist.is_initialized():
         dist.destroy_process_group()
     if not plan.gpu:
-        torch.set_num_threads(plan.threads or cores())
+        torch.set_num_threads(plan.threads or available_cores())
     if size > 1:
         host, port = meeting
         worker = rendezvous.Worker(rank, size, 0, 1, host, port, device=local_rank)

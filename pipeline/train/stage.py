@@ -28,6 +28,7 @@ from pipeline.recipe import PreparedData, Recipe, resolve
 from pipeline.train import preflight
 from pipeline.train.job import Job
 from pipeline.train.key import identity_of, run_key, workers_of
+from pipeline.train.masks import check_masks
 from pipeline.train.options import TrainOptions
 from pipeline.train.start import check_launcher, start_job
 
@@ -214,7 +215,7 @@ def _train(
     hooks: Sequence[HookBase],
 ) -> engine.TrainResult:
     folder = Path(recipe.cfg.OUTPUT_DIR)
-    for note in (*recipe.notes, *_preflight(params, data, recipe)):
+    for note in (*recipe.notes, *check_masks(recipe.cfg, data), *_preflight(params, data, recipe)):
         _say(f"note: {note}")
     (folder / "config.yaml").write_text(recipe.cfg.dump())
     write_json(folder / "environment.json", environment(params, recipe.cfg))

@@ -9,8 +9,8 @@ from pathlib import Path
 from detectron2.engine import HookBase
 
 from condinst import engine
+from condinst.cores import available_cores
 from condinst.errors import UserError
-from condinst.layers.threads import cores
 from pipeline.params import Train
 from pipeline.train.job import Job, load_cfg, train_job
 
@@ -28,10 +28,10 @@ def check_launcher(train: Train) -> None:
 
 
 def _check_threads(train: Train) -> None:
-    most = max(1, cores() // train.num_processes)
+    most = max(1, available_cores() // train.num_processes)
     if train.num_gpus == 0 and (train.threads or 0) > most:
         raise UserError(
-            f"train.threads is {train.threads}, but this machine has {cores()} cores for "
+            f"train.threads is {train.threads}, but this machine has {available_cores()} cores for "
             f"{train.num_processes} process{'' if train.num_processes == 1 else 'es'}: set it to "
             f"at most {most}, or to null"
         )

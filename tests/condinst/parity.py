@@ -17,12 +17,14 @@ from condinst.checkpoint.loading import load_state
 from condinst.config import load_config
 
 Case = dict[str, Any]
-RECIPES = Path(__file__).parents[2] / "configs" / "CondInst"
+RECIPES = Path(__file__).parents[2] / "configs"
 RECORDED = {
-    "adelaidet_r50": "MS_R_50_1x.yaml",
-    "adelaidet_r50_sem": "MS_R_50_3x_sem.yaml",
-    "adelaidet_r50_bifpn": "MS_R_50_BiFPN_1x.yaml",
-    "epiphqny_r50": "epiphqny/R_50_1x.yaml",
+    "adelaidet_r50": "CondInst/MS_R_50_1x.yaml",
+    "adelaidet_r50_sem": "CondInst/MS_R_50_3x_sem.yaml",
+    "adelaidet_r50_bifpn": "CondInst/MS_R_50_BiFPN_1x.yaml",
+    "epiphqny_r50": "CondInst/epiphqny/R_50_1x.yaml",
+    "adelaidet_boxinst": "BoxInst/MS_R_50_1x.yaml",
+    "adelaidet_boxinst_options": "BoxInst/MS_R_50_3x.yaml",
 }
 
 LEAST_SHARE = 0.98  # of detections with a partner

@@ -8,6 +8,7 @@ from condinst.config import keys, load_config
 from condinst.errors import UserError
 
 RECIPES = Path(__file__).parents[2] / "configs" / "CondInst"
+BOXINST = RECIPES.parent / "BoxInst"
 
 # The keys of the public implementations' base files.
 ADELAIDET: dict[str, Any] = {
@@ -167,7 +168,11 @@ def test_all_faults_are_reported_with_the_nearest_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "does not exist"), ("MODEL: [", "cannot be read"), ("VERSION: 1", "VERSION 1")],
+    [
+        (None, "does not exist"),
+        ("MODEL: [", "is no valid YAML, line 2"),
+        ("VERSION: 1", "VERSION 1"),
+    ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "recipe.yaml"
@@ -182,6 +187,8 @@ def test_overrides_come_in_pairs() -> None:
         load_config(RECIPES / "MS_R_50_1x.yaml", ["MODEL.MASK_ON"])
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*RECIPES.rglob("*.yaml"), *BOXINST.glob("*.yaml")]), ids=lambda p: p.stem
+)
 def test_every_recipe_loads(path: Path) -> None:
     assert load_config(path, []).MODEL.META_ARCHITECTURE == "CondInst"

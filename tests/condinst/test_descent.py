@@ -83,6 +83,7 @@ def cut_off(model: nn.Module) -> None:
     model.get_submodule("fcos_head.bbox_tower")[0].weight.register_hook(torch.zeros_like)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "seen"),
     [

@@ -25,6 +25,7 @@ def case(request: pytest.FixtureRequest, shared_dir: Path) -> Case:
     return recorded_case(shared_dir / "parity", request.param)
 
 
+@pytest.mark.slow
 def test_losses_gradients_and_steps(case: Case) -> None:
     verdict = judge(lambda: recorded_model(case), case)
     print(case["name"], verdict.errors.steps, "tries of the spread:", verdict.tries)

@@ -252,58 +252,85 @@ def runs_of(draw: Draw) -> Mutant:
     return "runs.zip", seeds.runs_archive(draw(tree_of(seeds.run_records(), "json")))
 
 
-def kinds() -> dict[str, st.SearchStrategy[Mutant]]:
-    """Of each kind all of its mutants."""
-    params = yaml.safe_load(seeds.PARAMS.read_text())
-    recipe = yaml.safe_load(seeds.RECIPE.read_text())
-    whole = {"MODEL": {"FCOS": {"NORM": "GN", "FPN_STRIDES": [8, 16]}, "PIXEL_STD": [57.0, 57.0]}}
-    labelme, coco = seeds.labelme_content(), seeds.coco_content()
+def _yolo() -> st.SearchStrategy[Mutant]:
+    return st.one_of(
+        lines_of("labels/1.txt", seeds.YOLO),
+        binary("labels/1.txt", seeds.YOLO),
+        lines_of("names.txt", b"cat\ndog"),
+        document("data.yaml", yaml.safe_load(seeds.NAMES_YAML), "yaml"),
+    )
+
+
+def _voc() -> st.SearchStrategy[Mutant]:
+    masks = ("SegmentationObject/1.png", "SegmentationClass/1.png")
     palette = seeds.label_png([0, 1, 2, 255], "P")
     alpha = seeds.label_png([0, 1, 2, 255], "LA")
+    return st.one_of(
+        *(png_of(mask, png) for mask in masks for png in (palette, alpha)),
+        *(binary(mask, palette) for mask in masks),
+        lines_of("list.txt", b"1\n2 1"),
+        lines_of("names.txt", b"cat\ndog"),
+    )
+
+
+def _params() -> st.SearchStrategy[Mutant]:
+    return document("params.yaml", yaml.safe_load(seeds.PARAMS.read_text()), "yaml")
+
+
+def _recipe() -> st.SearchStrategy[Mutant]:
+    recipe = yaml.safe_load(seeds.RECIPE.read_text())
+    whole = {"MODEL": {"FCOS": {"NORM": "GN", "FPN_STRIDES": [8, 16]}, "PIXEL_STD": [57.0, 57.0]}}
+    return st.one_of(
+        document("r.yaml", {**recipe, "_BASE_": str(seeds.RECIPE)}, "yaml"),
+        document("r.yaml", whole, "yaml"),
+    )
+
+
+def _checkpoint() -> st.SearchStrategy[Mutant]:
     stored = seeds.checkpoint()
+    return st.one_of(
+        zip_of("model.pth", stored),
+        binary("model.pth", stored),
+        binary("model.pth", seeds.checkpoint(plain=True)),
+        binary("model.pkl", seeds.arrays()),
+    )
+
+
+def _archive() -> st.SearchStrategy[Mutant]:
+    content = seeds.zipped({"a/1.jpg": seeds.picture(), "b.txt": b"x" * 500})
+    return st.one_of(zip_of("data.zip", content), binary("data.zip", content))
+
+
+def _runs() -> st.SearchStrategy[Mutant]:
+    content = seeds.runs_archive()
+    return st.one_of(runs_of(), zip_of("runs.zip", content), binary("runs.zip", content))
+
+
+def _image() -> st.SearchStrategy[Mutant]:
     images = {
-        "a.jpg": seeds.picture(), "a.png": seeds.picture("PNG"), "a.bmp": seeds.picture("BMP"),
-        "a.gif": seeds.picture("GIF"), "a.webp": seeds.picture("WEBP"),
+        "a.jpg": seeds.picture(),
+        "a.png": seeds.picture("PNG"),
+        "a.bmp": seeds.picture("BMP"),
+        "a.gif": seeds.picture("GIF"),
+        "a.webp": seeds.picture("WEBP"),
         "a.tif": seeds.picture("TIFF", compression="tiff_lzw"),
-        "b.tif": seeds.picture("TIFF", "I;16"), "a.ppm": seeds.picture("PPM"),
-    }  # fmt: skip
-    masks = ("SegmentationObject/1.png", "SegmentationClass/1.png")
-    return {
-        "COCO": document("train.json", coco),
-        "YOLO": st.one_of(
-            lines_of("labels/1.txt", seeds.YOLO),
-            binary("labels/1.txt", seeds.YOLO),
-            lines_of("names.txt", b"cat\ndog"),
-            document("data.yaml", yaml.safe_load(seeds.NAMES_YAML), "yaml"),
-        ),
-        "VOC": st.one_of(
-            *(png_of(mask, png) for mask in masks for png in (palette, alpha)),
-            *(binary(mask, palette) for mask in masks),
-            lines_of("list.txt", b"1\n2 1"),
-            lines_of("names.txt", b"cat\ndog"),
-        ),
-        "LabelMe": document("1.json", labelme),
-        "params": document("params.yaml", params, "yaml"),
-        "recipe": st.one_of(
-            document("r.yaml", {**recipe, "_BASE_": str(seeds.RECIPE)}, "yaml"),
-            document("r.yaml", whole, "yaml"),
-        ),
-        "checkpoint": st.one_of(
-            zip_of("model.pth", stored),
-            binary("model.pth", stored),
-            binary("model.pth", seeds.checkpoint(plain=True)),
-            binary("model.pkl", seeds.arrays()),
-        ),
-        "archive": st.one_of(
-            zip_of("data.zip", seeds.zipped({"a/1.jpg": seeds.picture(), "b.txt": b"x" * 500})),
-            binary("data.zip", seeds.zipped({"a/1.jpg": seeds.picture(), "b.txt": b"x" * 500})),
-        ),
-        "runs": st.one_of(
-            runs_of(), zip_of("runs.zip", seeds.runs_archive()),
-            binary("runs.zip", seeds.runs_archive()),
-        ),
-        "image": st.one_of(
-            png_of("a.png", images["a.png"]),
-            *(binary(name, content) for name, content in images.items()),
-        ),
-    }  # fmt: skip
+        "b.tif": seeds.picture("TIFF", "I;16"),
+        "a.ppm": seeds.picture("PPM"),
+    }
+    others = (binary(name, content) for name, content in images.items())
+    return st.one_of(png_of("a.png", images["a.png"]), *others)
+
+
+# Of each kind what makes the strategy of its mutants.
+KINDS: dict[str, Callable[[], st.SearchStrategy[Mutant]]] = {
+    "params": _params,
+    "archive": _archive,
+    "runs": _runs,
+    "image": _image,
+    "recipe": _recipe,
+    "checkpoint": _checkpoint,
+    "LabelMe": lambda: document("1.json", seeds.labelme_content()),
+    "VOC": _voc,
+    "YOLO": _yolo,
+    "COCO": lambda: document("train.json", seeds.coco_content()),
+}

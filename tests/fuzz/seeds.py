@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,21 +168,22 @@ def runs_archive(records: bytes | None = None) -> bytes:
     return zipped({"runs.json": text, f"files/{'b' * 32}/curve.csv": b"1,2\n" * 40})
 
 
-def sound() -> dict[str, tuple[str, bytes]]:
-    """Of each kind a file that is used as it is."""
-    text = json.dumps
-    return {
-        "COCO": ("train.json", text(coco_content()).encode()),
-        "YOLO": ("labels/1.txt", YOLO),
-        "VOC": ("SegmentationClass/1.png", label_png([0, 1, 2, 255], "P")),
-        "LabelMe": ("1.json", text(labelme_content()).encode()),
-        "params": ("params.yaml", PARAMS.read_bytes()),
-        "recipe": ("r.yaml", f"_BASE_: {RECIPE}".encode()),
-        "checkpoint": ("model.pth", checkpoint()),
-        "archive": ("data.zip", zipped({"a/1.jpg": picture(), "b.txt": b"x" * 500})),
-        "runs": ("runs.zip", runs_archive()),
-        "image": ("a.png", picture("PNG")),
+def sound(kind: str) -> tuple[str, bytes]:
+    """The part that a file of a kind plays, and one that is used as it is."""
+    made: dict[str, tuple[str, Callable[[], bytes]]] = {
+        "COCO": ("train.json", lambda: json.dumps(coco_content()).encode()),
+        "YOLO": ("labels/1.txt", lambda: YOLO),
+        "VOC": ("SegmentationClass/1.png", lambda: label_png([0, 1, 2, 255], "P")),
+        "LabelMe": ("1.json", lambda: json.dumps(labelme_content()).encode()),
+        "params": ("params.yaml", PARAMS.read_bytes),
+        "recipe": ("r.yaml", f"_BASE_: {RECIPE}".encode),
+        "checkpoint": ("model.pth", checkpoint),
+        "archive": ("data.zip", lambda: zipped({"a/1.jpg": picture(), "b.txt": b"x" * 500})),
+        "runs": ("runs.zip", runs_archive),
+        "image": ("a.png", lambda: picture("PNG")),
     }
+    name, make = made[kind]
+    return name, make()
 
 
 class FakeStore:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,30 @@ from tests.fuzz import seeds
 
 Target = Callable[[str, Path, Path], None]
 POLICIES = ("repair", "drop", "strict")
+STAGES = ("COCO", "YOLO", "VOC", "LabelMe")  # kinds that pass through stages
+EVERY = [20]  # so many are read for one that passes through them whole
 _PARAMS: list[Any] = []
 
 
-def load() -> None:
-    """Import all that the targets need, so that forks find it, by reading sound files."""
-    import torch
-
+def load(kinds: Iterable[str]) -> None:
+    """Import all that some kinds' targets need, so that forks find it, by reading sound files."""
     from pipeline.params import load_params
 
-    torch.set_num_threads(1)
     _PARAMS.append(load_params(seeds.PARAMS))
     home = Path.cwd()
-    for kind, (name, content) in seeds.sound().items():
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "sound"
-            file.write_bytes(content)
-            work = Path(folder) / "work"
-            work.mkdir()
-            os.chdir(work)
-            TARGETS[kind](name, file, work)
-            os.chdir(home)
+    for kind in kinds:
+        name, content = seeds.sound(kind)
+        for whole in (False, True) if kind in STAGES else (False,):
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "sound"
+                file.write_bytes(content)
+                work = Path(folder) / "work"
+                work.mkdir()
+                os.chdir(work)
+                EVERY[0] = 1 if whole else 1 << 40
+                TARGETS[kind](name, file, work)
+                os.chdir(home)
+    EVERY[0] = 20
 
 
 def coco(name: str, path: Path, folder: Path) -> None:
@@ -170,9 +173,9 @@ def _stand(folder: Path, kind: str) -> None:
 
 
 def _whole_or_part(path: Path, splits: dict[str, dict[str, Any]]) -> None:
-    """The readers alone; through the whole of both stages every 20th, which takes much longer."""
+    """The readers alone; through the whole of both stages some, which takes much longer."""
     number = zlib.crc32(path.read_bytes())
-    (_prepare if number % 20 == 0 else _read)(splits, POLICIES[number % 3])
+    (_prepare if number % EVERY[0] == 0 else _read)(splits, POLICIES[number % 3])
 
 
 def _read(splits: dict[str, dict[str, Any]], policy: str) -> None:
@@ -207,6 +210,7 @@ def _read(splits: dict[str, dict[str, Any]], policy: str) -> None:
 
 
 def _prepare(splits: dict[str, dict[str, Any]], policy: str) -> None:
+    from condinst.evaluation.inputs import load_ground_truth
     from pipeline.acquire import stage as acquire
     from pipeline.params import Split
     from pipeline.prepare import stage as prepare
@@ -219,14 +223,14 @@ def _prepare(splits: dict[str, dict[str, Any]], policy: str) -> None:
     acquire.run(changed)
     prepare.run(changed)
     _learn()
+    load_ground_truth(Path("data/prepared/train/annotations.json"))
 
 
 def _learn() -> None:
-    """Read the index as training and evaluation do."""
+    """Read the index as training does."""
     from pycocotools import mask as mask_tools
 
     from condinst.data.index import open_index
-    from condinst.evaluation.inputs import load_ground_truth
 
     index = open_index("data/prepared/train")
     for entry in index:
@@ -236,4 +240,3 @@ def _learn() -> None:
                 size = entry["height"], entry["width"]
                 mask = mask_tools.merge(mask_tools.frPyObjects([p.tolist() for p in mask], *size))
             mask_tools.decode(mask)
-    load_ground_truth(Path("data/prepared/train/annotations.json"))

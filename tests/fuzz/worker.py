@@ -1,4 +1,4 @@
-"""A process that forks for each hostile file: `python -m tests.fuzz.worker`, asked over its pipes.
+"""A process that forks for each hostile file: `python -m tests.fuzz.worker KIND ...`.
 
 Everything heavy is imported once. The fork reads the file under limits of memory and time; whatever
 becomes of it, the worker lives on. Asked with ``{"kind", "name", "path"}``, it answers with a line:
@@ -42,7 +42,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
-    targets.load()
+    targets.load(sys.argv[1:])
     answers.write(json.dumps({"ready": _pages(1)}) + "\n")
     answers.flush()
     for line in sys.stdin:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,8 +210,16 @@ def _put(**values: Any) -> Callable[[Data], object]:
     return lambda data: data.annotation.update(values)
 
 
-def _lose(key: str) -> Callable[[Data], object]:
-    return lambda data: data.annotation.pop(key)
+def _lose(*keys: str) -> Callable[[Data], object]:
+    return lambda data: [data.annotation.pop(key) for key in keys]
+
+
+def _without_mask(**values: Any) -> Callable[[Data], object]:
+    def spoil(data: Data) -> None:
+        _lose("segmentation")(data)
+        data.annotation.update(values)
+
+    return spoil
 
 
 def _image_put(**values: Any) -> Callable[[Data], object]:
@@ -278,6 +287,35 @@ def _twice_named(data: Data) -> None:
     data.train["annotations"][1]["category_id"] = 2
 
 
+def _copied(data: Data) -> None:
+    shutil.copy(data.picture, data.folder / "9.jpg")
+    data.train["images"].append({**data.image, "id": 9, "file_name": "9.jpg"})
+
+
+def _normalised(data: Data) -> None:
+    for content in (data.train, data.val):
+        for entry in content["annotations"]:
+            x, y, w, h = entry["bbox"]
+            entry["bbox"] = [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT]
+            if isinstance(entry["segmentation"], list):
+                entry["segmentation"] = [
+                    [value / (HEIGHT if k % 2 else WIDTH) for k, value in enumerate(part)]
+                    for part in entry["segmentation"]
+                ]
+
+
+def _turned_by_text(data: Data) -> None:
+    tag = struct.pack("<HHI4s", 0x0112, 2, 2, b"6")  # of the type of texts
+    exif = b"Exif\0\0II" + struct.pack("<HIH", 42, 8, 1) + tag + bytes(4)
+    Image.open(data.picture).copy().save(data.picture, exif=exif)
+
+
+def _backslash(data: Data) -> None:
+    (data.folder / "sub").mkdir()
+    data.picture.rename(data.folder / "sub/1.jpg")
+    data.image["file_name"] = "sub\\1.jpg"
+
+
 def _no_objects(data: Data) -> None:
     data.train["annotations"] = []
 
@@ -331,6 +369,7 @@ def _pixel(value: list[int] | None = None) -> Callable[[Record], object]:
 _SQUARE = [10, 10, 40, 10, 40, 40, 10, 40]
 _STAR = [24, 4, 36, 40, 6, 18, 42, 18, 12, 40]  # a pentagram
 _DEEP = Image.fromarray(np.full((HEIGHT, WIDTH), 200 * 256 + 17, np.uint16))
+_SHARES = Image.fromarray(np.full((HEIGHT, WIDTH), 0.5, np.float32))
 _HUGE = 2**70
 
 CASES = (
@@ -354,8 +393,12 @@ CASES = (
     Case("an id used for two pictures", _second("images", file_name="2.jpg"), DROPPED,
          "1.jpg and 2.jpg share its id"),
     Case("a picture listed twice", _second("images"), MENDED, "it is listed before"),
-    Case("a picture under two ids", _second("images", id=9), REPAIRED,
+    Case("a picture under two ids", _second("images", id=9), MENDED,
          "image 1 is the same file; its annotations go there"),
+    Case("a picture of the same content under two names", _copied, MENDED,
+         "image 1 (1.jpg) is the same picture byte for byte"),
+    Case("an object listed twice", _second("annotations", id=9), MENDED,
+         "its class and mask are those of annotation 1"),
     Case("an id of two annotations", _second("annotations", image_id=2), REPAIRED,
          "its id 1 is used before"),
     Case("an annotation of an unknown image", _put(image_id=99), DROPPED,
@@ -411,8 +454,22 @@ CASES = (
     Case("all boxes as corners", _corners, ("stops", "repaired", "stops"),
          "its bbox [10, 10, 40, 40] must be x, y, width, height in pixels; it fits its mask as "
          "corners", _is("bbox", [10, 10, 30, 30])),
-    Case("no segmentation", _lose("segmentation"), DROPPED, "it has no segmentation"),
-    Case("no polygon", _put(segmentation=[]), DROPPED, "its list of polygons is empty"),
+    Case("all coordinates normalised", _normalised, ("stops", "repaired", "stops"),
+         "its polygons are shares of width and height, must be pixels",
+         _is("bbox", [10, 10, 30, 30])),
+    Case("no segmentation: only a box", _lose("segmentation"), ACCEPTED, "",
+         _is("bbox", [10, 10, 30, 30])),
+    Case("no polygon: only a box", _put(segmentation=[]), ACCEPTED, "", _is("segmentation", [])),
+    Case("no segmentation, a box of no size", _without_mask(bbox=[10, 10, 0, 30]), DROPPED,
+         "it has no mask, and its bbox [10, 10, 0, 30] is empty"),
+    Case("no segmentation, a box outside", _without_mask(bbox=[200, 10, 30, 30]), DROPPED,
+         "lies outside its picture of 96 x 64"),
+    Case("no segmentation, a box that sticks out", _without_mask(bbox=[70, 10, 40, 30]), MENDED,
+         "its bbox [70, 10, 40, 30] is cut", _is("bbox", [70, 10, 26, 30])),
+    Case("no segmentation, no area", _without_mask(area=None), MENDED, "taken from its box",
+         _is("area", 900.0)),
+    Case("neither a segmentation nor a box", _lose("segmentation", "bbox"), DROPPED,
+         "it has no segmentation"),
     Case("a polygon of two points", _put(segmentation=[[10, 10, 40, 40]]), DROPPED,
          "a polygon of 4 numbers is not three points or more"),
     Case("a polygon of two points beside another", _put(segmentation=[_SQUARE, [1, 1, 2, 2]]),
@@ -438,6 +495,14 @@ CASES = (
          DROPPED, "its polygons enclose nothing"),
     Case("RLE of another size", _put(segmentation={"size": [32, 48], "counts": [0, 1536]}), DROPPED,
          "its run-length mask is of size [32, 48], its picture of [64, 96]"),
+    Case("RLE of half the picture's size, within its box", _put(segmentation={
+        "size": [32, 48], "counts": [165, *[15, 17] * 14, 15, 908],
+    }), REPAIRED, "of size [32, 48], its picture of [64, 96]; scaled by 2", _is("area", 900)),
+    Case("RLE in a list", lambda data: data.train["annotations"][2].update(
+        segmentation=[data.train["annotations"][2]["segmentation"]],
+    ), REPAIRED, "its run-length mask is in a list"),
+    Case("a polygon of texts", _put(segmentation=[[str(value) for value in _SQUARE]]), REPAIRED,
+         "its numbers are texts", _is("segmentation", [_SQUARE])),
     Case("RLE of too few pixels", _put(segmentation={"size": [64, 96], "counts": [5, 9]}), DROPPED,
          "its run-length mask covers 14 of 6144 pixels"),
     Case("corrupt compressed RLE", _put(segmentation={"size": [64, 96], "counts": "~"}), DROPPED,
@@ -454,15 +519,18 @@ CASES = (
     Case("a picture that is missing", lambda data: data.picture.unlink(), DROPPED,
          "there is no file"),
     Case("an unreadable picture", lambda data: data.picture.write_text("no picture"), DROPPED,
-         "does not decode: cannot identify image file"),
+         "does not decode: it is no image in a known format"),
     Case("a truncated picture", _cut, DROPPED, "does not decode: image file is truncated"),
     Case("a CMYK picture", _save("CMYK", "jpg"), KEPT, "it is CMYK, converted to RGB", _pixel()),
     Case("a 16-bit picture", _save("I;16", value=_DEEP), KEPT,
-         "it is 16-bit grey, reduced to 8 bits", _pixel([200] * 3)),
+         "it is 16-bit, scaled to 8 bits", _pixel([200] * 3)),
+    Case("a picture of shares", _save("F", "tif", _SHARES), KEPT,
+         "it is floating-point, scaled to 8 bits", _pixel([255] * 3)),
     Case("a grey picture", _save("L"), ACCEPTED, "", _pixel()),
     Case("a picture with alpha", _save("RGBA"), KEPT, "an alpha channel, which is left out",
          _pixel()),
     Case("a picture turned by EXIF", _turned, ACCEPTED, "", _pixel()),
+    Case("an EXIF orientation that is a text", _turned_by_text, ACCEPTED, "", _pixel()),
     Case("a picture of another size", _image_put(width=120), REPAIRED,
          "it is 96 x 64, the annotations say 120 x 64", _image_is(width=96)),
     Case("a picture of another size with RLE",
@@ -472,6 +540,9 @@ CASES = (
          "it was resized, its annotations were not"),
     Case("a path that leaves the folder", _image_put(file_name="../1.jpg"), DROPPED,
          "its file_name '../1.jpg' leads out of the folder of images"),
+    Case("a file name with a backslash", _backslash, MENDED,
+         "its file_name is 'sub\\\\1.jpg', the file is 'sub/1.jpg'",
+         _image_is(file_name="sub/1.jpg")),
     Case("no image with an object", _no_objects, STOPS, "no image of train has an object"),
     Case("a picture in train and val", _shared, DROPPED, "val has the same picture, as 4.jpg"),
 )  # fmt: skip

@@ -7,17 +7,17 @@ import dataclasses
 import errno
 import hashlib
 import os
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from condinst import download
+from condinst.download import Patience
 from condinst.errors import UserError
 from pipeline import disk
-from pipeline.acquire import archive, download
-from pipeline.acquire.http import Patience
-from tests.pipeline.faulty_host import CONTENT, MD5, Host
+from pipeline.acquire import archive
+from tests.condinst.download.faulty_host import CONTENT, MD5, Host
 
 PATIENCE = Patience(first_wait=0, attempts=3)
 WHOLE = "whole file"
@@ -95,7 +95,7 @@ FAULTS = (
     Fault("disk full on the way", "No space left"),
     Fault("member with ../", "leaves the folder", members={"a": b"1", "../b": b"2"}),
     Fault("member with an absolute path", "leaves the folder", members={"/b": b"2"}),
-    Fault("archive torn", "is damaged", members={}),
+    Fault("archive torn", "or damaged", members={}),
 )
 
 
@@ -107,7 +107,7 @@ def outcome(fault: Fault, folder: Path) -> str:
         folder: empty.
     """
     path = folder / "file"
-    with _host() as host:
+    with Host() as host:
         fault.arrange(host)
         remote = fault.change(download.RemoteFile(f"{host.url}/file", len(CONTENT), MD5))
         try:
@@ -134,18 +134,6 @@ def _unpacked(members: Members, folder: Path) -> str:
         zipped.write_bytes(zipped.read_bytes()[:-5])
     archive.unpack(zipped, folder / "inside")
     return "unpacked"
-
-
-@contextlib.contextmanager
-def _host() -> Iterator[Host]:
-    with Host() as host:
-        thread = threading.Thread(target=host.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield host
-        finally:
-            host.shutdown()
-            thread.join()
 
 
 @contextlib.contextmanager

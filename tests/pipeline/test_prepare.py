@@ -63,7 +63,8 @@ def prepared(name: str = "dataset.json") -> Any:
 def spoil(content: dict[str, Any]) -> None:
     """An annotation of each kind of fault, and a picture of another size."""
     first = content["annotations"][0]
-    changes = [{"image_id": 99}, {"category_id": 2}, {"bbox": [0, 0, 0, 0]}, {"id": first["id"]}]
+    changes = [{"image_id": 99}, {"category_id": 2}, {"bbox": [0, 0, 0, 0], "category_id": 7}]
+    changes += [{"id": first["id"], "image_id": 4}]  # no two of the same
     changes += [{"segmentation": [[1, 2]]}, {"segmentation": {"size": [64, 96], "counts": [7]}}]
     content["annotations"] += [
         {**first, "id": 100 + number, **change} for number, change in enumerate(changes)
@@ -90,6 +91,7 @@ def test_counts_what_is_there(params: Params, acquired: Callable[..., Path]) -> 
     assert found["splits"]["train"] == {
         "images": 4,
         "objects": 3,
+        "masks": 3,
         "crowds": 1,
         "empty_images": 2,
         "refused": 0,
@@ -104,7 +106,7 @@ def test_counts_what_is_there(params: Params, acquired: Callable[..., Path]) -> 
     with Path("data/prepared/plots/object_sizes.csv").open() as file:
         sides = {row["side"]: row["val"] for row in csv.DictReader(file)}
     assert (sides["16 to 32"], sides["32 to 64"]) == ("1", "2")
-    assert prepare.summary().row_count == 9
+    assert prepare.summary().row_count == 10
     assert [path.name for path in Path("data").iterdir() if path.name.startswith(".")] == []
 
 
@@ -288,6 +290,7 @@ def test_names_the_stage_to_run_first(params: Params, acquired: Callable[..., Pa
         prepare.run(params)
 
 
+@pytest.mark.slow
 def test_reads_real_coco(params: Params, shared_dir: Path) -> None:
     from pipeline.acquire import stage as acquire
 
@@ -300,3 +303,26 @@ def test_reads_real_coco(params: Params, shared_dir: Path) -> None:
     assert (splits["train"]["images"], splits["val"]["images"]) == (343, 206)
     assert splits["train"]["objects"] + splits["train"]["crowds"] == 2974
     assert splits["val"]["objects"] + splits["val"]["crowds"] == 1786
+
+
+def test_objects_with_only_a_box_are_counted(params: Params, acquired: Callable[..., Path]) -> None:
+    def change(content: dict[str, Any]) -> None:
+        del content["annotations"][0]["segmentation"]
+        content["annotations"][1]["segmentation"] = []
+
+    acquired(change)
+    prepare.run(policy(params, "strict"))
+    split = prepared()["splits"]["train"]
+    assert (split["objects"], split["masks"], split["refused"]) == (3, 1, 0)
+
+
+def test_boxes_alone_are_enough(params: Params, acquired: Callable[..., Path]) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for entry in content["annotations"]:
+            entry.pop("segmentation")
+            entry["iscrowd"] = 0
+
+    acquired(change)
+    prepare.run(policy(params, "strict"))
+    split = prepared()["splits"]["train"]
+    assert (split["objects"], split["masks"], split["refused"]) == (4, 0, 0)

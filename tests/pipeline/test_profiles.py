@@ -54,10 +54,11 @@ def test_studies_differ_from_their_base_in_the_studies_alone(base: str) -> None:
     studies = load_params(profiles.FOLDER / f"{base}-studies.yaml")
     kept = {"profile": usual.profile, "ablations": usual.ablations}
     assert dataclasses.replace(studies, **kept) == usual
-    assert len(studies.ablations) == 12
+    assert len(studies.ablations) == 14
     assert all(study.seeds == (0, 1, 2) for study in studies.ablations.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", ["sample", "coco-r50-1x"])
 def test_every_variant_of_the_ready_studies_is_a_model(
     base: str, repository: Path, monkeypatch: pytest.MonkeyPatch

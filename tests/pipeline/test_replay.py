@@ -29,6 +29,7 @@ def diverging(
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_dump_of_a_real_training_fails_again(
     diverging: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +46,7 @@ def test_dump_of_a_real_training_fails_again(
     assert "differs" not in said  # every loss is that of the training, to the bit
 
 
+@pytest.mark.slow
 def test_anomalies_are_looked_for_aside(
     diverging: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:

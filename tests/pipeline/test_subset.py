@@ -6,20 +6,19 @@ import dataclasses
 import hashlib
 import io
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
+from condinst.download import http
 from condinst.errors import UserError
-from pipeline.acquire import coco2017, http, subset
+from pipeline.acquire import coco2017, subset
 from pipeline.acquire import stage as acquire
 from pipeline.acquire.changes import changed_files
 from pipeline.params import Subset
-from tests.pipeline.faulty_host import Host
+from tests.condinst.download.faulty_host import Host
 from tests.pipeline.test_download import zipped
 
 if TYPE_CHECKING:
@@ -39,17 +38,12 @@ def name_of(number: int) -> str:
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
-    """Serves single images and the annotations' archive."""
-    with Host() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        for split in ("train", "val"):
-            for number in IDS:
-                server.files[f"/{split}2017/{name_of(number)}"] = picture(number)
-        yield server
-        server.shutdown()
-        thread.join()
+def host(host: Host) -> Host:
+    """Serves single images too."""
+    for split in ("train", "val"):
+        for number in IDS:
+            host.files[f"/{split}2017/{name_of(number)}"] = picture(number)
+    return host
 
 
 @pytest.fixture

@@ -88,6 +88,7 @@ def made_up(number: int, lr: float, value: float | None) -> dict[str, Any]:
             "run_id": f"{number:032x}", "error": ""}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_decides_the_figure_is_the_most_important(tiny_params: Params) -> None:
     space = {key: SPACE[key] for key in ("train.lr", "train.clip_gradients")}
     section = dataclasses.replace(tiny_params.sweep, space=space)

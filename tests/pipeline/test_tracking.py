@@ -134,8 +134,8 @@ def test_evaluation_goes_to_the_training_run(
 
 
 def test_missing_driver_of_a_database_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg2", None)
-    with pytest.raises(UserError, match=r"postgresql://.*psycopg2 is missing; `make setup`"):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError, match=r"postgresql://.*psycopg is missing; `make setup`"):
         tracking.Store("postgresql://127.0.0.1:9/runs", "test")
 
 

@@ -63,6 +63,7 @@ def test_outputs_and_second_run(
     assert not list(project.glob("outputs/.*"))
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_to_the_same_bits(project: Path, tiny_params: Params) -> None:
     params, data = shrink(tiny_params, steps=5), PreparedData.load()
     with pytest.raises(KeyboardInterrupt):
@@ -73,6 +74,28 @@ def test_killed_training_goes_on_to_the_same_bits(project: Path, tiny_params: Pa
     train.run(shrink(tiny_params, steps=5, checkpoint_period=100, workers=1))
     assert len(list(project.glob(".runs/*/model.pth"))) == 1  # neither changes the result
     (next(project.glob(".runs/*/result.json"))).unlink()
+    for path in project.glob(".runs/*/checkpoints/*"):
+        path.unlink()
+    train.run(params)
+    assert all(torch.equal(value, cut[key]) for key, value in weights(project).items())
+
+
+def test_a_killed_training_from_boxes_goes_on_to_the_same_bits(
+    project: Path, tiny_params: Params
+) -> None:
+    params = shrink(tiny_params, steps=5)
+    keys = {"MODEL.BOXINST.ENABLED": True, "MODEL.BOXINST.PAIRWISE.WARMUP_ITERS": 4}
+    overrides = {**params.model.overrides, **keys}
+    params = dataclasses.replace(
+        params, model=dataclasses.replace(params.model, overrides=overrides)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        place = train.Place(Path("outputs/train"), "x")
+        train.train_into(params, PreparedData.load(), place, hooks=[Kill()])
+    train.run(params)
+    cut = weights(project)
+    assert cut["mask_head._iter"].tolist() == [5.0]
+    next(project.glob(".runs/*/result.json")).unlink()
     for path in project.glob(".runs/*/checkpoints/*"):
         path.unlink()
     train.run(params)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_resnet_backbone
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN
 from fvcore.nn.weight_init import c2_xavier_fill
 from torch import Tensor, nn
 
 from condinst.errors import UserError
+from condinst.modeling.backbone.deformable import build_resnet
 
 
 class TopLevels(nn.Module):
@@ -80,14 +81,11 @@ def attach_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
 
 def build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """The network under the pyramid: detectron2's ResNet, or MobileNetV2 with MODEL.MOBILENET."""
-    if cfg.MODEL.BACKBONE.ANTI_ALIAS or cfg.MODEL.RESNETS.DEFORM_INTERVAL > 1:
-        raise UserError(
-            "MODEL.BACKBONE.ANTI_ALIAS and MODEL.RESNETS.DEFORM_INTERVAL are not supported: "
-            "leave them at False and 1"
-        )
+    if cfg.MODEL.BACKBONE.ANTI_ALIAS:
+        raise UserError("MODEL.BACKBONE.ANTI_ALIAS is not supported: leave it at False")
     if cfg.MODEL.MOBILENET:
         return BACKBONE_REGISTRY.get("build_mnv2_backbone")(cfg, input_shape)
-    return build_resnet_backbone(cfg, input_shape)
+    return build_resnet(cfg, input_shape)
 
 
 @BACKBONE_REGISTRY.register()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from condinst.errors import UserError
 
-_TRIED = ((64, 96), (96, 160))  # pixels, multiples of the 32 that images are padded to
+_TRIED = ((128, 160), (160, 224))  # pixels, multiples of the 32 that images are padded to
 _TAKE = "take another network (docs/backbones.md lists those that work)"
 NORMS = ("FrozenBN", "BN", "SyncBN")
 

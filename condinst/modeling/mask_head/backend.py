@@ -13,6 +13,7 @@ from torch import Tensor
 
 from condinst.modeling.mask_head.rle import Rle, encode_masks
 from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
+from condinst.modeling.supervision.box import BoxTruth
 from condinst.modeling.supervision.dice import Dice
 
 TWO_TAPS = ("aligned", "plain")  # upsamplings that mix two neighbouring cells an axis
@@ -56,6 +57,22 @@ class MaskBackend(ABC):
 
         Returns:
             A scalar.
+        """
+
+    @abstractmethod
+    def box_losses(
+        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, truth: BoxTruth
+    ) -> tuple[Tensor, Tensor]:
+        """BoxInst's projection and pairwise losses, each summed over the instances.
+
+        Args:
+            spec: what is computed.
+            features: (B, C, h, w).
+            query: K instances; K may be 0, both losses are then `no_loss`.
+            truth: at the spec's ``out_stride``.
+
+        Returns:
+            Two scalars.
         """
 
     @abstractmethod

@@ -55,6 +55,10 @@ class ChosenBackend(MaskBackend):
         """See `MaskBackend`."""
         return self.choose(spec, features).loss(spec, features, *rest)
 
+    def box_losses(self, spec: MaskHeadSpec, features: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        """See `MaskBackend`."""
+        return self.choose(spec, features).box_losses(spec, features, *rest)
+
     def masks(self, spec: MaskHeadSpec, features: Tensor, *rest: Any) -> Tensor:
         """See `MaskBackend`."""
         return self.choose(spec, features).masks(spec, features, *rest)

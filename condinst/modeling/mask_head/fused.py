@@ -7,7 +7,7 @@ as soon as an instance's sums are: nothing is kept for the backward pass but the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,44 @@ class Step(NamedTuple):
 
 
 Compute = Callable[[Tensor, Tensor, bool], Step]
+
+
+class BoxCompute(Protocol):
+    """BoxInst's two losses in two passes: the slopes by the logits, and what follows from them."""
+
+    def losses(
+        self, params: Tensor, features: Tensor, gradients: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The two losses (2,), summed over K > 0 instances, and their slopes (K, 2, h w)."""
+        ...
+
+    def gradients(
+        self, params: Tensor, features: Tensor, slopes: Tensor, factors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of the losses' sum with these factors (2,)."""
+        ...
+
+
+class FusedBoxes(torch.autograd.Function):
+    """(2,) what ``compute`` gives; of the way there only the slopes by the logits are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, compute: BoxCompute, params: Tensor, features: Tensor) -> Tensor:
+        """Computes the losses and, if they are wanted, their slopes."""
+        wanted = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        losses, slopes = compute.losses(params.detach(), features.detach(), wanted)
+        if wanted:
+            assert slopes is not None
+            ctx.compute = compute
+            ctx.save_for_backward(params, features, slopes)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        """Runs the networks once more."""
+        params, features, slopes = ctx.saved_tensors
+        return None, *ctx.compute.gradients(params.detach(), features.detach(), slopes, grad)
 
 
 class FusedMean(torch.autograd.Function):

@@ -41,6 +41,22 @@ class Truth(NamedTuple):
     targets: np.ndarray
 
 
+class Boxes(NamedTuple):
+    """What BoxInst's losses compare with.
+
+    Attributes:
+        spans: (M, 4) top, bottom, left, right.
+        targets: (K,).
+        alike: (B, J, H, W) bytes.
+        offsets: (J, 2) rows down and columns right, the lesser of opposite ones first.
+    """
+
+    spans: np.ndarray
+    targets: np.ndarray
+    alike: np.ndarray
+    offsets: np.ndarray
+
+
 class Tile(NamedTuple):
     """Room for one tile: ``coords`` (2, T), ``acts`` (depth, rows, T), ``slopes`` (2, rows, T).
 

@@ -104,7 +104,8 @@ def _num_weights(channels):
 
 
 @numba.njit(**_PART)
-def _make_tile(heads):
+def make_tile(heads):
+    """Room for one tile of these networks."""
     depth, rows = len(heads.channels) - 1, 1
     for layer in range(depth):
         rows = max(rows, heads.channels[layer + 1])
@@ -116,7 +117,7 @@ def _make_tile(heads):
 
 
 @numba.njit(**_PART)
-def _run(heads, k, start, n, tile):
+def run(heads, k, start, n, tile):
     """All layers of instance k on n pixels from ``start``; logits are the last layer's row 0."""
     channels, params = heads.channels, heads.params[k]
     features = heads.features[heads.images[k]]
@@ -149,8 +150,8 @@ def _run(heads, k, start, n, tile):
 
 
 @numba.njit(**_PART)
-def _run_back(heads, k, start, n, tile, on_params, on_features):
-    """The gradients of `_run`, from those of the logits in ``tile.slopes[(depth - 1) % 2, 0]``."""
+def run_back(heads, k, start, n, tile, on_params, on_features):
+    """The gradients of `run`, from those of the logits in ``tile.slopes[(depth - 1) % 2, 0]``."""
     channels, params = heads.channels, heads.params[k]
     features = heads.features[heads.images[k]]
     depth, given = len(channels) - 1, len(features)
@@ -177,7 +178,7 @@ def _run_back(heads, k, start, n, tile, on_params, on_features):
 
 
 @numba.njit(**_PART)
-def _logits(heads, k, tile, out):
+def logits_of(heads, k, tile, out):
     """Instance k's logits into ``out`` (h w,)."""
     if paper_kernels.suits(heads.channels, heads.features.shape[1]):
         paper_kernels.logits(heads, k, tile.cells, out)
@@ -185,13 +186,13 @@ def _logits(heads, k, tile, out):
     made = tile.acts[len(heads.channels) - 2, 0]
     for start in range(0, len(out), _TILE):
         n = min(_TILE, len(out) - start)
-        _run(heads, k, start, n, tile)
+        run(heads, k, start, n, tile)
         for t in range(n):
             out[start + t] = made[t]
 
 
 @numba.njit(**_PART)
-def _widen(cells, at, w, columns, out):
+def widen(cells, at, w, columns, out):
     """Interpolates ``cells[at : at + w]``."""
     for x in range(len(out)):
         j = columns.low[x]
@@ -201,7 +202,7 @@ def _widen(cells, at, w, columns, out):
 
 @numba.njit(**_PART)
 def _narrow(slopes, columns, out, at, w):
-    """The transpose of `_widen` for both rows of slopes: adds to ``out``, and empties them."""
+    """The transpose of `widen` for both rows of slopes: adds to ``out``, and empties them."""
     zero = out.dtype.type(0)
     for s in range(2):
         row, cells, here, near, far = slopes[s], out[s], columns.low[0], zero, zero
@@ -262,7 +263,7 @@ def _dice(logits, h, w, truth, rows, columns, slopes, sums, gradients):
             if gradients and held[slot] >= 0:
                 _narrow(carried[slot], columns, slopes, held[slot] * w, w)
             held[slot] = r
-            _widen(logits, r * w, w, columns, lines[slot])
+            widen(logits, r * w, w, columns, lines[slot])
         near, far = low % 2, (low + 1) % 2
         pt, pp, tt = _dice_row(lines[near], lines[far], f, truth[y], row[0], row[1])
         sums[0] += pt
@@ -296,10 +297,10 @@ def dice_losses(
     h, w = heads.size[0], heads.size[1]
     logits = np.empty(h * w, heads.params.dtype)
     slopes = np.empty((2, h * w), heads.params.dtype)
-    sums, tile = np.empty(3), _make_tile(heads)
+    sums, tile = np.empty(3), make_tile(heads)
     depth = len(heads.channels) - 1
     for k in range(span[0], span[1]):
-        _logits(heads, k, tile, logits)
+        logits_of(heads, k, tile, logits)
         mask = truth.masks[truth.targets[k]]
         _dice(logits, h, w, mask, rows, columns, slopes, sums, gradients)
         above, under = 2 * sums[0] + constants[0], sums[1] + sums[2] + constants[1]
@@ -311,22 +312,22 @@ def dice_losses(
         product, squares = slopes[0], slopes[1]
         for start in range(0, h * w, _TILE):
             n = min(_TILE, h * w - start)
-            _run(heads, k, start, n, tile)
+            run(heads, k, start, n, tile)
             row = tile.slopes[(depth - 1) % 2, 0]
             for t in range(n):
                 row[t] = on_product * product[start + t] + on_squares * squares[start + t]
             image = on_features[heads.images[k]]
-            _run_back(heads, k, start, n, tile, on_params[k], image)
+            run_back(heads, k, start, n, tile, on_params[k], image)
 
 
 @numba.njit(**_ENTRY)
 def probabilities(heads, rows, columns, span, out):
     """The enlarged maps' probabilities of the instances of ``span``: (K', H, W)."""
     h, w = heads.size[0], heads.size[1]
-    logits, tile = np.empty(h * w, heads.params.dtype), _make_tile(heads)
+    logits, tile = np.empty(h * w, heads.params.dtype), make_tile(heads)
     lines, one = np.zeros((2, out.shape[2]), logits.dtype), logits.dtype.type(1)
     for k in range(span[0], span[1]):
-        _logits(heads, k, tile, logits)
+        logits_of(heads, k, tile, logits)
         if out.shape[1] == h and out.shape[2] == w:  # nothing to enlarge
             row = out[k - span[0]].reshape(h * w)
             for x in range(len(row)):
@@ -338,7 +339,7 @@ def probabilities(heads, rows, columns, span, out):
             for r in range(low, min(low + 2, h)):
                 if held[r % 2] != r:
                     held[r % 2] = r
-                    _widen(logits, r * w, w, columns, lines[r % 2])
+                    widen(logits, r * w, w, columns, lines[r % 2])
             near, far, row = lines[low % 2], lines[(low + 1) % 2], out[k - span[0], y]
             for x in range(len(row)):
                 row[x] = one / (one + vector_exp(-(near[x] + f * (far[x] - near[x]))))

@@ -9,22 +9,27 @@ Letters: see `condinst.modeling.mask_head.backend`; ``H, W`` size of supervised 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from condinst.layers.locations import cell_locations, unit_coordinates
+from condinst.layers.loop_cache import forget_stale
 from condinst.layers.threads import in_threads, spans
 from condinst.modeling.mask_head import kernel_types, kernels, mask_lines
 from condinst.modeling.mask_head.backend import MaskBackend, no_loss
-from condinst.modeling.mask_head.fused import FusedMean, Step
+from condinst.modeling.mask_head.fused import FusedBoxes, FusedMean, Step
+from condinst.modeling.mask_head.numba_boxes import NumbaBoxes
+from condinst.modeling.mask_head.numba_input import kernel_heads, kernel_taps
 from condinst.modeling.mask_head.reference import full_precision
 from condinst.modeling.mask_head.rle import Rle
 from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
-from condinst.modeling.mask_head.taps import Taps, final_matrix, upsampling_taps, window
+from condinst.modeling.mask_head.taps import final_matrix, window
+from condinst.modeling.supervision.box import BoxTruth
 
+forget_stale(kernels.probabilities, Path(__file__).parent)
 _CHUNK = 4  # instances whose probabilities one thread holds at a time
 T = TypeVar("T")
 
@@ -52,6 +57,17 @@ class NumbaBackend(MaskBackend):
             return _dice_step(spec, maps, query._replace(params=params), truth, gradients)
 
         return FusedMean.apply(compute, full_precision(query.params), full_precision(features))  # type: ignore[return-value]
+
+    def box_losses(
+        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, truth: BoxTruth
+    ) -> tuple[Tensor, Tensor]:
+        """Both losses, an instance at a time."""
+        if len(query.params) == 0:
+            return no_loss(features, query), no_loss(features, query)
+        compute = NumbaBoxes(spec, query, truth)
+        given = full_precision(query.params), full_precision(features)
+        projection, pairwise = FusedBoxes.apply(compute, *given)  # type: ignore[misc]
+        return projection, pairwise
 
     def masks(
         self,
@@ -100,9 +116,9 @@ def _dice_step(
     gradients: bool,
 ) -> Step:
     """Losses and gradients, the instances shared out to the threads."""
-    heads = _heads(spec, features, query)
+    heads = kernel_heads(spec, features, query)
     factor = spec.feature_stride // spec.out_stride
-    enlarge = [_kernel_taps(spec, int(n), factor, heads.params.dtype) for n in heads.size]
+    enlarge = [kernel_taps(spec, int(n), factor, heads.params.dtype) for n in heads.size]
     assert truth.masks.shape[1:] == tuple(len(x.low) for x in enlarge), truth.masks.shape
     constants = np.array([spec.dice.numerator, spec.dice.denominator], np.float64)
     count = len(heads.params)
@@ -135,14 +151,14 @@ def for_chunks(
 ) -> list[T]:
     """``finish(span, probabilities, window down, window across)`` of a few instances at a time."""
     query = query._replace(params=full_precision(query.params.detach()))
-    heads = _heads(spec, full_precision(features.detach()), query, turned)
+    heads = kernel_heads(spec, full_precision(features.detach()), query, turned)
     factor, kind = spec.feature_stride // spec.inference_stride, heads.params.dtype
     axes = [(int(n) * factor, kept, size) for n, kept, size in zip(heads.size, *sizes, strict=True)]
     windows = [
         mask_lines.Window(*window(final_matrix(n, spec.inference_stride, kept, size), kind))
         for n, kept, size in axes
     ]
-    rows, columns = (_kernel_taps(spec, int(n), factor, kind, least=3) for n in heads.size)
+    rows, columns = (kernel_taps(spec, int(n), factor, kind, least=3) for n in heads.size)
 
     def work(span: tuple[int, int]) -> T:
         shape = (span[1] - span[0], len(rows.low), len(columns.low))
@@ -151,38 +167,3 @@ def for_chunks(
         return finish(span, probs, *windows)
 
     return in_threads(work, spans(len(heads.params), _CHUNK))
-
-
-def _heads(
-    spec: MaskHeadSpec, features: Tensor, query: MaskQuery, turned: bool = False
-) -> kernel_types.Heads:
-    """The kernels' input; ``turned``: the features lie on their side, (B, C, w, h)."""
-    h, w = features.shape[-2:][::-1] if turned else features.shape[-2:]
-    count, dtype = len(query.params), features.dtype
-    if spec.coordinates == "relative":
-        points = cell_locations(h, w, spec.feature_stride).T
-        origins = query.locations
-        inverses = 1 / torch.tensor(spec.sizes_of_interest, dtype=dtype)[query.levels]
-    else:
-        points = unit_coordinates(h, w)
-        origins, inverses = torch.zeros(count, 2), torch.full((count,), -1.0, dtype=dtype)
-    if turned:
-        points = points.unflatten(1, (h, w)).transpose(1, 2).flatten(1)
-    return kernel_types.Heads(
-        query.params.detach().to(dtype).contiguous().numpy(),
-        origins.detach().to(dtype).contiguous().numpy(),
-        inverses.numpy(),
-        query.images.numpy(),
-        np.array(spec.layout.channels),
-        features.flatten(2).contiguous().numpy(),
-        points.to(dtype).contiguous().numpy(),
-        np.array(features.shape[-2:]),
-    )
-
-
-def _kernel_taps(spec: MaskHeadSpec, n: int, factor: int, dtype: np.dtype, least: int = 1) -> Taps:
-    """The upsampling of one axis, its last pixel repeated where there are less than ``least``."""
-    taps = upsampling_taps(spec.upsampling, n, factor)
-    missing = (0, max(least - len(taps.low), 0))
-    low, fraction = (np.pad(x, missing, mode="edge") for x in taps)
-    return Taps(low, fraction.astype(dtype))

@@ -5,6 +5,8 @@ Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,12 @@ from condinst.layers.locations import cell_locations, unit_coordinates
 from condinst.layers.upsampling import aligned_bilinear, get_upsampling
 from condinst.modeling.mask_head.backend import MaskBackend, no_loss
 from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
+from condinst.modeling.supervision.box import (
+    BoxTruth,
+    box_masks,
+    pairwise_losses,
+    projection_losses,
+)
 
 # Elements of one intermediate map above which instances are taken in groups.
 _GROUP_ELEMENTS = 1 << 25
@@ -36,27 +44,29 @@ class ReferenceBackend(MaskBackend):
         self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, masks: Tensor, targets: Tensor
     ) -> Tensor:
         """Mean dice loss over the instances at the spec's stride."""
-        count = len(query.params)
-        if count == 0:
+        if len(query.params) == 0:
             return no_loss(features, query)
 
-        def part(params: Tensor, maps: Tensor, index: Tensor) -> Tensor:
-            chosen = MaskQuery(params[index], *(x[index] for x in query[1:]))
-            logits = mask_logits(spec, maps, chosen)
-            upsample = get_upsampling(spec.upsampling)
-            logits = upsample(logits[:, None], spec.feature_stride // spec.out_stride)[:, 0]
+        def dice(logits: Tensor, index: Tensor) -> Tensor:
             return spec.dice(logits.sigmoid(), masks[targets[index]])
 
-        indices = torch.arange(count, device=features.device)
-        size = _group_size(features, spec.feature_stride // spec.out_stride)
-        if count <= size:
-            return part(query.params, features, indices).mean()
-        # Each group's maps are computed again in the backward pass instead of being kept.
-        losses = [
-            checkpoint(part, query.params, features, index, use_reentrant=False)
-            for index in indices.split(size)
-        ]
-        return torch.cat(losses).mean()
+        return _by_groups(spec, features, query, dice).mean()
+
+    def box_losses(
+        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, truth: BoxTruth
+    ) -> tuple[Tensor, Tensor]:
+        """Both losses of every instance on its whole map, all neighbours at once."""
+        if len(query.params) == 0:
+            return no_loss(features, query), no_loss(features, query)
+
+        def both(logits: Tensor, index: Tensor) -> Tensor:
+            masks = box_masks(truth.spans[truth.targets[index]], (logits.shape[1], logits.shape[2]))
+            alike = truth.alike[query.images[index]]
+            pairwise = pairwise_losses(logits, masks, alike, truth.offsets)
+            return torch.stack((projection_losses(logits, masks), pairwise), dim=1)
+
+        projection, pairwise = _by_groups(spec, features, query, both).sum(0)
+        return projection, pairwise
 
     def masks(
         self,
@@ -80,6 +90,33 @@ class ReferenceBackend(MaskBackend):
             probs = F.interpolate(probs, size=output_size, mode="bilinear", align_corners=False)
             out[index] = probs[:, 0] > 0.5
         return out
+
+
+def _by_groups(
+    spec: MaskHeadSpec,
+    features: Tensor,
+    query: MaskQuery,
+    losses: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """What ``losses(logits (k, H, W), index (k,))`` gives for K > 0 instances, joined."""
+    factor = spec.feature_stride // spec.out_stride
+    upsample = get_upsampling(spec.upsampling)
+
+    def part(params: Tensor, maps: Tensor, index: Tensor) -> Tensor:
+        chosen = MaskQuery(params[index], *(x[index] for x in query[1:]))
+        return losses(upsample(mask_logits(spec, maps, chosen)[:, None], factor)[:, 0], index)
+
+    indices = torch.arange(len(query.params), device=features.device)
+    size = _group_size(features, factor)
+    if len(indices) <= size:
+        return part(query.params, features, indices)
+    # Each group's maps are computed again in the backward pass instead of being kept.
+    return torch.cat(
+        [
+            checkpoint(part, query.params, features, index, use_reentrant=False)
+            for index in indices.split(size)
+        ]
+    )
 
 
 def mask_logits(spec: MaskHeadSpec, features: Tensor, query: MaskQuery) -> Tensor:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from condinst.modeling.mask_head.backend import MaskBackend, no_loss
+from condinst.modeling.mask_head.reference import ReferenceBackend
 from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
+from condinst.modeling.supervision.box import BoxTruth
 
 _BLOCK = 512  # pixels a program
 _BACKWARD_BLOCK = 256
@@ -60,6 +62,12 @@ class TritonBackend(MaskBackend):
         )
         area = masks.flatten(1).sum(1, dtype=torch.float32)[targets]
         return spec.dice.from_sums(product, squares, area).mean()
+
+    def box_losses(
+        self, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, truth: BoxTruth
+    ) -> tuple[Tensor, Tensor]:
+        """The reference's."""
+        return ReferenceBackend().box_losses(spec, features, query, truth)
 
     def masks(
         self,

@@ -1,1 +1,1 @@
-"""What masks are trained against: one object a kind of supervision."""
+"""What masks are trained against, as pure functions of tensors: dice, boxes and colours."""

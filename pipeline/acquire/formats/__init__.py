@@ -20,7 +20,7 @@ from pycocotools import mask as mask_api
 from rich.progress import track
 
 from condinst.errors import UserError
-from pipeline.acquire.formats.pictures import Reading, rasterised
+from pipeline.acquire.formats.pictures import Problem, Reading, Thing, rasterised
 from pipeline.acquire.formats.sources import Source, locate
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.console import terminal
@@ -48,19 +48,18 @@ def convert(splits: dict[str, Split], folder: Path) -> dict[str, Converted]:
     """Write each split's labels as ``annotations/instances_NAME.json``.
 
     Classes are numbered from 1 on in the order of the names file; without one, LabelMe's labels of
-    all splits by their names.
+    all splits by their names. What cannot be read is written down beside the rest, as ``unread`` in
+    its annotation or in ``info``, for `prepare` to decide on by its policy.
 
     Args:
         splits: name to where it lies; none of format coco.
         folder: gets the JSONs.
 
     Raises:
-        UserError: something is missing or labels cannot be read; all faults are named.
+        UserError: something is missing, or no label can be read.
     """
     sources = {name: locate(split, f"dataset.{name}") for name, split in splits.items()}
     readings = {name: _read(name, source) for name, source in sources.items()}
-    problems = [problem for source in sources.values() for problem in source.problems]
-    problems += [p for found in readings.values() for reading in found for p in reading.problems]
     labels = {
         thing.name
         for name, found in readings.items()
@@ -69,9 +68,8 @@ def convert(splits: dict[str, Split], folder: Path) -> dict[str, Converted]:
         for thing in reading.things
     }
     for name, source in sources.items():
-        problems += _unnamed(readings[name], source)
-    if problems:
-        raise UserError(_describe(problems))
+        _part_unnamed(readings[name], source)
+        _require_some(readings[name], source)
     (folder / "annotations").mkdir(exist_ok=True)
     converted = {}
     for name, source in sources.items():
@@ -98,19 +96,28 @@ def _read(name: str, source: Source) -> list[Reading]:
         return list(track(found, f"Reading labels of {name}", len(source.pictures)))
 
 
-def _unnamed(readings: list[Reading], source: Source) -> list[str]:
-    """Labels that a names file was given for, but that it does not name."""
-    if source.names is None:
-        return []
-    found = {thing.name for reading in readings for thing in reading.things}
-    unknown = sorted(found - set(source.names))
-    return [f"{source.key}.names does not name {', '.join(unknown)}"] if unknown else []
+def _part_unnamed(readings: list[Reading], source: Source) -> None:
+    """Labels that a names file was given for, but that it does not name, become problems."""
+    names = source.names
+    if names is None:
+        return
+    for reading in readings:
+        for thing in reading.things:
+            if thing.name not in names:
+                reading.problems.append(f"{source.key}.names does not name {thing.name}")
+        reading.things = [thing for thing in reading.things if thing.name in names]
 
 
-def _describe(problems: list[str]) -> str:
-    shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
-    more = f"\n  and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
-    return f"the labels have {len(problems):,} faults:{shown}{more}\nCorrect them and run it again."
+def _require_some(readings: list[Reading], source: Source) -> None:
+    """Where nothing can be used, the mistake is one of the whole."""
+    problems = [*source.problems, *(p for reading in readings for p in reading.problems)]
+    if problems and not any(reading.things for reading in readings):
+        shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
+        more = f"\n  and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
+        raise UserError(
+            f"{source.key}: no label can be used; the labels have {len(problems):,} faults:"
+            f"{shown}{more}\nCorrect them and run it again."
+        )
 
 
 def _tell(name: str, source: Source, readings: list[Reading]) -> None:
@@ -118,7 +125,10 @@ def _tell(name: str, source: Source, readings: list[Reading]) -> None:
     bare = sum(1 for reading in readings if not reading.labelled)
     ignored = sum(reading.ignored for reading in readings)
     things = sum(len(reading.things) for reading in readings)
+    problems = len(source.problems) + sum(len(reading.problems) for reading in readings)
     parts = [f"{name}: {things:,} objects in {len(readings):,} pictures ({source.split.format})"]
+    if problems:
+        parts.append(f"{problems:,} labels cannot be used: prepare.policy decides on them")
     if bare:
         parts.append(f"{bare:,} pictures have no labels: taken as without objects")
     if ignored:
@@ -129,29 +139,44 @@ def _tell(name: str, source: Source, readings: list[Reading]) -> None:
 def _coco(source: Source, readings: list[Reading], named: list[str]) -> dict[str, Any]:
     numbers = {name: number for number, name in enumerate(named, 1)}
     images, annotations = [], []
+    unread: list[str] = list(source.problems)
     for image_id, (picture, reading) in enumerate(zip(source.pictures, readings, strict=True), 1):
         h, w = reading.size
+        if not h:  # the picture itself cannot be read
+            unread += reading.problems
+            continue
         file_name = picture.relative_to(source.images).as_posix()
         images.append({"id": image_id, "file_name": file_name, "width": w, "height": h})
         for thing in reading.things:
-            rle = rasterised(thing.segmentation, reading.size)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": numbers[thing.name],
-                    "segmentation": thing.segmentation,
-                    "area": float(mask_api.area(rle)),
-                    "bbox": _box(thing.segmentation, rle),
-                    "iscrowd": 0,
-                }
-            )
+            entry = {"id": len(annotations) + 1, "image_id": image_id}
+            annotations.append({**entry, **_object(thing, numbers, reading.size)})
+        for problem in reading.problems:
+            entry = {"id": len(annotations) + 1, "image_id": image_id, "unread": str(problem)}
+            if isinstance(problem, Problem) and problem.thing.name in numbers:
+                entry |= _object(problem.thing, numbers, reading.size)
+            annotations.append(entry)
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     return {
-        "info": {"description": f"converted from {source.split.format}"},
+        "info": {
+            "description": f"converted from {source.split.format}",
+            "unread": unread,
+            "mended": [text for reading in readings for text in reading.mended],
+        },
         "images": images,
         "annotations": annotations,
         "categories": categories,
+    }
+
+
+def _object(thing: Thing, numbers: dict[str, int], size: tuple[int, int]) -> dict[str, Any]:
+    """An annotation's class and mask."""
+    rle = rasterised(thing.segmentation, size)
+    return {
+        "category_id": numbers[thing.name],
+        "segmentation": thing.segmentation,
+        "area": float(mask_api.area(rle)),
+        "bbox": _box(thing.segmentation, rle),
+        "iscrowd": 0,
     }
 
 

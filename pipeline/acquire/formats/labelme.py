@@ -144,7 +144,7 @@ def _segmentation(shape: Shape, size: tuple[int, int]) -> Any:
 
 def _corners(points: NDArray[np.float64], kind: str) -> list[float]:
     """A polygon x, y, x, y, ... of a shape that is no mask."""
-    if kind == "polygon":
+    if kind in ("polygon", "rotation"):  # X-AnyLabeling's: a rectangle by its four corners
         return points.ravel().tolist()
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
@@ -158,9 +158,12 @@ def _corners(points: NDArray[np.float64], kind: str) -> list[float]:
 
 def _points(points: object, kind: str) -> NDArray[np.float64]:
     """A shape's points (P, 2), as many as its kind needs."""
-    least = {"polygon": (3, math.inf), "rectangle": (2, 4), "circle": (2, 2), "mask": (2, 2)}
+    least = {
+        "polygon": (3, math.inf), "rectangle": (2, 4), "rotation": (4, 4), "circle": (2, 2),
+        "mask": (2, 2),
+    }  # fmt: skip
     if kind not in least:
-        raise _ShapeError(f"is a {brief(kind)}; a mask needs a {', a '.join(least)}")
+        raise _ShapeError(f"is a {kind[:60]}; a mask needs a {', a '.join(least)}")
     try:
         found = np.array(points, np.float64)
     except (ValueError, TypeError, OverflowError) as error:

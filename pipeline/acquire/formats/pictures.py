@@ -12,6 +12,7 @@ from pycocotools import mask as mask_api
 
 from condinst.errors import UserError
 from condinst.files import images
+from condinst.files import pixels as image_pixels
 from condinst.files.text import read_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -25,6 +26,22 @@ class Thing:
     segmentation: Any
 
 
+class Problem(str):
+    """What is wrong with a label, and what it means all the same, so that it can be ignored there.
+
+    Attributes:
+        thing: its class and region.
+    """
+
+    thing: Thing
+
+    def __new__(cls, text: str, thing: Thing) -> Problem:
+        """A text with a thing."""
+        found = super().__new__(cls, text)
+        found.thing = thing
+        return found
+
+
 @dataclass
 class Reading:
     """What was read of one picture, and what could not be.
@@ -32,7 +49,8 @@ class Reading:
     Attributes:
         size: (h, w) in pixels, as the picture is seen: after the rotation that EXIF asks for.
         things: in the order of the file.
-        problems: each names file and place.
+        problems: each names file and place; what they are about is left out.
+        mended: what was read though it was not written as it should be, likewise.
         ignored: objects that the labels themselves ask to leave out.
         labelled: whether there were labels, be they empty.
     """
@@ -40,6 +58,7 @@ class Reading:
     size: tuple[int, int]
     things: list[Thing] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
     ignored: int = 0
     labelled: bool = True
 
@@ -106,9 +125,7 @@ def size_of(path: Path) -> tuple[int, int]:
         UserError: it is no picture.
     """
     with images.opened(path) as opened:
-        w, h = opened.size
-        if opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
-            w, h = h, w
+        w, h = image_pixels.seen_size(opened)
     return h, w
 
 

@@ -6,16 +6,17 @@ Coordinates are shares of the picture's width and height.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from condinst.annotations import polygons
 from condinst.errors import UserError
-from condinst.files.names import brief
 from condinst.files.text import read_text
-from pipeline.acquire.formats.pictures import Reading, Thing, size_of
+from pipeline.acquire.formats.pictures import Problem, Reading, Thing, size_of
 
 _SLACK = 0.01  # what rounding may add beyond the border; `prepare` judges it
 _DIGITS = 3  # of a pixel
+_FRACTION = re.compile(r"\d{1,9}\.0*")  # a whole number, as tools of arrays write it
 
 
 def labels_folder(images: Path) -> Path:
@@ -48,11 +49,20 @@ def read(picture: Path, labels: Path, names: list[str]) -> Reading:
         fields = line.split()
         if not fields:
             continue
+        place = f"{labels} line {number}"
+        if _FRACTION.fullmatch(fields[0]):
+            reading.mended.append(
+                f"{place}: the class is {fields[0]}, read as {fields[0].split('.')[0]}"
+            )
+            fields[0] = fields[0].split(".")[0]
         problem = _problem(fields, len(names))
-        if problem:
-            reading.problems.append(f"{labels} line {number}: {problem}")
-            continue
         h, w = reading.size
+        if problem:
+            corners = _corners_of_box(fields, len(names), h, w)
+            text = f"{place}: {problem}"
+            thing = None if corners is None else Thing(names[int(fields[0])], [corners])
+            reading.problems.append(text if thing is None else Problem(text, thing))
+            continue
         corners = [
             round(float(value) * (h if k % 2 else w), _DIGITS) for k, value in enumerate(fields[1:])
         ]
@@ -64,11 +74,27 @@ def read(picture: Path, labels: Path, names: list[str]) -> Reading:
     return reading
 
 
+def _corners_of_box(fields: list[str], classes: int, h: int, w: int) -> list[float] | None:
+    """The outline in pixels of class, centre, width, height, as for detection; None: it is none."""
+    if len(fields) != 5 or not fields[0].isdecimal() or int(fields[0]) >= classes:
+        return None
+    try:
+        x, y, across, down = map(float, fields[1:])
+    except ValueError:
+        return None
+    sides = (x - across / 2, y - down / 2, x + across / 2, y + down / 2)
+    if not (across > 0 and down > 0 and min(sides) >= -_SLACK and max(sides) <= 1 + _SLACK):
+        return None
+    x0, x1 = (round(min(max(side, 0), 1) * w, _DIGITS) for side in sides[::2])
+    y0, y1 = (round(min(max(side, 0), 1) * h, _DIGITS) for side in sides[1::2])
+    return [x0, y0, x1, y0, x1, y1, x0, y1]
+
+
 def _problem(fields: list[str], classes: int) -> str:
     """What is wrong with a line; empty when nothing is."""
     first, *rest = fields
     if not first.isdecimal():
-        return f"the class is {brief(first)}, must be a number from 0 to {classes - 1}"
+        return f"the class is {first[:60]}, must be a number from 0 to {classes - 1}"
     if len(first) > 9 or int(first) >= classes:
         return f"the class is {first[:60]}, but the names go from 0 to {classes - 1}"
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_tools
 
@@ -52,8 +52,9 @@ def test_leaves_what_is_sound_as_it_is(content: dict[str, Any]) -> None:
         ({"bbox": [10, 10, 5]}, "four finite numbers"),
         ({"bbox": [10, 10, float("nan"), 5]}, "four finite numbers"),
         ({"bbox": [60, 10, 5, 5]}, "outside its picture"),
-        ({"segmentation": []}, "list of polygons is empty"),
-        ({"segmentation": None}, "no segmentation"),
+        ({"segmentation": [], "bbox": None}, "it has no mask, and its bbox is None"),
+        ({"segmentation": None, "bbox": [0.1, 0.1, 0.5, 0.5]}, "lies within 0 to 1"),
+        ({"segmentation": "none"}, "the segmentation 'none'"),
         ({"segmentation": [[1, 2, 3, 4]]}, "4 numbers"),
         ({"segmentation": [[*SQUARE, 1]]}, "9 numbers"),
         ({"segmentation": [["a"] * 6]}, "no list of finite numbers"),
@@ -119,10 +120,13 @@ def test_fills_in_from_the_mask(content: dict[str, Any]) -> None:
 
 
 def test_measures_more_coded_masks_than_pycocotools_takes_at_once(content: dict[str, Any]) -> None:
-    (given,) = content["annotations"]
-    mask = mask_tools.merge(mask_tools.frPyObjects(given["segmentation"], 40, 60))
-    mask["counts"] = mask["counts"].decode()
-    many = [{**given, "id": k, "segmentation": mask} for k in range(1, 301)]
+    many = []
+    for k in range(300):
+        x, y = k % 50, k // 50
+        corners = [x, y, x + 10, y, x + 10, y + 10, x, y + 10]
+        mask = mask_tools.merge(mask_tools.frPyObjects([corners], 40, 60))
+        mask["counts"] = mask["counts"].decode()
+        many.append({**SOUND, "id": k + 1, "segmentation": mask, "bbox": [x, y, 10, 10]})
     result = check_annotations({**content, "annotations": many}, "strict")
     assert (len(result.content["annotations"]), result.faults) == (300, [])
 
@@ -130,7 +134,12 @@ def test_measures_more_coded_masks_than_pycocotools_takes_at_once(content: dict[
 def test_gives_ids_that_the_evaluator_can_match(content: dict[str, Any]) -> None:
     first = content["annotations"][0]
     unnamed = {key: value for key, value in first.items() if key != "id"}
-    content["annotations"] = [first | {"id": 0}, first | {"id": 1}, unnamed]
+    triangle, larger = SQUARE[:6], [*SQUARE[:4], 20, 21, *SQUARE[6:]]
+    content["annotations"] = [
+        first | {"id": 0},
+        first | {"id": 1, "segmentation": [triangle], "area": 50},
+        unnamed | {"segmentation": [larger]},
+    ]
     result = check_annotations(content)
     assert [entry["id"] for entry in result.content["annotations"]] == [2, 1, 3]
     assert [fault.kind for fault in result.faults] == ["annotation id unusable"] * 2
@@ -153,6 +162,7 @@ def test_what_passes_many_at_a_time_passes_alone_too(shared_dir: Path) -> None:
     assert mender.ledger.faults == []
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_many_at_a_time_misses_nothing_that_one_by_one_finds(data: st.DataObject) -> None:
     """Annotations spoilt at random: what screening passes, mending must find nothing wrong with."""

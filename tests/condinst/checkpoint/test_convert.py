@@ -163,6 +163,7 @@ def test_nothing_is_left_half_written(
     assert dst.read_text() == "before"
 
 
+@pytest.mark.slow
 def test_recorded_peers(tmp_path: Path, shared_dir: Path) -> None:
     for file in sorted((shared_dir / "parity").glob("*.pt")):
         content = load_checkpoint(file)

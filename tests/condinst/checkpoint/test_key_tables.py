@@ -26,7 +26,8 @@ def test_epiphqny_there_and_back(epiphqny: State) -> None:
 
 def test_adelaidet_names(adelaidet: State) -> None:
     mapped = to_ours(adelaidet, "adelaidet")
-    assert set(mapped.rest) == {"mask_head.sizes_of_interest", "mask_head._iter"}
+    assert set(mapped.rest) == {"mask_head.sizes_of_interest"}
+    assert "mask_head._iter" in mapped.state
     assert torch.equal(
         mapped.state["fcos_head.scales"],
         torch.cat([adelaidet[f"proposal_generator.fcos_head.scales.{i}.scale"] for i in range(5)]),

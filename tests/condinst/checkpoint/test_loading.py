@@ -28,7 +28,7 @@ def test_adelaidet_file(tmp_path: Path, adelaidet: State, model: Holder, key: st
     assert report.kind == "adelaidet"
     assert report.complete
     assert set(report.loaded) == set(model.tensors)
-    assert dict(report.ignored).keys() == {"mask_head.sizes_of_interest", "mask_head._iter"}
+    assert dict(report.ignored).keys() == {"mask_head.sizes_of_interest"}
     assert [note.endswith(": iteration") for note in report.notes] == [True] * (key is not None)
     expected = to_ours(adelaidet, "adelaidet").state
     assert all(torch.equal(model.tensors[name], expected[name]) for name in expected)

@@ -2,11 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,53 +11,7 @@ from condinst.checkpoint import zoo
 from condinst.checkpoint.fetch import fetch, hash_in_name
 from condinst.checkpoint.zoo import list_weights, resolve_weights
 from condinst.errors import UserError
-
-CONTENT = bytes(range(256)) * 40
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT everywhere but at /missing; counts what it is asked for."""
-
-    def do_GET(self) -> None:
-        state = self.server.state  # type: ignore[attr-defined] # set by the fixture
-        state.requests.append((self.path, self.headers.get("Range")))
-        if self.path.startswith("/missing"):
-            self.send_error(404)
-            return
-        start = 0
-        if self.headers.get("Range") and state.ranges:
-            current = self.headers.get("If-Range") in (None, state.etag)
-            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if current else 0
-        if start >= len(CONTENT):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", state.etag)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.end_headers()
-        end = state.cut or len(CONTENT)
-        state.cut = None
-        self.wfile.write(CONTENT[start:end])
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def server() -> Iterator[SimpleNamespace]:
-    """A server on the loopback; ``cut`` ends the next answer early."""
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = SimpleNamespace(requests=[], ranges=True, cut=None, etag='"1"')
-    state.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    httpd.state = state  # type: ignore[attr-defined] # read by the handler
-    thread = Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield state
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+from tests.condinst.download.faulty_host import CONTENT, Host
 
 
 @pytest.fixture(autouse=True)
@@ -69,67 +19,75 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, no waiting, and no proxy between us and the loopback."""
     monkeypatch.setenv("CONDINST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetch_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(fetch_module, "FIRST_WAIT_S", 0)
     return tmp_path / "cache" / "weights"
 
 
-def test_url_is_fetched_once(server: SimpleNamespace, cache: Path) -> None:
+def journal(path: Path, *whole: int, version: str = '"1"') -> None:
+    """A file on its way, of pieces of 8 MB, as an earlier run left it."""
+    path.with_name(path.name + ".part").write_bytes(bytes(len(CONTENT)))
+    lines = [f"{len(CONTENT)} {8 << 20} {version}", *map(str, whole)]
+    path.with_name(path.name + ".part.done").write_text("\n".join(lines) + "\n")
+
+
+def test_url_is_fetched_once(host: Host, cache: Path) -> None:
+    host.files["/a/model.pth"] = CONTENT
     for _ in range(2):
-        path = resolve_weights(f"{server.url}/a/model.pth?download=true")
+        path = resolve_weights(f"{host.url}/a/model.pth?download=true")
         assert path.read_bytes() == CONTENT
-    assert len(server.requests) == 1
+    assert host.asked == ["bytes=0-0", "bytes=0-10239"]  # how long it is, and all of it
     assert path.is_relative_to(cache)
     assert not list(cache.rglob("*.part*"))
 
 
-def test_cut_transfer_goes_on_where_it_stopped(server: SimpleNamespace, tmp_path: Path) -> None:
-    server.cut = 3000
-    assert fetch(f"{server.url}/m.pth", tmp_path / "m.pth").read_bytes() == CONTENT
-    assert [r for _, r in server.requests] == [None, "bytes=3000-"]
+def test_cut_transfer_goes_on_where_it_stopped(host: Host, tmp_path: Path) -> None:
+    host.cut = 3000
+    assert fetch(f"{host.url}/file", tmp_path / "m.pth").read_bytes() == CONTENT
+    assert host.asked[1:] == [f"bytes={n}-10239" for n in (0, 3000, 6000, 9000)]
 
 
-def test_half_file_of_an_earlier_run(server: SimpleNamespace, tmp_path: Path) -> None:
-    (tmp_path / "m.pth.part").write_bytes(CONTENT[:100])
-    (tmp_path / "m.pth.part.etag").write_text('"1"')
-    assert fetch(f"{server.url}/m.pth", tmp_path / "m.pth").read_bytes() == CONTENT
-    assert server.requests == [("/m.pth", "bytes=100-")]
+def test_what_an_earlier_run_left_is_used(host: Host, tmp_path: Path) -> None:
+    host.version = '"1"'
+    journal(tmp_path / "m.pth", 0)
+    (tmp_path / "m.pth.part").write_bytes(CONTENT)
+    assert fetch(f"{host.url}/file", tmp_path / "m.pth").read_bytes() == CONTENT
+    assert host.asked == ["bytes=0-0"]
 
 
-def test_half_of_another_version_is_thrown_away(server: SimpleNamespace, tmp_path: Path) -> None:
-    (tmp_path / "m.pth.part").write_bytes(b"old" * 40)
-    (tmp_path / "m.pth.part.etag").write_text('"0"')
-    assert fetch(f"{server.url}/m.pth", tmp_path / "m.pth").read_bytes() == CONTENT
+def test_half_of_another_version_is_thrown_away(host: Host, tmp_path: Path) -> None:
+    host.version = '"1"'
+    journal(tmp_path / "m.pth", 0, version='"0"')
+    assert fetch(f"{host.url}/file", tmp_path / "m.pth").read_bytes() == CONTENT
 
 
-def test_server_without_ranges(server: SimpleNamespace, tmp_path: Path) -> None:
-    server.ranges = False
-    (tmp_path / "m.pth.part").write_bytes(CONTENT[:100])
-    assert fetch(f"{server.url}/m.pth", tmp_path / "m.pth").read_bytes() == CONTENT
+def test_server_without_ranges(host: Host, tmp_path: Path) -> None:
+    host.ranges = False
+    journal(tmp_path / "m.pth")
+    assert fetch(f"{host.url}/file", tmp_path / "m.pth").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("extra", [b"", b"too much"])
-def test_part_that_is_complete_or_too_long(
-    server: SimpleNamespace, tmp_path: Path, extra: bytes
-) -> None:
-    (tmp_path / "m.pth.part").write_bytes(CONTENT + extra)
-    assert fetch(f"{server.url}/m.pth", tmp_path / "m.pth").read_bytes() == CONTENT
+@pytest.mark.parametrize("part", [CONTENT, CONTENT + b"too much", CONTENT[:100]])
+def test_a_part_without_a_list_of_pieces(host: Host, tmp_path: Path, part: bytes) -> None:
+    (tmp_path / "m.pth.part").write_bytes(part)
+    assert fetch(f"{host.url}/file", tmp_path / "m.pth").read_bytes() == CONTENT
 
 
-def test_hash(server: SimpleNamespace, tmp_path: Path) -> None:
+def test_hash(host: Host, tmp_path: Path) -> None:
     right = hashlib.sha256(CONTENT).hexdigest()
-    assert resolve_weights(f"{server.url}/m.pth#sha256={right}").read_bytes() == CONTENT
+    host.files |= {f"/m-{name}.pth": CONTENT for name in (right[:8], "00000000")}
+    assert resolve_weights(f"{host.url}/file#sha256={right}").read_bytes() == CONTENT
     assert hash_in_name("https://x/resnet50-0676ba61.pth?x=1") == "0676ba61"
     assert hash_in_name("https://x/resnet50.pth") is None
-    assert fetch(f"{server.url}/m-{right[:8]}.pth", tmp_path / "n.pth").read_bytes() == CONTENT
-    with pytest.raises(UserError, match="expected 00000000"):
-        resolve_weights(f"{server.url}/m-00000000.pth")
+    assert fetch(f"{host.url}/m-{right[:8]}.pth", tmp_path / "n.pth").read_bytes() == CONTENT
+    with pytest.raises(UserError, match=r"sha256 is .*, expected 00000000, twice.*put it at"):
+        resolve_weights(f"{host.url}/m-00000000.pth")
     assert not [p for p in tmp_path.rglob("m-00000000*") if p.suffix != ".lock"]
 
 
-def test_missing_file_says_where_to_put_it(server: SimpleNamespace, cache: Path) -> None:
+def test_missing_file_says_where_to_put_it(host: Host, cache: Path) -> None:
     with pytest.raises(UserError, match=r"404.*put it at .*missing\.pth"):
-        resolve_weights(f"{server.url}/missing.pth")
-    assert len(server.requests) == 1
+        resolve_weights(f"{host.url}/missing.pth")
+    assert len(host.asked) == 1
 
 
 def test_no_network_says_what_to_put_where(cache: Path) -> None:
@@ -144,7 +102,7 @@ def test_no_network_says_what_to_put_where(cache: Path) -> None:
 
 
 def test_zoo_name_and_what_lies_in_the_cache(
-    server: SimpleNamespace, cache: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = next(r for r in list_weights() if r.entry.name == "MS_R_50_1x")
     assert not row.cached
@@ -153,10 +111,11 @@ def test_zoo_name_and_what_lies_in_the_cache(
     for name in ("MS_R_50_1x", "CondInst_MS_R_50_1x", "CondInst_MS_R_50_1x.pth", row.entry.url):
         assert resolve_weights(name) == row.path
     assert next(r for r in list_weights() if r.entry.name == "MS_R_50_1x").cached
-    monkeypatch.setattr(zoo, "_DETECTRON2", f"{server.url}/detectron2/")
+    monkeypatch.setattr(zoo, "_DETECTRON2", f"{host.url}/detectron2/")
+    host.files["/detectron2/Other/R-50.pkl"] = CONTENT
     path = resolve_weights("detectron2://Other/R-50.pkl")
     assert path == cache / "Other" / "R-50.pkl"
-    assert server.requests == [("/detectron2/Other/R-50.pkl", None)]
+    assert path.read_bytes() == CONTENT
 
 
 def test_zoo_holds_all_published_weights() -> None:

@@ -24,7 +24,7 @@ Step = tuple[dict[str, float], dict[str, torch.Tensor]]
 
 
 def images(count: int) -> list[dict[str, Any]]:
-    """Noise of one size; the first image has two objects, the third none."""
+    """Noise of one size; two objects, one that has only a box, none, one."""
     made = []
     for i, boxes in enumerate(BOXES[:count]):
         generator = torch.Generator().manual_seed(i)
@@ -35,6 +35,7 @@ def images(count: int) -> list[dict[str, Any]]:
         for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
             mask[y0:y1, x0:x1] = True
         instances.gt_masks = BitMasks(masks)
+        instances.gt_has_mask = torch.full((len(boxes),), i != 1)  # read beside boxes alone
         image = torch.randint(0, 255, (3, 64, 96), generator=generator, dtype=torch.uint8)
         made.append({"image": image, "instances": instances})
     return made
@@ -118,6 +119,7 @@ def two_workers(cfg: CfgNode, folder: Path) -> Step:
     return first
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(cfg: CfgNode, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = step(cfg, images(2))
@@ -125,6 +127,22 @@ def test_two_processes_equal_one(cfg: CfgNode, tmp_path: Path) -> None:
     assert_equal(whole, two_workers(cfg, tmp_path))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("use_masks", [False, True], ids=["boxes", "either"])
+def test_so_it_is_where_masks_are_learned_from_boxes(
+    cfg: CfgNode, tmp_path: Path, use_masks: bool
+) -> None:
+    torch.set_num_threads(1)
+    cfg.MODEL.BOXINST.ENABLED, cfg.MODEL.BOXINST.USE_MASKS = True, use_masks
+    cfg.MODEL.BOXINST.PAIRWISE.WARMUP_ITERS, cfg.MODEL.BOXINST.PAIRWISE.COLOR_THRESH = 2, 0.0
+    cfg.MODEL.CONDINST.TOPK_PROPOSALS_PER_IM = 64
+    whole = step(cfg, images(2))
+    assert {"loss_prj", "loss_pairwise"} <= whole[0].keys()
+    assert_equal(whole, two_workers(cfg, tmp_path))
+    assert_equal(step(cfg, images(4)), step(cfg, images(4), 3))
+
+
+@pytest.mark.slow
 def test_synchronised_batch_norms_make_them_equal(tiny: CfgNode, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = step(tiny, images(2))
@@ -137,6 +155,7 @@ def test_synchronised_batch_norms_make_them_equal(tiny: CfgNode, tmp_path: Path)
     assert apart[0]["loss_mask"] != pytest.approx(whole[0]["loss_mask"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalizer", ["fg", "moving_fg", "all"])
 def test_parts_equal_the_whole(cfg: CfgNode, normalizer: str) -> None:
     cfg.MODEL.FCOS.LOSS_NORMALIZER_CLS = normalizer

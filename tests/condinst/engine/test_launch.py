@@ -38,6 +38,7 @@ def test_machines_need_an_address_and_a_rank() -> None:
         launch(train_toy, num_machines=2, machine_rank=2, dist_url="tcp://x:1")
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_agree(toy_cfg: MakeConfig) -> None:
     # dropout and batch statistics differ by process: leave only the data to share
     keys = ("SOLVER.MAX_ITER", 1, "SOLVER.IMS_PER_BATCH", 2)
@@ -47,6 +48,7 @@ def test_two_processes_train_and_agree(toy_cfg: MakeConfig) -> None:
     assert result.steps == 1
 
 
+@pytest.mark.slow
 def test_error_in_a_process_reaches_the_caller() -> None:
     with pytest.raises(UserError, match="lr = -1"):
         launch(fail, num_processes=2)

@@ -166,6 +166,7 @@ def test_elastic_training_goes_on_with_other_workers(toy_cfg: MakeConfig, tmp_pa
     assert (found.start_step, found.steps) == (2, 6)
 
 
+@pytest.mark.slow
 def test_two_workers_resume_to_the_same_curve(toy_cfg: MakeConfig, tmp_path: Path) -> None:
     def run(name: str, *hooks: HookBase) -> None:
         cfg = toy_cfg(name, "SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 3)

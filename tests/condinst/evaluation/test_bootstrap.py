@@ -33,6 +33,7 @@ def test_draws_keep_multiplicities_and_repeat() -> None:
         image_draws(0, 10, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["bbox", "segm"])
 def test_estimate_is_pycocotools_to_the_last_digit(
     make_case: Callable[..., Any], task: str

@@ -174,3 +174,29 @@ def _box(number: int, x: float, y: float) -> dict[str, Any]:
 
 def _found(x: float, y: float, score: float) -> dict[str, Any]:
     return {"image_id": 3, "category_id": 9, "bbox": [x, y, 40, 40], "score": score}
+
+
+def _outlined(entry: dict[str, Any]) -> dict[str, Any]:
+    x, y, w, h = entry["bbox"]
+    return {**entry, "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]}
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", *backends.TRUSTED])
+def test_objects_with_only_a_box(backend: str) -> None:
+    truth = {
+        "images": [{"id": 3, "height": 100, "width": 100}],
+        "categories": [{"id": 9, "name": "thing"}],
+        "annotations": [_outlined(_box(1, 0, 0)), _box(2, 50, 50)],
+    }
+    # The better one is in the box without a mask: right for boxes, left aside for masks.
+    detections = [_outlined(_found(0, 0, 0.5)), _outlined(_found(50, 50, 0.9))]
+    scores = evaluate_coco(truth, detections, backend=backend)
+    assert scores.metrics["bbox"]["AP"] == pytest.approx(100)
+    assert scores.metrics["segm"]["AP"] == pytest.approx(100)
+    alone = evaluate_coco(truth, detections[1:], backend=backend)
+    assert alone.metrics["segm"]["AP"] == 0
+    assert alone.metrics["bbox"]["AR100"] == pytest.approx(50)
+    nowhere = {**truth, "annotations": [_box(1, 0, 0), _box(2, 50, 50)]}
+    boxes = evaluate_coco(nowhere, detections, backend=backend)
+    assert boxes.metrics["bbox"]["AP"] == pytest.approx(100)
+    assert set(boxes.metrics["segm"].values()) == {None}

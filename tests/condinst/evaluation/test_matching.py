@@ -20,6 +20,7 @@ def reference(truth: Any, detections: Any, task: str, limit: int) -> Accumulated
     return backends.accumulate("pycocotools", task, loaded, entries, limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["bbox", "segm"])
 @pytest.mark.parametrize("seed", range(12))
 def test_equals_pycocotools_to_the_last_bit(
@@ -49,6 +50,7 @@ def test_weights_equal_images_that_stand_there_several_times(
     np.testing.assert_allclose(weighted.recall, expected.recall, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_draws_equal_one_weighting_each(make_case: Callable[..., Any]) -> None:
     matches = match_detections(*make_case(5))
     events = group_events(matches)

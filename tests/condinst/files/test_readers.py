@@ -20,7 +20,7 @@ from condinst.files import bounds, images, jsontext, names, text, yamltext, zips
     ("given", "message"),
     [
         (b"", "x.json is no JSON: Expecting value: line 1"),
-        (b'{"a": [1, 2', "x.json is no JSON: Expecting ',' delimiter"),
+        (b'{"a" 1}', "x.json is no JSON: Expecting ':' delimiter: line 1 column 6"),
         (b'{"a": "b', "x.json is cut off: .* after 8 bytes"),
         (b'{"a": tr', "x.json is cut off: .* after 8 bytes"),
         (b'{"a": "\xff"}', "x.json is no JSON: it is not in UTF-8"),
@@ -125,9 +125,7 @@ def test_the_bound_on_pixels_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> N
     buffer = io.BytesIO()
     Image.new("L", (60, 100)).save(buffer, "PNG")
     with (
-        pytest.raises(
-            UserError, match=r"x has 60 x 100 = 6,000 pixels; .* CONDINST_MAX_PIXELS=6000"
-        ),
+        pytest.raises(UserError, match=r"x has .*6,000 pixels; .* CONDINST_MAX_PIXELS=6000"),
         images.opened(buffer, "x"),
     ):
         pass
@@ -211,7 +209,7 @@ def test_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDINST_MAX_TEXT_BYTES", "7")
     for name, message in (
         ("a.txt", "a.txt has 9 bytes; at most 7 are read"),
-        ("b.txt", "b.txt is no text in UTF-8"),
+        ("b.txt", "b.txt is no text that can be read, which is UTF-8"),
         ("c.txt", "c.txt is missing"),
         (".", "is a folder, not a file"),
         ("a\0b", "cannot be read: embedded null byte"),

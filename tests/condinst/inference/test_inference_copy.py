@@ -12,7 +12,9 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from condinst.errors import UserError
-from condinst.inference.inference_copy import PackedConv, inference_copy
+from condinst.inference import inference_copy as copying
+from condinst.inference.inference_copy import inference_copy
+from condinst.inference.packed import PackedConv
 from condinst.inference.winograd import WinogradConv
 from condinst.layers.conv import CellConv
 from tests.condinst.modeling.tiny import tiny_model
@@ -73,12 +75,64 @@ def test_no_norm_with_fixed_statistics_is_left_and_the_original_stays() -> None:
     assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
 
-def test_the_pyramid_calls_what_was_packed() -> None:
+def test_the_pyramid_calls_what_was_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "refusal", lambda _: None)  # packs alone: nothing is computed
     made: Any = inference_copy(model_with_statistics())
     called = [*made.backbone.lateral_convs, *made.backbone.output_convs]
     assert called
-    assert all(type(x) in (PackedConv, WinogradConv) for x in called)
+    assert all(type(x) is PackedConv for x in called)
     assert all(any(x is m for m in made.backbone.children()) for x in called)
+
+
+def wide_model() -> nn.Module:
+    made: Any = nn.Module()
+    made.backbone = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU())
+    made.forward = made.backbone.forward
+    return made.requires_grad_(False)
+
+
+def test_winograd_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "refusal", lambda _: None)
+    kinds = [type(inference_copy(wide_model(), winograd=x).backbone[0]) for x in (False, True)]
+    assert kinds == [PackedConv, WinogradConv]
+
+
+def missing(*_: Any) -> Any:
+    raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute")
+
+
+def raising(*_: Any) -> Any:
+    raise RuntimeError("bf16 path needs avx512bw\nand so on")
+
+
+@pytest.mark.parametrize(
+    ("operator", "said"), [(missing, "has no attribute"), (raising, "avx512bw")]
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_ordinary_convolutions_where_packed_ones_fail(
+    operator: Any,
+    said: str,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", operator, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    copying._say_once.cache_clear()
+    model = model_with_statistics()
+    made = [inference_copy(model, precision, winograd=True) for _ in range(2)][1]
+    warned = [x.message for x in caplog.records if x.levelname == "WARNING"]
+    assert len(warned) == 1  # of two copies
+    assert f"inference in {precision} by ordinary convolutions" in warned[0]
+    assert said in warned[0]
+    assert "and so on" not in warned[0]
+    assert not any(isinstance(m, (PackedConv, WinogradConv)) for m in made.modules())
+    for a, b in zip(detect(model), detect(made), strict=True):
+        close = (
+            {"rtol": 1e-4, "atol": 1e-5} if precision == "fp32" else {"rtol": 0.05, "atol": 0.02}
+        )
+        assert len(b) == len(a) > 0
+        torch.testing.assert_close(b.scores.max(), a.scores.max(), **close)
 
 
 class Doubled(nn.Sequential):

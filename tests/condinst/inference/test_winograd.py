@@ -8,6 +8,7 @@ from torch import nn
 from condinst.inference.winograd import WinogradConv, suits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 7), (3, 33), (50, 46)])
 def test_it_is_the_convolution(size: tuple[int, int]) -> None:
     torch.manual_seed(0)

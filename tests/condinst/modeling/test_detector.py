@@ -191,6 +191,15 @@ def test_masks_as_runs_are_the_masks() -> None:
     assert len(runs.pred_rles) == len(masks) > 0
 
 
+@pytest.mark.parametrize(("h", "w"), [(1, 130), (130, 1)])
+def test_a_strip_of_one_pixel_trains_and_detects(h: int, w: int) -> None:
+    model = tiny_model(*FROZEN)
+    terms = model([example(h, w, [(0, 0, w, h)])])
+    assert all(term.isfinite() for term in terms.values())
+    (found,) = model.eval()([{"image": picture(h, w), "height": 3 * h, "width": 3 * w}])
+    assert found["instances"].pred_masks.shape[1:] == (3 * h, 3 * w)
+
+
 def test_nothing_found_keeps_its_shapes() -> None:
     model = tiny_model("MODEL.FCOS.INFERENCE_TH_TEST", 1.0).eval()
     with torch.no_grad():
@@ -228,7 +237,6 @@ def test_the_moving_normaliser_starts_at_a_hundred() -> None:
         ("MODEL.FCOS.IN_FEATURES", ["p3", "p4", "p5", "p6", "p8"], "the backbone gives"),
         ("MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 64], "have strides"),
         ("MODEL.CONDINST.CENTER", "corner", "use mass or box"),
-        ("MODEL.BOXINST.ENABLED", True, "not supported"),
         ("MODEL.FCOS.NORM", "LN", "use one of GN"),
         ("MODEL.FCOS.PRIOR_PROB", 1.0, "between 0 and 1"),
     ],

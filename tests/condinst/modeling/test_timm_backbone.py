@@ -73,6 +73,7 @@ def test_shapes_and_strides(
         assert shape.stride == 2 ** int(level[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MS_V_39_3x", "MS_V_57_3x", "MS_V_99_3x", "MS_MobileNetV2_3x"])
 def test_recipes(repository: Path, name: str) -> None:
     cfg = load_config(repository / "configs" / "CondInst" / "epiphqny" / f"{name}.yaml")
@@ -82,6 +83,7 @@ def test_recipes(repository: Path, name: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["timm/dla34", "timm/efficientnet_lite0", "timm/convnext_tiny"])
 def test_whole_detectors_train_and_infer(repository: Path, name: str) -> None:
     overrides = ["MODEL.BACKBONE.NAME", name, "MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", "64"]

@@ -35,6 +35,7 @@ def run(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the interpreter takes a minute of a quiet core, several of a busy one
 def test_kernels_give_the_references_numbers(repository: Path) -> None:
     cases = str(HERE / "triton_cases.py")
     done = run(repository, "-m", "pytest", "-q", "-p", "no:cacheprovider", cases, interpret=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from condinst.modeling.mask_head import trial
 from condinst.modeling.mask_head.choice import ChosenBackend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.reference import ReferenceBackend
@@ -139,11 +140,19 @@ def test_masks_but_for_pixels_at_the_threshold(
     assert differing <= 1e-4 * wanted.numel(), differing
 
 
+@pytest.fixture
+def quick_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map of one block: the interpreter takes a second a block."""
+    monkeypatch.setattr(trial, "SIZE", (5, 7))
+
+
+@pytest.mark.usefixtures("quick_trial")
 def test_it_passes_its_trial() -> None:
     spec, features, _ = make(Case(layout=HeadLayout(1, 2, 2, 2)))
     assert isinstance(ChosenBackend([TritonBackend()]).choose(spec, features), TritonBackend)
 
 
+@pytest.mark.usefixtures("quick_trial")
 def test_a_wrong_kernel_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from condinst.modeling.mask_head import triton_backend
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,7 +14,7 @@ MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
 class Host(ThreadingHTTPServer):
-    """Serves ``files``; what goes wrong is set by a test.
+    """Serves ``files`` inside a ``with``; what goes wrong is set by a test.
 
     Attributes:
         cut: bytes after which a connection ends; None: never.
@@ -22,6 +23,7 @@ class Host(ThreadingHTTPServer):
         corrupted: answers with one wrong byte before the first good one.
         drip: seconds between bytes; 0: all at once.
         failures: answers of 503 before the first good one.
+        version: sent as ETag; empty: none.
         asked: the Range headers that came, in order.
     """
 
@@ -34,7 +36,18 @@ class Host(ThreadingHTTPServer):
         self.corrupted = 0
         self.drip = 0.0
         self.failures = 0
+        self.version = ""
         self.asked: list[str | None] = []
+
+    def __enter__(self) -> Host:
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # the client had enough
@@ -55,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
             host.failures -= 1
             self.send_error(503)
             return
-        content = host.files.get(self.path)
+        content = host.files.get(self.path.partition("?")[0])
         if content is None:
             self.send_error(404)
             return
@@ -73,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", span)
         else:
             self.send_response(200)
+        if host.version:
+            self.send_header("ETag", host.version)
         self.send_header("Content-Length", str(end - start))
         self.end_headers()
         body = content[start:end][: host.cut]

@@ -64,6 +64,12 @@ def session(patience: Patience) -> aiohttp.ClientSession:
     )
 
 
+def version(answer: aiohttp.ClientResponse) -> str:
+    """What the server calls this version of the file; empty where it does not say."""
+    given = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    return " ".join(given.split())
+
+
 def check_status(answer: aiohttp.ClientResponse) -> None:
     """Let only answers with content pass.
 
@@ -117,6 +123,7 @@ async def patiently(
     patience: Patience,
     attempt: Callable[[], Awaitable[int]],
     wanted: int,
+    remedy: str,
     progress: Callable[[], int] | None = None,
 ) -> None:
     """Try until all bytes are there.
@@ -126,6 +133,7 @@ async def patiently(
         patience: with it.
         attempt: goes on with the transfer and returns how many bytes are there.
         wanted: how many there must be.
+        remedy: what else the user can do, for messages.
         progress: bytes there after an attempt that failed; None: what attempts returned last.
 
     Raises:
@@ -140,7 +148,7 @@ async def patiently(
                 return
             problem = f"the connection ended after {there:,} of {wanted:,} bytes"
         except RefusedError as error:
-            raise UserError(f"{url}: {error}; see dataset.mirror for another host") from error
+            raise UserError(f"{url}: {error}; {remedy}") from error
         except _BusyError as error:
             problem, pause = str(error), error.wait
         except _SlowError as error:
@@ -155,7 +163,7 @@ async def patiently(
         elif (failures := failures + 1) >= patience.attempts:
             raise UserError(
                 f"{url}: gave up after {patience.attempts} attempts in a row ({problem}); what has "
-                "arrived is kept, run it again to go on, or name another host in dataset.mirror"
+                f"arrived is kept, run it again to go on, or {remedy}"
             )
         await asyncio.sleep(min(max(wait, pause), _LONGEST_WAIT))
         wait = min(wait * 2, _LONGEST_WAIT)

@@ -1,23 +1,21 @@
-"""Fetching large files over connections that break: parallel ranges, resumed, retried, verified.
-
-While a file ``F`` is on its way, its bytes stand at their place in ``F.part``, and ``F.part.done``
-lists the pieces that are whole. A kill at any byte costs at most the pieces that were on their way.
-"""
+"""Fetching large files over connections that break: parallel ranges, resumed, retried, verified."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from condinst.download import http
+from condinst.download.http import Patience, RefusedError
+from condinst.download.part import Part
 from condinst.errors import UserError
-from pipeline.acquire import http
-from pipeline.acquire.http import Patience, RefusedError
 
 PIECE = 8 << 20  # bytes of a range
 CONNECTIONS = 4
@@ -27,11 +25,22 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to fetch: its address, size in bytes and md5."""
+    """A file to fetch.
+
+    Attributes:
+        url: its address.
+        size: in bytes; None: the host says.
+        digest: its hash in hexadecimal, or the beginning of it; empty: unknown. What arrives is
+            then of one version by the host's word.
+        algorithm: of the hash, a name of `hashlib`.
+        remedy: what else the user can do where it cannot be had, for messages.
+    """
 
     url: str
-    size: int
-    md5: str
+    size: int | None = None
+    digest: str = ""
+    algorithm: str = "md5"
+    remedy: str = "give another address"
 
 
 def fetch(
@@ -45,8 +54,8 @@ def fetch(
 ) -> None:
     """Download a file unless it is there.
 
-    A later call goes on after a failure or a kill; ``path`` appears when size and md5 are right.
-    Content of another md5 is thrown away and fetched once more.
+    A later call goes on after a failure or a kill; ``path`` appears when size and hash are right.
+    Content of another hash, or of two versions, is thrown away and fetched once more.
 
     Args:
         remote: what to fetch.
@@ -61,124 +70,109 @@ def fetch(
         OSError: the disk does not take it.
     """
     if path.exists():
-        advance(remote.size)
+        advance(path.stat().st_size)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = ""
+    told, problem = 0, ""
+
+    def tell(count: int) -> None:
+        nonlocal told
+        told += count
+        advance(count)
+
     for _ in range(2):
-        with _Part(remote, path, piece) as part:
-            advance(part.held)
-            transfer = _Transfer(remote, part, advance, patience or Patience())
-            found = asyncio.run(transfer.run(connections))
-        if found == remote.md5:
-            part.path.replace(path)
-            part.journal.unlink()
+        problem = _run(_bring(remote, path, piece, tell, patience or Patience(), connections))
+        if not problem:
             return
-        part.path.unlink()
-        part.journal.unlink()
-        advance(-remote.size)
+        tell(-told)
     raise UserError(
-        f"{remote.url}: md5 is {found}, expected {remote.md5}, twice; what arrived is thrown away. "
-        "Run it again, or name another host in dataset.mirror"
+        f"{remote.url}: {problem}, twice; what arrived is thrown away. Run it again, or "
+        f"{remote.remedy}"
     )
 
 
-def held(path: Path) -> int:
-    """Bytes of a file that are on disk, whole or on its way."""
-    if path.exists():
-        return path.stat().st_size
+async def _bring(
+    remote: RemoteFile,
+    path: Path,
+    piece: int,
+    advance: Callable[[int], None],
+    patience: Patience,
+    connections: int,
+) -> str:
+    """What is wrong with the content that arrived; empty: nothing, it is at ``path``."""
+    size, version = remote.size, ""
+    if size is None:
+        size, version = await _ask(remote, patience)
+    with Part(path, size, piece, remote.digest or version) as part:
+        advance(part.held)
+        transfer = _Transfer(remote, version, part, advance, patience)
+        try:
+            found = await transfer.run(connections)
+        except _OtherVersionError:
+            problem = "the host's file changed on the way"
+        else:
+            right = found.startswith(remote.digest)
+            problem = "" if right else f"{remote.algorithm} is {found}, expected {remote.digest}"
+    part.path.unlink() if problem else part.path.replace(path)
+    part.journal.unlink()
+    return problem
+
+
+async def _ask(remote: RemoteFile, patience: Patience) -> tuple[int, str]:
+    """Size and version of a file, by a request of its first byte."""
+    said: list[tuple[int, str]] = []
+
+    async def ask() -> int:
+        async with session.get(remote.url, headers={"Range": "bytes=0-0"}) as answer:
+            http.check_status(answer)
+            size = http.sent_range(answer, 0)
+            if size is None:
+                raise RefusedError("the server does not say how long the file is")
+            said.append((size, http.version(answer)))
+        return 1
+
+    async with http.session(patience) as session:
+        await http.patiently(remote.url, patience, ask, 1, remote.remedy)
+    return said[-1]
+
+
+def _run(work: Coroutine[Any, Any, str]) -> str:
+    """Wait for it, also within an event loop such as a notebook's."""
     try:
-        lines = (path.parent / f"{path.name}.part.done").read_text().split("\n")
-        size, piece = map(int, lines[0].split()[:2])
-        return min(size, piece * len(set(lines[1:-1])))
-    except (FileNotFoundError, ValueError, IndexError):
-        return 0
-
-
-class _Part:
-    """A file on its way. Bytes are written before the line that says so."""
-
-    def __init__(self, remote: RemoteFile, path: Path, piece: int) -> None:
-        self.path = path.with_name(path.name + ".part")
-        self.journal = path.with_name(path.name + ".part.done")
-        self.size, self.piece = remote.size, piece
-        self.count = -(-remote.size // piece)
-        self._head = f"{remote.size} {piece} {remote.md5}"
-        self.done = self._known()
-
-    def __enter__(self) -> _Part:
-        if not self.done:
-            self.journal.write_text(self._head + "\n")
-        flags = os.O_RDWR | os.O_CREAT
-        self._file = os.open(self.path, flags, 0o666)
-        os.ftruncate(self._file, self.size)
-        self._lines = self.journal.open("a")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        os.close(self._file)
-        self._lines.close()
-
-    @property
-    def held(self) -> int:
-        """Bytes of whole pieces."""
-        return sum(end - start for start, end in map(self.span, self.done))
-
-    def span(self, number: int) -> tuple[int, int]:
-        """Where a piece begins and ends."""
-        return number * self.piece, min((number + 1) * self.piece, self.size)
-
-    def write(self, block: bytes, at: int) -> None:
-        """Put bytes at their place."""
-        view = memoryview(block)
-        while view:
-            written = os.pwrite(self._file, view, at)
-            view, at = view[written:], at + written
-
-    def finish(self, number: int) -> None:
-        """Note that a piece is whole."""
-        if number not in self.done:
-            self.done.add(number)
-            self._lines.write(f"{number}\n")
-            self._lines.flush()
-
-    def read(self, number: int) -> bytes:
-        """A whole piece."""
-        start, end = self.span(number)
-        return os.pread(self._file, end - start, start)
-
-    def _known(self) -> set[int]:
-        if not self.path.is_file() or not self.journal.is_file():
-            return set()
-        *lines, torn = self.journal.read_text().split("\n")
-        if torn:  # killed within a line: the next one must not go on in it
-            self.journal.write_text("\n".join([*lines, ""]))
-        if not lines or lines[0] != self._head or self.path.stat().st_size != self.size:
-            return set()
-        return {int(line) for line in lines[1:] if line.isdigit() and int(line) < self.count}
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 class _NoRangesError(Exception):
     """The server sends all from the beginning whatever it was asked for."""
 
 
+class _OtherVersionError(Exception):
+    """What the server sends is not what it promised at first."""
+
+
 class _Transfer:
-    """Brings all pieces of a part, and its md5, hashed while others arrive."""
+    """Brings all pieces of a part, and its hash, computed while others arrive."""
 
     def __init__(
         self,
         remote: RemoteFile,
-        part: _Part,
+        version: str,
+        part: Part,
         advance: Callable[[int], None],
         patience: Patience,
     ) -> None:
         self.remote, self.part, self.advance, self.patience = remote, part, advance, patience
+        self._version = "" if remote.digest else version
         self._waiting = [k for k in range(part.count) if k not in part.done]
         self._partial: dict[int, int] = {}  # bytes of unfinished pieces
         self._news = asyncio.Event()
 
     async def run(self, connections: int) -> str:
-        """Returns the md5 of what is then on disk."""
+        """Returns the hash of what is then on disk."""
         hashing = asyncio.create_task(self._hash())
         try:
             async with http.session(self.patience) as session:
@@ -193,7 +187,7 @@ class _Transfer:
 
     async def _hash(self) -> str:
         """Follow the pieces that are whole from the first one on."""
-        digest = hashlib.md5(usedforsecurity=False)
+        digest = hashlib.new(self.remote.algorithm, usedforsecurity=False)
         for number in range(self.part.count):
             while number not in self.part.done:
                 self._news.clear()
@@ -220,6 +214,7 @@ class _Transfer:
                 self.patience,
                 go_on,
                 end - start,
+                self.remote.remedy,
                 lambda number=number: self._partial.get(number, 0),
             )
             self._finish(number)
@@ -231,9 +226,9 @@ class _Transfer:
             self.remote.url, headers={"Range": f"bytes={at}-{end - 1}"}
         ) as answer:
             http.check_status(answer)
-            if answer.status != 206 and (at, end) != (0, self.remote.size):
+            if answer.status != 206 and (at, end) != (0, self.part.size):
                 raise _NoRangesError
-            self._check_size(http.sent_range(answer, at))
+            self._check(answer, at)
             async for block in http.blocks(answer, self.patience, end - at, _BLOCK):
                 self.part.write(block, at)
                 at += len(block)
@@ -251,14 +246,21 @@ class _Transfer:
             at = 0
             async with session.get(self.remote.url) as answer:
                 http.check_status(answer)
-                self._check_size(http.sent_range(answer, 0))
+                self._check(answer, 0)
                 async for block in http.blocks(answer, self.patience, self.part.size, _BLOCK):
                     self.part.write(block, at)
                     best = self._note(at, at + len(block), best)
                     at += len(block)
             return best
 
-        await http.patiently(self.remote.url, self.patience, begin, self.part.size, lambda: best)
+        await http.patiently(
+            self.remote.url,
+            self.patience,
+            begin,
+            self.part.size,
+            self.remote.remedy,
+            lambda: best,
+        )
 
     def _note(self, start: int, end: int, best: int) -> int:
         """Finish the pieces that end here, tell what is new, give the farthest byte so far."""
@@ -270,6 +272,11 @@ class _Transfer:
                 self._finish(number)
         return max(best, end)
 
-    def _check_size(self, total: int | None) -> None:
-        if total is not None and total != self.remote.size:
-            raise RefusedError(f"the server has {total:,} bytes, expected {self.remote.size:,}")
+    def _check(self, answer: aiohttp.ClientResponse, start: int) -> None:
+        """Let only an answer of the expected file pass."""
+        total = http.sent_range(answer, start)
+        changed = self._version and http.version(answer) not in ("", self._version)
+        if changed or (self.remote.size is None and total not in (None, self.part.size)):
+            raise _OtherVersionError
+        if total not in (None, self.part.size):
+            raise RefusedError(f"the server has {total:,} bytes, expected {self.part.size:,}")

@@ -1,0 +1,79 @@
+"""BoxInst's losses, forward and backward: the fused way against the readable one.
+
+`python -m benchmarks.box_losses` prints the table: 2 images of 800 x 1344, 64 instances each, at
+stride 4, 2 threads. Boxes are of COCO's mean share of an image's sides; half of the pairs of
+pixels are alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import torch
+
+from benchmarks._measure import Row, measure, show
+from benchmarks.mask_heads import SIZE, SPEC, inputs
+from condinst.layers.neighbours import neighbour_offsets
+from condinst.modeling.mask_head.backend import MaskBackend
+from condinst.modeling.mask_head.numba_backend import NumbaBackend
+from condinst.modeling.mask_head.reference import ReferenceBackend
+from condinst.modeling.supervision.box import BoxTruth, box_spans
+
+_SIDE = 0.25  # of a box, of the image's
+
+
+def truth(count: int, images: int, size: tuple[int, int], side: float) -> BoxTruth:
+    """Seeded boxes and pairs."""
+    generator = torch.Generator().manual_seed(1)
+    height, width = size[0] * 8, size[1] * 8
+    extent = torch.tensor([float(width), float(height)])
+    middle = torch.rand(count, 2, generator=generator) * extent
+    half = extent * side * torch.rand(count, 2, generator=generator)
+    boxes = torch.cat((middle - half, middle + half), dim=1).clamp(min=0)
+    offsets = neighbour_offsets(3, 2)
+    shape = (images, len(offsets), height // SPEC.out_stride, width // SPEC.out_stride)
+    alike = torch.rand(shape, generator=generator) < 0.5
+    spans = box_spans(boxes, (height, width), SPEC.out_stride)
+    return BoxTruth(spans, torch.arange(count), alike, offsets)
+
+
+def _way(backend: MaskBackend, side: float) -> Callable[[], Callable[[], object]]:
+    def make() -> Callable[[], object]:
+        def prepared(count: int, images: int, size: tuple[int, int]) -> Callable[[], object]:
+            features, query = inputs(count, images, size)
+            features.requires_grad_()
+            query = query._replace(params=query.params.requires_grad_())
+            given = truth(count, images, size, side)
+
+            def call() -> None:
+                projection, pairwise = backend.box_losses(SPEC, features, query, given)
+                (projection + 1e-3 * pairwise).backward()
+
+            return call
+
+        prepared(2, 2, (3, 3))()  # compiles, or loads what was compiled
+        return prepared(128, 2, SIZE)
+
+    return make
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    for title, side in (("usual boxes", _SIDE), ("boxes of the whole image", 2.0)):
+        reference = measure(_way(ReferenceBackend(), side), repeats)
+        numba = measure(_way(NumbaBackend(), side), repeats)
+        show(
+            f"BoxInst's losses forward and backward, 2 x 64 instances, 800 x 1344, {title}",
+            [
+                Row("reference", reference),
+                Row("numba", numba, reference, ">= 10 times, peak <= 0.10"),
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()

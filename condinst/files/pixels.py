@@ -1,0 +1,222 @@
+"""Pixels of any depth as 8 bits, and images turned as they are meant to be seen.
+
+Depth: values of one kind (16-bit, 32-bit, float) are scaled alike in a whole dataset, from the
+range that they really have in it, :func:`span`. 8-bit images stay as they are.
+
+Import side effect: Pillow's warnings of damaged tags are off; they name no file, and tags other
+than the orientation do not matter.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff)?Image.*")
+
+KINDS = {"int16": "16-bit", "int32": "32-bit", "float": "floating-point"}
+
+Ranges = Mapping[str, Sequence[float]]
+"""For each of ``KINDS`` the values that become 0 and 256, which is cut to 255."""
+
+_ORIENTATION = 0x0112  # EXIF
+_SAMPLE_FORMAT = 339  # TIFF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's, from 1 to 8; 1 too where it is missing, damaged or something else.
+
+    Args:
+        image: opened, its pixels not yet read.
+    """
+    try:
+        tiff: Any = getattr(image, "tag_v2", None)
+        value = image.getexif().get(_ORIENTATION) if tiff is None else tiff.get(_ORIENTATION)
+    except Exception:  # other tags, of no interest here, are damaged in any way
+        return 1
+    return value if type(value) is int and value in _TURNS else 1
+
+
+def seen_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) as it is seen, without reading pixels where that can be had.
+
+    Args:
+        image: opened, its pixels not yet read.
+    """
+    size, turn = image.size, orientation(image)
+    # of TIFFs Pillow gives it so
+    return size[::-1] if turn >= 5 and image.format != "TIFF" else size
+
+
+def kind(image: Image.Image) -> str | None:
+    """Which of ``KINDS`` an image's values are; None: of 8 bits or fewer.
+
+    Args:
+        image: opened, its pixels not yet read.
+    """
+    if image.mode == "F":
+        return "float"
+    if image.mode.startswith("I;16") or ";16" in _raw_mode(image):
+        return "int16"
+    return "int32" if image.mode == "I" else None
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file holds a pixel, as Pillow names it."""
+    tiles = getattr(image, "tile", ())
+    given = tiles[0][3] if tiles else ""
+    given = given[0] if isinstance(given, tuple) and given else given
+    return given if isinstance(given, str) else ""
+
+
+def measured(
+    image: Image.Image,
+) -> tuple[tuple[tuple[int, int], ...], str | None, NDArray[Any] | None]:
+    """What an image is before it is made one of 8 bits.
+
+    Args:
+        image: opened, its pixels not yet read.
+
+    Returns:
+        (width, height) as it is seen, and as it is stored where that differs; which of ``KINDS``
+        its values are; those (h, w) or RGB (h, w, 3) as stored, with 0 for what is no finite
+        number. None and None: they are of 8 bits or fewer.
+
+    Raises:
+        OSError: it does not decode, or anything else that Pillow raises for a damaged one.
+    """
+    stored, turn, depth, found = _read(image)
+    seen = stored.size[::-1] if turn >= 5 else stored.size
+    both = (seen, stored.size) if stored.size != seen else (seen,)
+    return both, depth, found
+
+
+def _read(image: Image.Image) -> tuple[Image.Image, int, str | None, NDArray[Any] | None]:
+    """The image as stored, its orientation, which of ``KINDS`` it is, and then its values."""
+    depth = kind(image)  # first, since reading tags may read pixels too
+    turn = orientation(image) if image.format == "TIFF" else None
+    if turn is not None and turn > 1:
+        image = _as_stored(image)
+    found = None if depth is None else _values(image)
+    image.load()
+    return image, orientation(image) if turn is None else turn, depth, found
+
+
+def _as_stored(image: Image.Image) -> Image.Image:
+    """A TIFF without its orientation.
+
+    Pillow turns TIFFs when it reads them, some of them wrongly.
+    """
+    file: Any = getattr(image, "fp", None)
+    file.seek(0)
+    data = bytearray(file.read())
+    order = "<" if data[:2] == b"II" else ">"
+    version, start = struct.unpack_from(f"{order}HI", data, 2)
+    if version == 42:  # else with addresses of 64 bits
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            if struct.unpack_from(f"{order}H", data, place)[0] == _ORIENTATION:
+                struct.pack_into(f"{order}HIHH", data, place + 2, 3, 1, 1, 0)
+    return Image.open(io.BytesIO(data), formats=("TIFF",))
+
+
+def _values(image: Image.Image) -> NDArray[Any]:
+    """What :func:`measured` gives."""
+    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
+        unsigned = image.mode == "I" and _unsigned(image)
+        found = np.asarray(image)
+        found = found.view(np.uint32) if unsigned else found
+    else:
+        found = _colours(image)
+    if found.dtype.kind == "f":
+        found = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+    return found
+
+
+def _unsigned(image: Image.Image) -> bool:
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags is None or ";32" not in _raw_mode(image):
+        return False
+    return tags.get(_SAMPLE_FORMAT, (1,))[0] == 1
+
+
+def _colours(image: Image.Image) -> NDArray[Any]:
+    """RGB or grey of more than 8 bits, of which Pillow would keep the upper 8 only."""
+    import cv2
+
+    file: Any = getattr(image, "fp", None)
+    assert file is not None, image
+    file.seek(0)
+    data = np.frombuffer(file.read(), np.uint8)
+    found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if found is None:
+        raise OSError("its deep colours cannot be read")
+    if found.ndim == 2:
+        return found
+    return found[..., 0] if found.shape[2] < 3 else found[..., 2::-1]
+
+
+def span(low: float, high: float, *, whole: bool) -> tuple[float, float]:
+    """The values that become 0 and 256.
+
+    From 0 to the least power of two that no value exceeds: 4096 for 12 bits in 16, 1 for shares;
+    where some are below 0, from the least value to the largest.
+
+    Args:
+        low: the least value.
+        high: the largest.
+        whole: they are whole numbers, whose largest is one less than the power.
+    """
+    if low < 0:
+        return low, high if high > low else low + 1
+    if whole:
+        return 0.0, float(2 ** int(high).bit_length())
+    return 0.0, 2.0 ** math.ceil(math.log2(high)) if high > 0 else 1.0
+
+
+def eight_bits(found: NDArray[Any], limits: Sequence[float] | None) -> NDArray[np.uint8]:
+    """Values scaled to 0 to 255.
+
+    Args:
+        found: of any shape.
+        limits: the values that become 0 and 256; None: by the image's own range.
+    """
+    if limits is None or len(limits) != 2:
+        whole = found.dtype.kind != "f"
+        limits = span(float(found.min(initial=0)), float(found.max(initial=0)), whole=whole)
+    low, high = limits
+    scaled = (found.astype(np.float64) - low) * (256 / (high - low))
+    return np.clip(np.floor(scaled), 0, 255).astype(np.uint8)
+
+
+def as_seen(image: Image.Image, ranges: Ranges | None = None) -> tuple[Image.Image, Image.Image]:
+    """An image of 8 bits, turned as EXIF's orientation says, and as it is stored.
+
+    Args:
+        image: opened, its pixels not yet read.
+        ranges: of deep values; those of a kind that is missing are scaled by the image's own.
+
+    Raises:
+        OSError: it does not decode, or anything else that Pillow raises for a damaged one.
+    """
+    stored, turn, depth, found = _read(image)
+    if depth is not None and found is not None:
+        stored = Image.fromarray(eight_bits(found, (ranges or {}).get(depth)))
+    return (stored.transpose(_TURNS[turn]) if turn > 1 else stored), stored
