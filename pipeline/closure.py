@@ -17,6 +17,7 @@ PACKAGES = ("condinst", "pipeline")
 # Imported by what decides results, but deciding none: their edits neither train nor measure again.
 OBSERVERS: Mapping[str, str] = {
     "condinst.atomic": "writes files whole or not at all",
+    "condinst.cores": "counts cores; the number of threads is a setting",
     "condinst.errors": "one class of exceptions",
     "pipeline.closure": "finds out what to do again",
     "pipeline.cluster": "says where work runs; it is the same work everywhere",

@@ -100,7 +100,6 @@ def image_names(annotations: Path, images: Path) -> list[str]:
     Raises:
         UserError: the file is missing or holds no such list, or none of a name.
     """
-    # slow: with torch, which --check need not load
     from condinst.annotations.file_names import Finder, leaves_folder
     from condinst.annotations.reading import read_coco
 

@@ -284,7 +284,7 @@ def test_through_ray(project: Path, tiny_params: Params, ray_off: Callable[[], N
 def test_one_training_a_core(
     train: dict[str, int], trials: int, jobs: int, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ablate, "cores", lambda: 4)
+    monkeypatch.setattr(ablate, "available_cores", lambda: 4)
     params = dataclasses.replace(params, train=dataclasses.replace(params.train, **train))
     assert ablate.fitting_jobs(params, trials) == jobs
 
