@@ -108,7 +108,7 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
     Args:
         card: what was measured.
         output: the folder.
-        about: what is known of weights and data, for ``json``.
+        about: what is known of weights and data, for ``evaluation.json``.
 
     Raises:
         UserError: the disk does not take it; a former folder stays.
@@ -223,7 +223,7 @@ def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
         "per_class.json": card.scores.per_class,
         "per_image.json": _image_rows(card),
         "errors.json": {task: dataclasses.asdict(one) for task, one in card.losses.items()},
-        "json": {
+        "evaluation.json": {
             "evaluator": card.scores.evaluator,
             "evaluator_version": card.scores.version,
             "images": len(card.file_names),
