@@ -15,8 +15,8 @@ from torch import nn
 from condinst.config import memory_format
 from condinst.engine.batches import seed_everything
 from condinst.engine.buffers import load_buffers
+from condinst.engine.micro_batches import split
 from condinst.engine.optim import Precision
-from condinst.engine.parts import split
 from condinst.engine.trainer import MODEL_STREAM
 from condinst.errors import UserError
 from condinst.layers.memory_format import to_channels_last

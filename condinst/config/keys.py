@@ -265,7 +265,7 @@ def _add_solver(cfg: CfgNode) -> None:
     """SOLVER: what training can do beyond detectron2's keys."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD, AdamW
     cfg.SOLVER.AMP.DTYPE = "auto"  # float16, bfloat16; auto: float16 on CUDA, bfloat16 on CPU
-    cfg.SOLVER.ACCUMULATE = 1  # parts in which a step's images pass, with the gradients of all
+    cfg.SOLVER.ACCUMULATE = 1  # micro-batches of a step; their gradients add up
     cfg.SOLVER.EMA = 0.0  # decay of the weights' moving average; 0: none
     cfg.SOLVER.SYNC_BN = False  # batch norms take their statistics over all workers
     cfg.SOLVER.RECOMPUTE_BACKBONE = False  # less memory: its activations are computed twice

@@ -13,7 +13,7 @@ from condinst.engine.launch import (
     use_all_cores,
 )
 from condinst.engine.limits import TimeUpError
-from condinst.engine.parts import saved_parts
+from condinst.engine.micro_batches import saved_parts
 from condinst.engine.rendezvous import torchrun_worker
 from condinst.engine.train import TrainResult, train
 from condinst.engine.trainer import RowHook, Trainer

@@ -51,7 +51,7 @@ class TrainResult:
         seconds: of training steps, over all sessions.
         last: the last row of the curve.
         best: {"iteration", "value"} of the best evaluation on the way, or empty.
-        parts: in which a step's images passed at the end.
+        parts: micro-batches of a step at the end.
         stopped: why before ``SOLVER.MAX_ITER``, or empty.
     """
 

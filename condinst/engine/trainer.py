@@ -21,15 +21,15 @@ from condinst.engine.buffers import Snapshot, check_finite, load_buffers, unsave
 from condinst.engine.ema import Ema
 from condinst.engine.failure import NonFiniteLossError, describe, dump_state
 from condinst.engine.meter import Meter, Row, memory_mb
-from condinst.engine.optim import Clipper, Precision
-from condinst.engine.parts import (
+from condinst.engine.micro_batches import (
     Batch,
-    Part,
-    PartCount,
+    MicroBatch,
+    MicroBatchCount,
     is_out_of_memory,
     local_gradients,
     split,
 )
+from condinst.engine.optim import Clipper, Precision
 from condinst.engine.state import unwrap
 
 _LOGGER = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Trainer(TrainerBase):
         self.stopping = ""
         self.skipped = 0
         self.ema = Ema(unwrap(model), cfg.SOLVER.EMA) if cfg.SOLVER.EMA else None
-        self.parts = PartCount(
+        self.parts = MicroBatchCount(
             self.output_dir,
             cfg.SOLVER.ACCUMULATE,
             cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
@@ -125,7 +125,7 @@ class Trainer(TrainerBase):
                 self._batches = None
 
     def run_step(self) -> None:
-        """Forward, check, backward, clip, update; again in smaller parts where memory is short."""
+        """Forward, check, backward, clip, update; in smaller micro-batches if memory is short."""
         began = time.perf_counter()
         if self._batches is None:
             self._batches = iter(self.data_loader)
@@ -176,7 +176,7 @@ class Trainer(TrainerBase):
             return self._skip("The gradient", values, batch)
         return values if norm is None else {**values, "grad_norm": norm}
 
-    def _forward(self, part: Part) -> tuple[Tensor, Row]:
+    def _forward(self, part: MicroBatch) -> tuple[Tensor, Row]:
         """A part's loss for the backward pass, and its terms as numbers."""
         with self.precision.autocast(), part.context():
             losses = self.model(part.batch)

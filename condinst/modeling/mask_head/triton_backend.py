@@ -24,7 +24,7 @@ _BLOCK = 512  # pixels a program
 _BACKWARD_BLOCK = 256
 _PROGRAMS = 512  # wanted at least, to fill a GPU
 _CORNER_ELEMENTS = 1 << 24  # of one backward group
-_MOST_NUMBERS = 700  # of one network; the kernels are unrolled
+_MOST_PARAMS = 700  # of one network; the kernels are unrolled
 
 
 def is_installed() -> bool:
@@ -44,8 +44,8 @@ class TritonBackend(MaskBackend):
             return "triton is not installed"
         if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
             return f"it needs a GPU, the model is on {device.type}"
-        if spec.layout.num_params > _MOST_NUMBERS:
-            return f"{spec.layout.num_params} numbers a mask head, {_MOST_NUMBERS} at most"
+        if spec.layout.num_params > _MOST_PARAMS:
+            return f"{spec.layout.num_params} parameters a mask head, {_MOST_PARAMS} at most"
         return super().unsupported(spec, device)
 
     def loss(

@@ -15,7 +15,7 @@ from torch import nn
 
 from condinst.engine import launch
 from condinst.engine.memory import recompute_backbone, synchronise_batch_norms
-from condinst.engine.parts import local_gradients, split
+from condinst.engine.micro_batches import local_gradients, split
 from condinst.engine.train import distribute
 from tests.condinst.engine.workers import run_workers
 

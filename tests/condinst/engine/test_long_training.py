@@ -152,7 +152,7 @@ def test_out_of_memory_halves_the_images_at_once(
     toy_cfg: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = run(toy_cfg("a"), hooks=[Hungry()])
-    assert "a step's 4 images (of each worker) now pass in 2 parts" in caplog.text
+    assert "a step's 4 images (of each worker) now pass in 2 micro-batches" in caplog.text
     assert (result.parts, result.steps) == (2, 12)
     asked = run(toy_cfg("b", "SOLVER.ACCUMULATE", 2))
     assert asked.last["total_loss"] == pytest.approx(result.last["total_loss"], rel=0.2)

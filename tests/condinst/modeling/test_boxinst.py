@@ -15,7 +15,7 @@ from condinst.checkpoint.key_tables import to_peer
 from condinst.checkpoint.loading import load_weights
 from condinst.engine.buffers import Snapshot
 from condinst.engine.ema import Ema
-from condinst.engine.parts import split
+from condinst.engine.micro_batches import split
 from condinst.errors import UserError
 from tests.condinst.modeling.supervision.slow_boxinst import make_image
 from tests.condinst.modeling.tiny import example, tiny_cfg, tiny_model

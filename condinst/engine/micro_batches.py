@@ -1,8 +1,8 @@
-"""A step's images in parts: more images a step than fit into memory at once.
+"""Micro-batches: more images a step than fit into memory at once.
 
-The gradients of the parts add up to those of all images at once, since the losses' normalisers are
-counted over all parts beforehand. What looks at the images that pass together is the exception:
-batch norms (statistics of a part) and limits on random positives.
+Their gradients add up to those of all images at once, since the losses' normalisers are counted
+over all of them beforehand. What looks at the images that pass together is the exception: batch norms
+(statistics of a micro-batch) and limits on random positives.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FILE = "parts.json"
 Batch = list[dict[str, Any]]
 
 
-class Part(NamedTuple):
+class MicroBatch(NamedTuple):
     """Some of a step's images.
 
     Attributes:
@@ -36,8 +36,8 @@ class Part(NamedTuple):
         weight: of their losses in the step's.
         first: whether they are the step's first.
         last: whether they are its last.
-        normalizers: sums over the parts, means over the workers; None: the forward pass counts
-            its own.
+        normalizers: sums over the micro-batches, means over the workers; None: the forward pass
+            counts its own.
     """
 
     batch: Batch
@@ -53,17 +53,17 @@ class Part(NamedTuple):
         return part_of_step(self.normalizers, first=self.first)
 
 
-def split(model: nn.Module, batch: Batch, count: int) -> list[Part]:
-    """Cut a batch into parts of about the same number of images.
+def split(model: nn.Module, batch: Batch, count: int) -> list[MicroBatch]:
+    """Cut a batch into micro-batches of about the same number of images.
 
     Args:
         model: may have a method ``normalizers`` that counts what its losses are divided by.
         batch: this worker's images.
-        count: how many parts; at most as many as images.
+        count: how many; at most as many as images.
     """
     count = min(count, len(batch))
     if count == 1:
-        return [Part(batch, 1.0, True, True, None)]
+        return [MicroBatch(batch, 1.0, True, True, None)]
     bounds = [len(batch) * i // count for i in range(count + 1)]
     pieces = [batch[a:b] for a, b in itertools.pairwise(bounds)]
     inner = unwrap(model)
@@ -76,7 +76,7 @@ def split(model: nn.Module, batch: Batch, count: int) -> list[Part]:
             for name in counted[0]
         }
     return [
-        Part(
+        MicroBatch(
             piece,
             len(piece) / len(batch) if normalizers is None else 1.0,
             i == 0,
@@ -92,7 +92,7 @@ class OutOfMemoryError(UserError):
 
 
 class PartsGrownError(OutOfMemoryError, PassingError):
-    """They did not fit; with more parts, from the last checkpoint on, they may."""
+    """They did not fit; with more micro-batches, from the last checkpoint on, they may."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -110,8 +110,8 @@ def local_gradients(model: nn.Module, local: bool) -> Iterator[None]:
         yield
 
 
-class PartCount:
-    """In how many parts a step's images pass; more after each lack of memory, also of earlier runs.
+class MicroBatchCount:
+    """How many micro-batches a step has; more after each lack of memory, also of earlier runs.
 
     Args:
         folder: of the run; keeps the number over a restart.
@@ -144,7 +144,7 @@ class PartCount:
         self.path.write_text(json.dumps({"parts": self.value}) + "\n")
         text = (
             f"out of memory: a step's {self.images} images (of each worker) now pass in "
-            f"{self.value} parts; images a step, learning rate and steps stay"
+            f"{self.value} micro-batches; images a step, learning rate and steps stay"
         )
         _LOGGER.warning("%s", text)
         if comm.get_world_size() > 1:
@@ -152,7 +152,7 @@ class PartCount:
 
 
 def saved_parts(folder: Path) -> int:
-    """How many parts an earlier lack of memory made necessary; 1 if none did."""
+    """How many micro-batches an earlier lack of memory made necessary; 1 if none did."""
     path = folder / _FILE
     return int(json.loads(path.read_text())["parts"]) if path.exists() else 1
 
