@@ -1,8 +1,8 @@
 """Micro-batches: more images a step than fit into memory at once.
 
 Their gradients add up to those of all images at once, since the losses' normalisers are counted
-over all of them beforehand. What looks at the images that pass together is the exception: batch norms
-(statistics of a micro-batch) and limits on random positives.
+over all of them beforehand. What looks at the images that pass together is the exception: batch
+norms (statistics of a micro-batch) and limits on random positives.
 """
 
 from __future__ import annotations
