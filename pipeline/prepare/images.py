@@ -15,7 +15,7 @@ from pipeline.prepare.depth import Depths
 if TYPE_CHECKING:
     from condinst.annotations.checks import ImageFile
 
-CHANGED = "picture changed"
+CHANGED = "image changed"
 
 _CONVERTED = {
     "CMYK": "CMYK, converted to RGB",
@@ -67,19 +67,19 @@ def _picture(path: Path, acquired: Record | None, depths: Depths) -> ImageFile:
             sizes, kind, values = pixels.measured(opened)
     except (OSError, UserError) as error:
         if isinstance(error, UserError) and path.is_file():
-            return ImageFile((), "picture unreadable", str(error))
+            return ImageFile((), "image unreadable", str(error))
         if acquired is not None:
             return ImageFile((), CHANGED, f"{path} is missing, though it was acquired")
-        return ImageFile((), "picture missing", f"there is no file {path}")
+        return ImageFile((), "image missing", f"there is no file {path}")
     if kind is not None and values is not None:
         depths.add(path, kind, values)
     digest = acquired["sha256"] if acquired is not None else None
     if frames > 1 and form != "MPO":  # of a camera: the others are previews
         reason = f"it has {frames} pages or frames, of which the first is used"
-        return ImageFile(sizes, "picture of several pages", reason, digest)
+        return ImageFile(sizes, "image of several pages", reason, digest)
     if kind is not None:
         reason = f"it is {pixels.KINDS[kind]}, scaled to 8 bits"
-        return ImageFile(sizes, "picture converted", reason, digest)
+        return ImageFile(sizes, "image converted", reason, digest)
     if mode in _CONVERTED:
-        return ImageFile(sizes, "picture converted", f"it is {_CONVERTED[mode]}", digest)
+        return ImageFile(sizes, "image converted", f"it is {_CONVERTED[mode]}", digest)
     return ImageFile(sizes, digest=digest)

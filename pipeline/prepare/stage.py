@@ -216,7 +216,7 @@ def _part_with_shared(
     if len(reasons) == len(checked["train"]["images"]):
         found.fatal.append("every image of train is one of val too; a model must not know val's")
     checked["train"] = leave_out(
-        "train", checked["train"], reasons, "picture in train and val", policy, found
+        "train", checked["train"], reasons, "image in train and val", policy, found
     )
 
 
@@ -232,7 +232,7 @@ def _part_with_dark(
             for image in (content["images"] if depths.images else ())
             if (reason := depths.dark(folder / image["file_name"], ranges)) is not None
         }
-        checked[split] = leave_out(split, content, reasons, "picture too dark", policy, found)
+        checked[split] = leave_out(split, content, reasons, "image too dark", policy, found)
 
 
 def _require_objects(checked: Mapping[str, Record], found: Findings) -> None:

@@ -133,6 +133,7 @@ def image(name: str, path: Path, folder: Path) -> None:
     from pipeline.acquire.formats import pictures
     from pipeline.predict.media import read_image
     from pipeline.prepare import images
+    from pipeline.prepare.depth import Depths
 
     target = folder / name
     shutil.copy(path, target)
@@ -142,7 +143,7 @@ def image(name: str, path: Path, folder: Path) -> None:
         lambda: read_image(target),
         lambda: pictures.size_of(target),
         lambda: pictures.pixels(target),
-        lambda: images.look([{"file_name": name}], folder, {}, "Looking"),
+        lambda: images.look([{"file_name": name}], folder, {}, "Looking", Depths()),
     ):
         try:
             read()
@@ -186,6 +187,7 @@ def _read(splits: dict[str, dict[str, Any]], policy: str) -> None:
     from pipeline.acquire.manifest import image_names
     from pipeline.params import Split
     from pipeline.prepare import images as looking
+    from pipeline.prepare.depth import Depths
     from pipeline.prepare.findings import Findings
 
     split = Split(**splits["train"])
@@ -196,9 +198,11 @@ def _read(splits: dict[str, dict[str, Any]], policy: str) -> None:
         (Path.cwd() / "raw").mkdir()
         converted = formats.convert({"train": split}, Path.cwd() / "raw")["train"].paths
         annotations, images = converted.annotations, converted.images
-    image_names(annotations)
+    image_names(annotations, images)
     checked = check_annotations(
-        read_coco(annotations), policy, lambda found: looking.look(found, images, {}, "Looking")
+        read_coco(annotations),
+        policy,
+        lambda found: looking.look(found, images, {}, "Looking", Depths()),
     )
     findings = Findings({"train": checked.faults}, checked.fatal)
     shown = findings.table(Path("faults.json"))
@@ -217,7 +221,7 @@ def _prepare(splits: dict[str, dict[str, Any]], policy: str) -> None:
 
     given = {name: Split(**split) for name, split in splits.items()}
     base = _PARAMS[0]
-    dataset = dataclasses.replace(base.dataset, source="directory", sample=None, **given)
+    dataset = dataclasses.replace(base.dataset, source="directory", sample=None, root=None, **given)
     settings = dataclasses.replace(base.prepare, policy=policy)
     changed = dataclasses.replace(base, dataset=dataset, prepare=settings)
     acquire.run(changed)

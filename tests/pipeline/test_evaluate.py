@@ -50,7 +50,7 @@ def trained(
 
     monkeypatch.setattr(evaluate, "_load", lambda cfg, weights, precision: None)
     monkeypatch.setattr(evaluate.PreparedData, "register", lambda self: None)
-    monkeypatch.setattr(evaluate.evaluation, "predict_dataset", predict)
+    monkeypatch.setattr(evaluate, "predict_dataset", predict)
     return asked
 
 

@@ -211,8 +211,8 @@ def test_strict_reports_all_faults_at_once(params: Params, acquired: Callable[..
     for part in (
         "1 x image of another size: image 2: it is 96 x 64, the annotations say 95 x 64",
         "1 x box of no size: annotation 102: its bbox",
-        "picture missing: image 2: there is no file data/raw/val/000002.jpg",
-        "picture unreadable: image 3: data/raw/val/000003.jpg does not decode",
+        "image missing: image 2: there is no file data/raw/val/000002.jpg",
+        "image unreadable: image 3: data/raw/val/000003.jpg does not decode",
         "3 x image left out: annotation 2, 3, 4: its image 2 is left out",
         "All are listed in data/faults.json",
     ):

@@ -19,9 +19,9 @@ from condinst.engine import EvaluationHook, launch, train
 from condinst.errors import UserError
 from pipeline.cluster import storage_of
 from pipeline.params import Params, Ray
-from pipeline.train import stage
 from pipeline.train.on_ray import Plan, run_on_ray
 from pipeline.train.ray_store import CheckpointStore
+from pipeline.train.start import check_launcher
 from tests.condinst.engine.test_equality import assert_equal, images, step
 from tests.condinst.engine.toy import toy_mapper
 from tests.condinst.engine.workers import run_workers
@@ -122,4 +122,4 @@ def test_ray_does_not_start_inside_torchrun(
     monkeypatch.chdir(tmp_path)
     asked = dataclasses.replace(tiny_params.train, launcher="ray")
     with pytest.raises(UserError, match="starts the workers itself"):
-        stage._check_launcher(asked)
+        check_launcher(asked)

@@ -61,8 +61,13 @@ def test_archives_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "text.zip").write_text("no zip")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("other.json", "{}")
-    for name in ("text.zip", "empty.zip", "missing.zip"):
-        with pytest.raises(UserError, match=f"{name} is no archive"):
+    faults = {
+        "text.zip": "is no archive",
+        "empty.zip": "is no archive",
+        "missing.zip": "is missing",
+    }
+    for name, fault in faults.items():
+        with pytest.raises(UserError, match=f"{name} {fault}"):
             run_archive.import_runs(ON, tmp_path / name)
     with pytest.raises(UserError, match=r"tracking\.enabled is false"):
         monkeypatch.undo()

@@ -153,7 +153,7 @@ def check_served(store: tracking.Store, run_id: str, project: Path) -> None:
     assert {one["class"] for one in found} <= {"square", "slab"}
     assert all(one["segmentation"]["size"] == [64, 96] for one in found)
     assert model.predict(picture, params={"score": 1.0}) == [[]]
-    with pytest.raises(UserError, match="is no readable image"):
+    with pytest.raises(UserError, match=r"nowhere\.png is missing"):
         model.predict("nowhere.png")
     with pytest.raises(UserError, match="uint8 RGB"):
         model.predict(picture[:, :, :1])

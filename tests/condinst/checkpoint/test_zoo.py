@@ -121,7 +121,7 @@ def test_zoo_name_and_what_lies_in_the_cache(
 def test_zoo_holds_all_published_weights() -> None:
     rows = list_weights()
     names = {r.entry.name for r in rows}
-    assert sum(r.entry.origin == "adelaidet" for r in rows) == 10
+    assert sum(r.entry.origin == "adelaidet" for r in rows) == 16  # CondInst's 10, BoxInst's 6
     assert "detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl" in names
     assert len({r.path for r in rows}) == len(rows)
 

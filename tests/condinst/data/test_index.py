@@ -86,7 +86,7 @@ def test_registers_twice_under_one_name(tiny_dataset: Any, tmp_path: Path) -> No
     ("text", "reason"),
     [
         (None, "missing"),
-        ("{", "no JSON"),
+        ("{", "is cut off"),
         ("[]", "no list images, annotations, categories"),
         ('{"images": [], "annotations": []}', "no list categories"),
     ],

@@ -48,8 +48,10 @@ def make(case: BoxCase, dtype: torch.dtype) -> tuple[MaskHeadSpec, Tensor, MaskQ
     (h, w), s = case.size, case.stride
     layout = HeadLayout(8, 2, 8, 3)
     spec = MaskHeadSpec(layout, "relative", (64.0, 128.0, 256.0), 8, s, s, case.upsampling, Dice())
-    features = torch.randn(case.images, 8, h, w, generator=g, dtype=dtype)
-    params = torch.randn(case.count, layout.num_params, generator=g, dtype=dtype) * case.scale
+    # drawn in double precision: in single, the same seed gives other numbers
+    features = torch.randn(case.images, 8, h, w, generator=g, dtype=torch.float64).to(dtype)
+    params = torch.randn(case.count, layout.num_params, generator=g, dtype=torch.float64)
+    params = (params * case.scale).to(dtype)
     extent = torch.tensor([w * 8.0, h * 8.0])
     query = MaskQuery(
         params,
