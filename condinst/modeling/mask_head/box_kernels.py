@@ -17,26 +17,26 @@ Letters: as in `kernels`; ``J`` neighbours of a pixel, of which J - 1 - j lies o
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
 
-from condinst.modeling.mask_head.kernels import logits_of, make_tile, run, run_back, widen
+from condinst.modeling.mask_head.kernels import (
+    ENTRY,
+    PART,
+    logits_of,
+    make_tile,
+    run,
+    run_back,
+    widen,
+)
 from condinst.modeling.mask_head.vector_exp import vector_exp
 
 _TILE = 256
 _LIMIT = 900  # factors up to 2 whose product a double holds
-_ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_ENTRY["fastmath"] = {"contract", "nsz"}
-_PART: dict[str, Any] = _ENTRY | {
-    "cache": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _enlarge(logits, size, rows, columns, lines, out):
     """Logits (h w,) to (H, W)."""
     h, w = size[0], size[1]
@@ -56,7 +56,7 @@ def _enlarge(logits, size, rows, columns, lines, out):
             row[x] = near[x] + f * (far[x] - near[x])
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _largest(logits, down, down_at, across, across_at):
     """The largest of every column (W,) and row (H,) of logits (H, W), and where it lies first."""
     down[:] = logits[0]
@@ -76,7 +76,7 @@ def _largest(logits, down, down_at, across, across_at):
         across[y], across_at[y] = best, at
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _projection(values, start, end, slopes):
     """Dice of the sigmoids of values with ones from start to end; its slopes by the values."""
     product, squares = 0.0, 0.0
@@ -96,7 +96,7 @@ def _projection(values, start, end, slopes):
     return 1 - 2 * product / under
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _put(slope, y, x, w, rows, columns, out):
     """Adds the slope of one enlarged cell to the cells (h w,) that it mixes."""
     at, f, g = rows.low[y] * w + columns.low[x], rows.fraction[y], columns.fraction[x]
@@ -110,7 +110,7 @@ def _put(slope, y, x, w, rows, columns, out):
             out[at + w + 1] += far * g
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _prepare(logits, region, small, probs):
     """e^-|x| and sigmoid(x) of a region."""
     one = logits.dtype.type(1)
@@ -122,7 +122,7 @@ def _prepare(logits, region, small, probs):
             p[x] = r if row[x] >= 0 else e[x] * r
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _pair_row(n, x, small, probs, alike, weights, linear, product, slopes):
     """Pairs of n pixels with n others; (2, n) of each but ``weights`` (2, n) as floats."""
     one, two = linear.dtype.type(1), linear.dtype.type(1.5)
@@ -147,13 +147,13 @@ def _pair_row(n, x, small, probs, alike, weights, linear, product, slopes):
         product[t] *= (factor if weight > half else one) * (factor if weight > two else one)
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _add(out, x):
     for t in range(len(x)):
         out[t] += x[t]
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _row_total(linear, product, neighbours):
     """The sum of linear parts and of the logarithms of products, which begin again."""
     total, running, factors = 0.0, 1.0, 0
@@ -169,7 +169,7 @@ def _row_total(linear, product, neighbours):
     return total + math.log(running)
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _pairwise(logits, span, alike, offsets, inside, outside, room, slopes):
     """Sum of the pairs around a box; adds the slopes (H, W) by the logits."""
     high, wide = logits.shape
@@ -218,7 +218,7 @@ def _pairwise(logits, span, alike, offsets, inside, outside, room, slopes):
     return total, region
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _gather(slopes, region, w, rows, columns, line, out):
     """The slopes of enlarged cells of a region, added to the cells (h w,) that they mix."""
     for y in range(region[0], region[1]):
@@ -235,7 +235,7 @@ def _gather(slopes, region, w, rows, columns, line, out):
                 out[at + w + c] += f * line[c]
 
 
-@numba.njit(**_ENTRY)
+@numba.njit(**ENTRY)
 def box_losses(heads, boxes, rows, columns, span, losses, slopes, gradients):
     """Projection and pairwise losses (K, 2) of the instances of ``span``.
 
@@ -279,7 +279,7 @@ def box_losses(heads, boxes, rows, columns, span, losses, slopes, gradients):
             _gather(on_big, region, w, rows, columns, line, slopes[k, 1])
 
 
-@numba.njit(**_ENTRY)
+@numba.njit(**ENTRY)
 def box_slopes(heads, slopes, factors, span, on_params, on_features):
     """Adds the gradients by the networks (K, N) and the features (B, C, h w) for ``span``.
 

@@ -19,17 +19,17 @@ from condinst.modeling.mask_head.kernel_types import Tile
 from condinst.modeling.mask_head.vector_exp import vector_exp
 
 _TILE = 256  # pixels whose activations and gradients fit into 48 KB
-_ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_ENTRY["fastmath"] = {"contract", "nsz"}
-_PART: dict[str, Any] = _ENTRY | {
+ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+ENTRY["fastmath"] = {"contract", "nsz"}
+PART: dict[str, Any] = ENTRY | {
     "cache": False,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
-_SUMS: dict[str, Any] = _PART | {"fastmath": {"contract", "nsz", "reassoc"}}
+_SUMS: dict[str, Any] = PART | {"fastmath": {"contract", "nsz", "reassoc"}}
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _mix(params, at, step, outputs, stride, inputs, x, x_at, out, out_at, n):
     """out[o, t] += sum over i of params[at + o step + i stride] x[i, t]."""
     for o in range(outputs):
@@ -87,7 +87,7 @@ def _total(row, n):
     return total
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _set(rows, count, n):
     """Zeros into the first n of ``count`` rows."""
     for i in range(count):
@@ -95,7 +95,7 @@ def _set(rows, count, n):
             rows[i, t] = 0
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _num_weights(channels):
     total = 0
     for layer in range(len(channels) - 1):
@@ -103,7 +103,7 @@ def _num_weights(channels):
     return total
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def make_tile(heads):
     """Room for one tile of these networks."""
     depth, rows = len(heads.channels) - 1, 1
@@ -116,7 +116,7 @@ def make_tile(heads):
     return Tile(coords, acts, slopes, cells)
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def run(heads, k, start, n, tile):
     """All layers of instance k on n pixels from ``start``; logits are the last layer's row 0."""
     channels, params = heads.channels, heads.params[k]
@@ -149,7 +149,7 @@ def run(heads, k, start, n, tile):
         at, bias = at + inputs * outputs, bias + outputs
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def run_back(heads, k, start, n, tile, on_params, on_features):
     """The gradients of `run`, from those of the logits in ``tile.slopes[(depth - 1) % 2, 0]``."""
     channels, params = heads.channels, heads.params[k]
@@ -177,7 +177,7 @@ def run_back(heads, k, start, n, tile, on_params, on_features):
                 row[t] = row[t] if act[t] > 0 else params.dtype.type(0)
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def logits_of(heads, k, tile, out):
     """Instance k's logits into ``out`` (h w,)."""
     if paper_kernels.suits(heads.channels, heads.features.shape[1]):
@@ -191,7 +191,7 @@ def logits_of(heads, k, tile, out):
             out[start + t] = made[t]
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def widen(cells, at, w, columns, out):
     """Interpolates ``cells[at : at + w]``."""
     for x in range(len(out)):
@@ -200,7 +200,7 @@ def widen(cells, at, w, columns, out):
         out[x] = near + columns.fraction[x] * (far - near)
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _narrow(slopes, columns, out, at, w):
     """The transpose of `widen` for both rows of slopes: adds to ``out``, and empties them."""
     zero = out.dtype.type(0)
@@ -238,13 +238,13 @@ def _dice_row(above, below, fraction, truth, product, squares):
     return pt, pp, tt
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _add_scaled(out, factor, x):
     for t in range(len(out)):
         out[t] += factor * x[t]
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _dice(logits, h, w, truth, rows, columns, slopes, sums, gradients):
     """Dice's sums over the enlarged map, row by row; and their slopes (2, h w) by the logits."""
     wide, one = truth.shape[1], logits.dtype.type(1)
@@ -280,7 +280,7 @@ def _dice(logits, h, w, truth, rows, columns, slopes, sums, gradients):
                 _narrow(carried[slot], columns, slopes, held[slot] * w, w)
 
 
-@numba.njit(**_ENTRY)
+@numba.njit(**ENTRY)
 def dice_losses(
     heads,
     truth,
@@ -320,7 +320,7 @@ def dice_losses(
             run_back(heads, k, start, n, tile, on_params[k], image)
 
 
-@numba.njit(**_ENTRY)
+@numba.njit(**ENTRY)
 def probabilities(heads, rows, columns, span, out):
     """The enlarged maps' probabilities of the instances of ``span``: (K', H, W)."""
     h, w = heads.size[0], heads.size[1]
