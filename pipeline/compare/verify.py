@@ -112,6 +112,8 @@ def _figures(study: Mapping[str, Any]) -> dict[str, Any]:
     for label, variant in study["variants"].items():
         for task in WORDS:
             found |= {f"{label} {task} {k}": v for k, v in variant["metrics"][task].items()}
+            level = variant.get("levels", {}).get(task, {}).get("AP", {})
+            found |= {f"{label} {task} AP's {k}": v for k, v in level.items()}
             found |= {f"{label} lost to {k}": v for k, v in variant.get("lost", {}).items()}
             for number, one in variant.get(task, {}).items():
                 for key in ("a", "b", "difference", "low", "high"):
