@@ -282,7 +282,7 @@ def interval_chart(
     low, high = min(0, *(row.low for row in rows)), max(0, *(row.high for row in rows))
     room = (high - low) * 0.04
     ticks = nice_ticks(low - room, high + room, 6)
-    left = 24 + (_LETTER + 0.8) * max(len(row.label) for row in rows)
+    left = 24 + (_LETTER + 1.9) * max(len(row.label) for row in rows)
     right = 24 + _LETTER * max(len(row.note) for row in rows)
     bottom = 26 + 34 * len(rows)
     axis = _Axis(ticks[0], ticks[-1], left, width - right)

@@ -17,6 +17,7 @@ from pipeline.report.words import duration, several, signed, signed_span, span, 
 
 SHOWN = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP")
 MAIN = "segm/AP"
+_UNBROKEN = 24  # characters that stay on one line
 _TONES = {"better": "good", "worse": "bad"}
 
 
@@ -87,7 +88,6 @@ class StudyView:
 
     Attributes:
         common: What all variants change alike, in words; empty where there is nothing.
-        published_head: Head of the column of published figures.
         published_from: Who published them and on which data; empty where nobody did.
         curve: Over the one number that the study varies, where it does.
         curves: Mask loss over the steps.
@@ -102,7 +102,6 @@ class StudyView:
     answer: str
     verdict: str
     variants: list[Variant]
-    published_head: str
     published_from: str
     chart: Markup
     curve: CurveView | None
@@ -139,7 +138,7 @@ def _view(study: Study, comparison: Record) -> StudyView:
         answer=_answer(variants, asked.baseline) if rows or not verdict else verdict,
         verdict=verdict,
         variants=variants,
-        **_published(study),
+        published_from=_published(study),
         chart=interval_chart(rows, x_label=label, zero=f"as {asked.baseline}"),
         curve=curve_view(study.comparison, comparison),
         curves=_curves(study),
@@ -157,18 +156,19 @@ def _common(study: Study) -> dict[str, Any]:
 
 
 def _changes(changes: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.rpartition('.')[2]} = {value}" for key, value in changes.items())
+    pairs = [f"{key.rpartition('.')[2]} = {value}" for key, value in changes.items()]
+    return ", ".join(
+        pair.replace(" ", "\N{NO-BREAK SPACE}") if len(pair) <= _UNBROKEN else pair
+        for pair in pairs
+    )
 
 
-def _published(study: Study) -> dict[str, str]:
+def _published(study: Study) -> str:
     found = study.comparison.get("published")
     if not found:
-        return {"published_head": "", "published_from": ""}
+        return ""
     other = ", other data than here" if found["other_data"] else ""
-    return {
-        "published_head": "published" + (" (other data)" if other else ""),
-        "published_from": f"Published: mask AP on {found['data']}{other}, by {found['from']}.",
-    }
+    return f"Published: mask AP on {found['data']}{other}, by {found['from']}."
 
 
 def _variant(name: str, study: Study, compared: Record) -> Variant:
