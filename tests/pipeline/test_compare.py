@@ -278,6 +278,7 @@ def test_published_figures_stand_beside_ours(params: Any) -> None:
     assert "<svg" in (COMPARED / "comparison.svg").read_text()
 
 
+@pytest.mark.slow
 def test_tables_are_verified_from_detections(params: Any) -> None:
     study_runs()
     evaluated(EVALUATED, 2.0)
