@@ -27,6 +27,8 @@ setup install: export PATH := $(OUTER_PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
+# Images of containers often forbid bytecode; then every start, worker and test compiles all again
+export PYTHONDONTWRITEBYTECODE :=
 
 ##@ Everyday
 

@@ -148,7 +148,7 @@ class Train:
     early_stopping: int = setting(0, minimum=0)
     keep_checkpoints: int = setting(2, minimum=2)
     max_skipped_steps: int = setting(0, minimum=0)
-    insist: bool = setting(False)
+    skip_preflight: bool = setting(False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,7 @@ def results(name: str) -> dict[str, Any]:
     return json.loads(Path(f"outputs/ablate/{name}/results.json").read_text())
 
 
+@pytest.mark.slow
 def test_tables(project: Path, tiny_params: Params, trained: list[str]) -> None:
     ablate.run(with_studies(tiny_params, mask_loss=STRIDES), "mask_loss")
     found = results("mask_loss")
@@ -228,6 +229,7 @@ def test_studies_that_cannot_be_planned(
     assert not Path("outputs").exists()
 
 
+@pytest.mark.slow
 def test_nested_runs_in_mlflow(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
