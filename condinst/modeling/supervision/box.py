@@ -18,6 +18,7 @@ from torch import Tensor
 from condinst.errors import UserError
 from condinst.layers.lab import rgb_to_lab
 from condinst.layers.neighbours import neighbour_offsets, neighbours
+from condinst.layers.threads import limited
 from condinst.modeling.supervision.box_keys import box_problems
 from condinst.modeling.supervision.dice import Dice
 
@@ -144,11 +145,13 @@ def alike_pairs(
     if not rules.pairwise:
         shape = (len(images), 0, -(-size[0] // stride), -(-size[1] // stride))
         return torch.zeros(shape, dtype=torch.bool, device=images[0].device)
-    likeness = [
-        likeness_of(*_colours(image, height, size, stride, rules), rules.offsets)
-        for image, height in zip(images, heights, strict=True)
-    ]
-    return torch.stack([one >= rules.threshold for one in likeness])
+    # A score of small operations: threads that wait for one another take longer than one alone.
+    with limited(1):
+        likeness = [
+            likeness_of(*_colours(image, height, size, stride, rules), rules.offsets)
+            for image, height in zip(images, heights, strict=True)
+        ]
+        return torch.stack([one >= rules.threshold for one in likeness])
 
 
 def _colours(
