@@ -39,6 +39,7 @@ class Mender:
         verdict: on the frames that coordinates are in.
         around: corners of what the last one's mask covers.
         regions: makes regions to ignore of what is left out; None: nothing is left of it.
+        scales: (x, y) by id of images that were resized after annotating.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Mender:
         self.verdict = frames.Verdict()
         self.around: Box = (0.0, 0.0, 0.0, 0.0)
         self.regions: Regions | None = None
+        self.scales: Mapping[int, tuple[float, float]] = {}
         self.scale: tuple[float, float] | None = None  # of the box at hand, as of its mask
         self.turned = self.moved = self.rewritten = False
 
