@@ -37,8 +37,7 @@ def check_objects(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
     votes, twins = Votes(), Twins()
     kept = _look(listed, mender, votes, twins)
     verdict = votes.verdict()
-    if verdict.doubt is not None:
-        ledger.fatal.append(verdict.doubt)
+    ledger.fatal += filter(None, (verdict.doubt, votes.lone.doubt()))
     if verdict.hint is not None:
         ledger.hints.append(verdict.hint)
     if verdict.reading or verdict.minor or verdict.shares or verdict.shape or verdict.frame:
