@@ -27,6 +27,8 @@ setup install: export PATH := $(OUTER_PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
+# Images of containers often forbid bytecode; then every start, worker and test compiles all again
+export PYTHONDONTWRITEBYTECODE :=
 
 ##@ Everyday
 
@@ -90,6 +92,7 @@ install:
 	@# tagged for Python 3.10 and of outdated metadata, but the very files of detectron2
 	@$(UV) pip install --quiet --compile-bytecode --python $(VENV) --no-deps --require-hashes \
 		--python-version 3.10 -r requirements-detectron2.txt
+	@$(VENV)/bin/python -m compileall -q cli.py condinst pipeline  # for starts that may not write it
 
 .PHONY: setup-gpu
 setup-gpu: setup ## Replace detectron2 by its upstream, compiled with its CUDA ops (needs nvcc, git)

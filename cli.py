@@ -141,10 +141,12 @@ def main(
 
 def _run(stage: str, params: Path, *args: object) -> None:
     """Reads the parameters, imports one stage and runs it."""
+    from pipeline import runs
     from pipeline.params import load_params
 
     loaded = load_params(params)
-    importlib.import_module(STAGES[stage]).run(loaded, *args)
+    with runs.in_turn(stage):
+        importlib.import_module(STAGES[stage]).run(loaded, *args)
 
 
 def _add_stage(stage: str, text: str) -> None:
@@ -206,7 +208,9 @@ def train(
     max_time: Annotated[
         str, typer.Option(help="Stop then, to go on by the same command: 30m, 8h, 1:30:00.")
     ] = "",
-    insist: Annotated[bool, typer.Option("--insist", help="Overrule the preflight.")] = False,
+    skip_preflight: Annotated[
+        bool, typer.Option("--skip-preflight", help="Train what the preflight refuses.")
+    ] = False,
     overfit: Annotated[int, typer.Option(min=0, help="Debug: train on so many images.")] = 0,
     fast_dev_run: Annotated[
         bool, typer.Option("--fast-dev-run", help="Debug: everything once, in 3 steps.")
@@ -228,7 +232,7 @@ def train(
     keys = console.key_values(overrides)
     options = TrainOptions(
         max_seconds=seconds_of(max_time) if max_time else 0.0,
-        insist=insist,
+        skip_preflight=skip_preflight,
         overfit=overfit,
         fast_dev_run=fast_dev_run,
         detect_anomaly=detect_anomaly,
@@ -287,7 +291,7 @@ def replay(
     run(dump, detect_anomaly)
 
 
-_add_stage("evaluate", "Measure box and mask AP of the trained model.")
+_add_stage("evaluate", "Measure box, mask and boundary AP of the trained model.")
 
 
 @app.command(
@@ -313,9 +317,7 @@ def ablate(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, help="Trainings at a time, through Ray.", show_default="that fit"
-        ),
+        typer.Option("--jobs", "-j", min=1, help="Trainings at a time.", show_default="that fit"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run, how long, how much disk.")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ __all__ = [
     "code_hash",
     "digest",
     "file_hash",
+    "in_turn",
     "locked",
     "publish",
     "read_json",
@@ -43,28 +46,42 @@ def run_hash(cfg: CfgNode, data_hash: str, **more: Any) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes of this machine out of a run's folder.
+    """Keep other processes of this machine out of a folder.
 
     Args:
         folder: made if missing.
         wait: for the other process to end, however long that takes; it is said.
 
     Raises:
-        UserError: another process trains there, and nobody wants to wait for it.
+        UserError: another process is at work there, and nobody wants to wait for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
             if not wait:
                 raise UserError(
-                    f"{folder} is in use by another process that trains the same thing; wait for "
-                    "it or stop it"
+                    f"{folder} is in use by {holder}; wait for it or stop it"
                 ) from error
-            sys.stderr.write(f"waiting for the process that trains in {folder}\n")
+            sys.stderr.write(f"waiting for {holder}, which is at work in {folder}\n")
             fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(_this_process())
+        file.flush()
         yield
+
+
+def in_turn(stage: str) -> contextlib.AbstractContextManager[None]:
+    """Let a stage that runs already in this checkout end before it runs again."""
+    return locked(RUNS / "stages" / stage, wait=True)
+
+
+def _this_process() -> str:
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:120]
+    return f"process {os.getpid()} ({command}, since {time.strftime('%Y-%m-%d %H:%M:%S')})"
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 A piece of a list ends where an element could end (``}, {``) if it parses up to there: what parses
 as whole elements from the list's beginning on cannot have been cut within one.
+
+``msgspec.Raw`` over a mapped file opens one nine times faster, but refuses NaN, Infinity and lone
+surrogates, which exports contain; a long file would then have to fit into memory to be mended.
 """
 
 from __future__ import annotations

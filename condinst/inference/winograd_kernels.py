@@ -8,22 +8,15 @@ Letters: ``h, w`` size of a map, ``T`` tiles of a chunk, ``C`` channels; tiles c
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 
+from condinst.modeling.mask_head.kernels import ENTRY, PART
+
 _BLOCK = 64  # channels whose 36 rows fit into 10 KB
-_ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_ENTRY["fastmath"] = {"contract", "nsz"}
-_PART: dict[str, Any] = _ENTRY | {
-    "cache": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _into(s, at, step):
     """Six rows of cells, ``step`` apart, to the six points."""
     b, kind = _BLOCK, s.dtype.type
@@ -41,7 +34,7 @@ def _into(s, at, step):
         s[c + 5 * step * b] = four * d1 - five * d3 + d5
 
 
-@numba.njit(**_PART)
+@numba.njit(**PART)
 def _back(s, at, step):
     """Six rows of points, ``step`` apart, to four rows of cells in the place of the first."""
     b, kind = _BLOCK, s.dtype.type
@@ -57,7 +50,7 @@ def _back(s, at, step):
         s[c + 3 * step * b] = apart + eight * wide + m5
 
 
-@numba.njit(**_ENTRY)
+@numba.njit(**ENTRY)
 def into_points(x, first, span, out):
     """Map (h, w, C) to points (36, T, C), for tiles ``first + span[0]`` to ``first + span[1]``."""
     h, w, channels = x.shape
@@ -82,7 +75,7 @@ def into_points(x, first, span, out):
                 out[i, t, c : c + _BLOCK] = s[i * _BLOCK : (i + 1) * _BLOCK]
 
 
-@numba.njit(**_ENTRY)
+@numba.njit(**ENTRY)
 def from_points(points, first, span, bias, added, relu, out):
     """Points (36, T, C) to cells of the map (h, w, C); ``added`` is such a map, or is empty."""
     h, w, channels = out.shape

@@ -11,19 +11,22 @@ from typing import Any
 
 from condinst.atomic import write_json
 from condinst.errors import UserError
-from condinst.evaluation.bootstrap import EVERY, Difference, differences
+from condinst.evaluation.bootstrap import EVERY, Difference, differences, mean_interval
 from condinst.evaluation.losses import KINDS
 from condinst.evaluation.scores import NUMBERS
 from condinst.metrics import WORDS
 from pipeline import runs, tracking
+from pipeline.compare import annotation
 from pipeline.compare import plot as comparison_plot
 from pipeline.compare import tables as comparison_tables
 from pipeline.compare.evaluated import EvaluatedRun, Sampler, check_comparable, locate
 from pipeline.layout import COMPARED, EVALUATED, STUDIES
-from pipeline.params import Ablation, Params
+from pipeline.params import Ablation, Compare, Params
+from pipeline.params.axis import find_axis
 from pipeline.tracking import notes
 
 HEADLINE = ("segm", "AP")
+LOST = "segm"  # the task whose errors are sorted by kind
 CLASS_NUMBERS = ("AP", "AP50", "AP75", "AR100")
 
 
@@ -39,6 +42,8 @@ def run(params: Params) -> None:
         "draws": settings.draws,
         "confidence": settings.confidence,
         "seed": settings.seed,
+        "mask_seconds": settings.mask_seconds,
+        "box_seconds": settings.box_seconds,
         "headline": "/".join(HEADLINE),
         "studies": {},
     }
@@ -54,12 +59,22 @@ def run(params: Params) -> None:
             _say(f"{name} was not run and is left out: python cli.py ablate {name}")
             continue
         _say(f"comparing {name}")
-        found["studies"][name] = compare_study(
-            STUDIES / name, _as_run(STUDIES / name, study), sampler, settings.confidence
-        )
+        found["studies"][name] = _study(name, _as_run(STUDIES / name, study), sampler, settings)
     _publish(found, COMPARED)
     _log_to_parents(found, params)
     sys.stdout.write(comparison_tables.summary(found) + f"Written to {COMPARED}\n")
+
+
+def _study(name: str, study: Ablation, sampler: Sampler, settings: Compare) -> dict[str, Any]:
+    """A study's comparison, the axis of its curve, and what its annotations cost."""
+    folder = STUDIES / name
+    result = compare_study(folder, study, sampler, settings.confidence)
+    axis = find_axis(study)
+    if axis is not None:
+        result["axis"] = {"key": axis.key, "values": dict(axis.values)}
+    for variant, cost in annotation.costs(study, folder, settings, result["data_hash"]).items():
+        result["variants"][variant]["annotation"] = cost
+    return result
 
 
 def compare_study(
@@ -218,18 +233,21 @@ def _variant(
     confidence: float,
 ) -> dict[str, Any]:
     """One variant's scores, mean over its seeds, and its differences from the baseline."""
+    both = [*base.values(), *own.values()]
+    tasks = [task for task in WORDS if all(one.measures(task) for one in both)]
     row: dict[str, Any] = {
         "changes": dict(study.variants[name]),
         "seeds": sorted(own),
         "missing_seeds": sorted(set(study.seeds) - set(own)),
-        "metrics": {task: _mean_metrics(list(own.values()), task) for task in WORDS},
+        "metrics": {task: _mean_metrics(list(own.values()), task, sampler) for task in tasks},
         "lost": _mean_lost(list(own.values()), sampler),
+        "levels": _levels(list(own.values()), tasks, sampler, confidence),
     }
     shared = sorted(set(base) & set(own))
     if name == study.baseline or not shared:
         return row
     row["per_class"] = {}
-    for task in WORDS:
+    for task in tasks:
         before = sampler.sample([base[seed] for seed in shared], task)
         after = sampler.sample([own[seed] for seed in shared], task)
         sampler.sample([base[shared[0]], own[shared[0]]], task)  # both on the same data
@@ -243,6 +261,16 @@ def _variant(
     return row
 
 
+def _levels(
+    own: Sequence[EvaluatedRun], tasks: Sequence[str], sampler: Sampler, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Task -> AP -> mean over the seeds and its interval; empty where nothing ran."""
+    if not own:
+        return {}
+    found = {task: mean_interval(sampler.sample(own, task), "AP", confidence) for task in tasks}
+    return {task: {"AP": dataclasses.asdict(one)} for task, one in found.items() if one}
+
+
 def _seeds(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, EvaluatedRun]:
     """The seeds of a variant that were evaluated."""
     found = {}
@@ -253,17 +281,20 @@ def _seeds(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, Evalua
     return found
 
 
-def _mean_metrics(found: Sequence[EvaluatedRun], task: str) -> dict[str, float | None]:
+def _mean_metrics(
+    found: Sequence[EvaluatedRun], task: str, sampler: Sampler
+) -> dict[str, float | None]:
     means: dict[str, float | None] = {}
+    each = [sampler.metrics(one, task) for one in found]
     for name in NUMBERS:
-        values = [v for one in found if (v := one.metrics[task][name]) is not None]
+        values = [value for one in each if (value := one.get(name)) is not None]
         means[name] = sum(values) / len(values) if values else None
     return means
 
 
 def _mean_lost(found: Sequence[EvaluatedRun], sampler: Sampler) -> dict[str, float]:
     """Kind of error to the points of mask AP50 that it costs; empty where nothing ran."""
-    losses = [sampler.lost(one, HEADLINE[0]).gains for one in found]
+    losses = [sampler.lost(one, LOST).gains for one in found if one.measures(LOST)]
     return {kind: sum(one[kind] for one in losses) / len(losses) for kind in KINDS if losses}
 
 

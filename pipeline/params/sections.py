@@ -148,7 +148,7 @@ class Train:
     early_stopping: int = setting(0, minimum=0)
     keep_checkpoints: int = setting(2, minimum=2)
     max_skipped_steps: int = setting(0, minimum=0)
-    insist: bool = setting(False)
+    skip_preflight: bool = setting(False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +169,9 @@ class Ablation:
     file. `grid` adds every combination of its axes; it is written out when the file is read. All
     are compared with `baseline`. `published` holds mask AP that others published for a variant,
     and `published_from` says where and on which data (`published_data`, a dataset's name).
+
+    `axis` is the key over which the report draws a curve: every variant gives it a number. Null:
+    the key that alone differs between the variants, if it is a number in all of them.
     """
 
     question: str = setting()
@@ -182,15 +185,22 @@ class Ablation:
     published: Mapping[str, float] | None = setting(None)
     published_from: str | None = setting(None)
     published_data: str | None = setting(None)
+    axis: str | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """The paired bootstrap: number of draws, confidence of the interval, seed."""
+    """The paired bootstrap: number of draws, confidence of the interval, seed.
+
+    `mask_seconds` and `box_seconds` are what it takes to draw an object's mask, or its box alone; a
+    study of masks tells by them what its variants' annotations cost. A mask gives its box.
+    """
 
     draws: int = setting(minimum=10)
     confidence: float = setting(above=0, below=1)
     seed: int = setting(minimum=0)
+    mask_seconds: float = setting(79.2, minimum=0)
+    box_seconds: float = setting(7.0, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

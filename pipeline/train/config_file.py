@@ -73,7 +73,7 @@ def train_from_config_file(
             reference,
             classes=preflight.classes_of(cfg.DATASETS.TRAIN),
             workers=engine.count_workers(num_gpus, num_processes, num_machines),
-            insist=options.insist,
+            skip_preflight=options.skip_preflight,
         )
         sys.stderr.writelines(f"note: {note}\n" for note in notes)
     engine.launch(

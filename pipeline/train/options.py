@@ -14,7 +14,7 @@ class TrainOptions:
 
     Attributes:
         max_seconds: after which to stop, to go on by the same command; 0: no limit.
-        insist: train although preflight sees it fail.
+        skip_preflight: train although preflight sees it fail.
         overfit: train on so many images only.
         fast_dev_run: a few steps through everything that a training does.
         detect_anomaly: name the operation that gave the first NaN.
@@ -22,7 +22,7 @@ class TrainOptions:
     """
 
     max_seconds: float = 0.0
-    insist: bool = False
+    skip_preflight: bool = False
     overfit: int = 0
     fast_dev_run: bool = False
     detect_anomaly: bool = False

@@ -18,7 +18,7 @@ def check(
     *,
     classes: int | None,
     workers: int,
-    insist: bool,
+    skip_preflight: bool,
     asked_classes: int | None = None,
 ) -> list[str]:
     """Look for what makes a training pointless.
@@ -28,11 +28,11 @@ def check(
         reference: the recipe as it is written.
         classes: of the data; None if unknown.
         workers: processes that share a step.
-        insist: go on all the same.
+        skip_preflight: go on all the same.
         asked_classes: ``MODEL.FCOS.NUM_CLASSES`` as the user has set it, if so.
 
     Returns:
-        What was found, where ``insist`` says to go on.
+        What was found, which is only said where ``skip_preflight`` is set.
 
     Raises:
         UserError: something was found; a backbone that cannot work is refused in any case.
@@ -47,13 +47,13 @@ def check(
         )
         if text
     ]
-    if found and not insist:
+    if found and not skip_preflight:
         rows = "\n".join(f"  - {text}" for text in found)
         raise UserError(
             f"this training would most likely be in vain:\n{rows}\n"
-            "To train all the same: --insist, or train.insist: true in params.yaml"
+            "To train all the same: --skip-preflight, or train.skip_preflight: true in params.yaml"
         )
-    return found
+    return [f"preflight skipped: {text}" for text in found]
 
 
 def _single_images(cfg: CfgNode, workers: int) -> str:

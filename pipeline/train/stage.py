@@ -76,8 +76,10 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
         UserError: what is asked for cannot be run; nothing is half-written.
     """
     options = options or TrainOptions()
-    if options.insist:
-        params = dataclasses.replace(params, train=dataclasses.replace(params.train, insist=True))
+    if options.skip_preflight:
+        params = dataclasses.replace(
+            params, train=dataclasses.replace(params.train, skip_preflight=True)
+        )
     if options.debugs:
         from pipeline.train import debugging
 
@@ -260,7 +262,7 @@ def _preflight(params: Params, data: PreparedData, recipe: Recipe) -> list[str]:
         classes=len(data.classes),
         asked_classes=overrides.get("MODEL.FCOS.NUM_CLASSES"),
         workers=workers if isinstance(workers, int) else most,
-        insist=params.train.insist,
+        skip_preflight=params.train.skip_preflight,
     )
 
 

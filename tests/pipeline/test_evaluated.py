@@ -36,6 +36,7 @@ def test_folder_and_the_one_above(evaluation: Path) -> None:
         assert found.metrics["segm"]["AP"] == 12.5
 
 
+@pytest.mark.slow
 def test_dvc_revision(evaluation: Path) -> None:
     """The files come from DVC's cache although the folder has changed since."""
     for command in (

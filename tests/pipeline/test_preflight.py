@@ -1,4 +1,4 @@
-"""What is refused before the first step, and how to insist."""
+"""What is refused before the first step, and how to train all the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ def recipe(*keys: object) -> CfgNode:
 
 def found(*keys: object, workers: int = 1, asked: int | None = None) -> str:
     checked = preflight.check(
-        recipe(*keys), recipe(), classes=3, workers=workers, insist=True, asked_classes=asked
+        recipe(*keys),
+        recipe(),
+        classes=3,
+        workers=workers,
+        skip_preflight=True,
+        asked_classes=asked,
     )
     return "\n".join(checked)
 
@@ -52,10 +57,10 @@ def test_learning_rate_out_of_scale() -> None:
     assert "0.01 times" in found("SOLVER.BASE_LR", 1e-4)
 
 
-def test_refusal_names_the_way_to_insist() -> None:
-    with pytest.raises(UserError, match=r"in vain:\n.*1 images?(.|\n)*--insist"):
+def test_refusal_names_the_way_to_skip_it() -> None:
+    with pytest.raises(UserError, match=r"in vain:\n.*1 images?(.|\n)*--skip-preflight"):
         preflight.check(
-            recipe("SOLVER.IMS_PER_BATCH", 1), recipe(), classes=3, workers=1, insist=False
+            recipe("SOLVER.IMS_PER_BATCH", 1), recipe(), classes=3, workers=1, skip_preflight=False
         )
 
 

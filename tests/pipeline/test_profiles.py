@@ -45,7 +45,7 @@ def test_all_that_decides_is_written_out(name: str) -> None:
     params = load_params(profiles.FOLDER / f"{name}.yaml")
     for section in ("prepare", "model", "train", "evaluate", "compare", "report", "sweep"):
         fields = {field.name for field in dataclasses.fields(getattr(params, section))}
-        assert fields - {"insist"} == set(content[section]), section
+        assert fields - {"skip_preflight"} == set(content[section]), section
 
 
 @pytest.mark.parametrize("base", ["sample", "coco-r50-1x"])

@@ -109,6 +109,18 @@ def test_resolved_config_reads_back(params: Params, tmp_path: Path) -> None:
         load_resolved(tmp_path / "none.yaml")
 
 
+def test_config_that_an_earlier_version_left(params: Params, tmp_path: Path) -> None:
+    """It holds AdelaiDet's other models, and lacks what came later."""
+    cfg = cfg_of(params)
+    former = yaml.safe_load(cfg.dump())
+    former["MODEL"] |= {"BASIS_MODULE": {"NUM_BASES": 4}, "MEInst": {"DIM_MASK": 60}}
+    del former["MODEL"]["BOXINST"], former["SOLVER"]["NUM_THREADS"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(former))
+    read = yaml.safe_load(load_resolved(tmp_path / "config.yaml").dump())
+    read["SOLVER"]["NUM_THREADS"] = cfg.SOLVER.NUM_THREADS  # by default as many as there are cores
+    assert read == yaml.safe_load(cfg.dump())
+
+
 def test_prepared_data(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cli.py prepare"):
         PreparedData.load(tmp_path)

@@ -25,7 +25,7 @@ def diverging(
     monkeypatch.chdir(tmp_path)
     return shrink(
         tiny_params, steps=30, lr=1e4, warmup_steps=0, clip_gradients=0.0, max_skipped_steps=1,
-        accumulate=2, images_per_step=4, insist=True,
+        accumulate=2, images_per_step=4, skip_preflight=True,
     )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_dump_of_a_real_training_fails_again(
 def test_anomalies_are_looked_for_aside(
     diverging: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    healthy = dataclasses.replace(diverging.train, steps=2, lr=0.001, insist=False)
+    healthy = dataclasses.replace(diverging.train, steps=2, lr=0.001, skip_preflight=False)
     params = dataclasses.replace(diverging, train=healthy)
     train.run(params, TrainOptions(detect_anomaly=True))
     assert "no output of a stage was changed" in capsys.readouterr().err

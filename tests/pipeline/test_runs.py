@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,10 +55,31 @@ def test_initial_weights_count_by_content(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with runs.locked(tmp_path), pytest.raises(UserError, match="in use"), runs.locked(tmp_path):
+    holder = rf"in use by process {os.getpid()} \(.*, since 20\d\d-"
+    with runs.locked(tmp_path), pytest.raises(UserError, match=holder), runs.locked(tmp_path):
         pass
     with runs.locked(tmp_path):
         pass
+
+
+def test_a_stage_started_twice_waits_and_says_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    second = (
+        "from pipeline import runs\nwith runs.in_turn('prepare'):\n    print(open('mark').read())\n"
+    )
+    with runs.in_turn("prepare"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", second],
+            env={**os.environ, "PYTHONPATH": str(repository)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        (tmp_path / "mark").write_text("after the first")
+    assert f"waiting for process {os.getpid()}" in said
+    assert process.communicate(timeout=60)[0] == "after the first\n"
 
 
 def test_json_of_another_stage(tmp_path: Path) -> None:

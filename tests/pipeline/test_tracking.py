@@ -157,6 +157,7 @@ def test_missing_driver_of_a_bucket_names_the_command_and_keeps_the_file(
     assert len(outbox.waiting(store.uri)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.socket() as silent:  # accepts, then says nothing

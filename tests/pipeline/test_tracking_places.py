@@ -105,6 +105,7 @@ def test_the_store_would_refuse_all(tmp_path: Path) -> None:
     assert not store.client.get_run(run_id).data.metrics
 
 
+@pytest.mark.slow
 def test_folders_with_signs_of_addresses(tmp_path: Path) -> None:
     root, file = tmp_path / "a%20b?c#d e", tmp_path / "file.txt"
     file.write_text("x")
@@ -118,6 +119,7 @@ def test_folders_with_signs_of_addresses(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_copied_project_has_its_own_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +146,7 @@ def test_broken_database_is_named(tmp_path: Path) -> None:
         connect(tmp_path)
 
 
+@pytest.mark.slow
 def test_temporary_copies_of_dvc_write_to_the_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def test_killed_training_goes_on_to_the_same_bits(project: Path, tiny_params: Pa
     assert all(torch.equal(value, cut[key]) for key, value in weights(project).items())
 
 
+@pytest.mark.slow
 def test_a_killed_training_from_boxes_goes_on_to_the_same_bits(
     project: Path, tiny_params: Params
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_killed_training_from_boxes_goes_on_to_the_same_bits(
     assert all(torch.equal(value, cut[key]) for key, value in weights(project).items())
 
 
+@pytest.mark.slow
 def test_changed_params_train_again(project: Path, tiny_params: Params) -> None:
     train.run(shrink(tiny_params, steps=1))
     first = record(project)["hash"]
@@ -159,6 +161,7 @@ def check_served(store: tracking.Store, run_id: str, project: Path) -> None:
         model.predict(picture[:, :, :1])
 
 
+@pytest.mark.slow
 def test_records_in_mlflow(
     project: Path, tiny_params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ download.fetch(download.RemoteFile(url, int(size), md5), Path(path), piece=500)
 """
 
 
+@pytest.mark.slow
 def test_goes_on_after_kill_9(host: Host, tmp_path: Path, repository: Path) -> None:
     host.drip, values = 0.0002, dataclasses.astuple(remote(host))
     for seen in (1500, 4000, 6500):

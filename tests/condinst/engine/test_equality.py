@@ -164,6 +164,7 @@ def test_parts_equal_the_whole(cfg: CfgNode, normalizer: str) -> None:
     assert_equal(whole, step(cfg, images(4), 3))  # of unequal size, one without objects
 
 
+@pytest.mark.slow
 def test_limits_on_positives_are_counted(cfg: CfgNode) -> None:
     cfg.MODEL.CONDINST.TOPK_PROPOSALS_PER_IM = 6
     assert_equal(step(cfg, images(4)), step(cfg, images(4), 4))

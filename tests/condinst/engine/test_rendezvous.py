@@ -47,6 +47,7 @@ def test_several_rounds_of_the_same_workers(tmp_path: Path) -> None:
     assert run_workers(main, tmp_path) == ["", ""]
 
 
+@pytest.mark.slow
 def test_missing_workers_are_named(tmp_path: Path) -> None:
     log = tmp_path / "log"
     wait_for([start_worker(0, 3, free_port(), nothing, log, **{SECONDS: "1"})])

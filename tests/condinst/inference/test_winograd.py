@@ -28,6 +28,7 @@ def test_it_is_the_convolution(size: tuple[int, int]) -> None:
     assert plain.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_no_images_and_no_bias() -> None:
     conv = nn.Conv2d(64, 64, 3, padding=1, bias=False).requires_grad_(False)
     assert WinogradConv(conv)(torch.zeros(0, 64, 5, 5)).shape == (0, 64, 5, 5)
