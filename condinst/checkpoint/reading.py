@@ -1,7 +1,7 @@
 """Read checkpoints without executing them.
 
-Torch files go through ``weights_only``; pickles of detectron2's zoo through an unpickler that knows
-numpy arrays, plain containers, strings and numbers and nothing else.
+Torch files go through ``weights_only``; pickles of detectron2's zoo through an unpickler that
+accepts only numpy arrays, plain containers, strings and numbers.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from condinst.files import names
 from condinst.files.bounds import INFLATED
 from condinst.files.names import brief
 
-# Where a checkpoint's tensors may lie, in the order in which they are looked for.
+# Keys under which a checkpoint's tensors may be, in the order of search.
 STATE_KEYS = ("model", "state_dict", "model_state", "blobs")
 
 
 class _Latin1Encode:
-    """Stand-in for ``_codecs.encode``, which old pickles use to hold bytes.
+    """Stand-in for ``_codecs.encode``, which old pickles use to store bytes.
 
     An object without attributes, so that a pickle cannot alter it.
     """
@@ -45,27 +45,27 @@ class _Latin1Encode:
 
 
 class _FromBuffer:
-    """Stand-in for numpy's ``_frombuffer``, by which protocol 5 holds arrays."""
+    """Stand-in for numpy's ``_frombuffer``, with which protocol 5 stores arrays."""
 
     __slots__ = ()
 
     def __call__(self, buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> Any:
         if dtype.hasobject:
-            raise UserError("the pickle holds an array of objects, not of numbers")
+            raise UserError("the pickle contains an array of objects, not of numbers")
         return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 class _Reconstruct:
     """Stand-in for numpy's ``_reconstruct``: an array that its state fills.
 
-    Numpy's own would make one of any size, without a byte of it in the file.
+    Numpy's own would allocate any size, even with no data in the file.
     """
 
     __slots__ = ()
 
     def __call__(self, kind: object, shape: object, code: object) -> NDArray[Any]:
         if kind is not _ARRAY or shape != (0,):
-            raise UserError("the pickle makes an array without the numbers in it")
+            raise UserError("the pickle creates an array without data")
         return np.empty(0, np.int8)
 
 
@@ -229,19 +229,19 @@ def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | Non
 
 
 def _plain(tensor: Tensor, name: object) -> Tensor:
-    """A tensor whose numbers are all there: not sparse, and none of them repeated by its strides.
+    """A tensor that is stored in full: not sparse, and without values repeated by its strides.
 
     Raises:
-        UserError: it is another one.
+        UserError: it is not.
     """
     if not isinstance(name, str) or tensor.layout != torch.strided or tensor.is_quantized:
         kind = f"{tensor.layout} tensor of {tensor.dtype}"
         raise UserError(f"{brief(name)} in the checkpoint is a {kind}, expected a plain one")
     if tensor.device.type != "cpu":
-        raise UserError(f"{name!r} in the checkpoint has no numbers (device {tensor.device})")
+        raise UserError(f"{name!r} in the checkpoint has no data (device {tensor.device})")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise UserError(
-            f"{name!r} in the checkpoint says to have {tensor.numel():,} numbers, which are not "
-            "there"
+            f"{name!r} in the checkpoint claims to have {tensor.numel():,} values, but "
+            "they are not there"
         )
     return tensor

@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite: keep the evidence, say what to try."""
+"""When a loss or a gradient is not finite: keep the evidence, say what to try."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def unpack(
         UserError: it is no whole zip, lacks a member, or one is refused (see
             :func:`condinst.files.zips.opened`); then nothing is written.
     """
-    with zips.opened(archive, "zip to unpack") as opened:
+    with zips.opened(archive, "a zip archive") as opened:
         members = [member for member in opened.infolist() if not member.is_dir()]
         if names is not None:
             wanted = set(names)

@@ -68,7 +68,7 @@ def import_runs(settings: Tracking, source: Path) -> tuple[int, int]:
         UserError: tracking is off, or the file is no such archive.
     """
     store = _store(settings)
-    kind = "archive of `runs export`"
+    kind = "an archive of `runs export`"
     with zips.opened(source, kind) as archive:
         size = archive.getinfo("runs.json").file_size
         JSON.require(2 * size, str(source), f"has a runs.json of {size:,} bytes")

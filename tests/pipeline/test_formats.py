@@ -410,10 +410,10 @@ NAMES = [
 BAD_NAMES = [
     ("a.yaml", "names: {0: cat, 2: dog}", "without gaps"),
     ("a.yaml", "path: x", "needs names: as a list"),
-    ("a.yaml", "names: [", "is no valid YAML"),
+    ("a.yaml", "names: [", "is not valid YAML"),
     ("a.txt", "\n", "names no class"),
     ("a.txt", "cat\ndog\ncat", "names cat more than once"),
-    ("a.txt", b"\xff\xfe\x00", "is no text that can be read"),
+    ("a.txt", b"\xff\xfe\x00", "is not UTF-8 text"),
 ]
 
 

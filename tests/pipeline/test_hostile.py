@@ -84,7 +84,7 @@ def test_labelme_files_that_are_nested(picture: Path) -> None:
     path = picture.with_suffix(".json")
     path.write_text('{"shapes": ' + "[" * 100_000)
     _, (problem,) = labelme.pair([path], [picture], picture.parent)
-    assert "1.json has lists or mappings more than 64 deep" in problem
+    assert "1.json has lists or mappings nested more than 64 deep" in problem
 
 
 def _mask(path: Path, mode: str) -> Path:
@@ -133,7 +133,7 @@ def test_yolo_classes_of_many_digits(picture: Path) -> None:
         (("ablations:", "ablation:"), "ablations: is missing; add it"),
         (("steps:", "steps: " + "9" * 400 + " #"), "must be an integer"),
         (("name:", "name: !!binary eHg= #"), "dataset.name is a bytes"),
-        (("name:", 'name: "\\0" #'), "holds what no text can"),
+        (("name:", 'name: "\\0" #'), "has characters that are not text"),
     ],
 )
 def test_params_that_are_hostile(

@@ -240,12 +240,12 @@ def test_missing_file_names_the_way_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"train:\n  a: [1,\n", ["no valid YAML", "line"]),
-        (b"a: 1\n\tb: 2\n", ["no valid YAML", "line 2"]),
+        (b"train:\n  a: [1,\n", ["not valid YAML", "line"]),
+        (b"a: 1\n\tb: 2\n", ["not valid YAML", "line 2"]),
         (b"", ["empty"]),
         (b"\xff\xfe\x00", ["UTF-8"]),
         (b"train:\n  lr: 1\n  lr: 2\n", ["twice", "train.lr", "lines 2 and 3"]),
-        (b"a: !!python/object:os.system x\n", ["no valid YAML"]),
+        (b"a: !!python/object:os.system x\n", ["not valid YAML"]),
     ],
 )
 def test_file_that_cannot_be_read(tmp_path: Path, content: bytes, words: list[str]) -> None:

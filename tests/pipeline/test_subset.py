@@ -153,7 +153,7 @@ def test_busy_and_moved_hosts(tmp_path: Path, host: Host, archives: Any) -> None
 def test_cut_connections_and_damaged_images(tmp_path: Path, host: Host, archives: Any) -> None:
     annotated(tmp_path, host, archives)
     host.cut = 400
-    with pytest.raises(UserError, match=r"gave up after 3 attempts .*run it again to go on"):
+    with pytest.raises(UserError, match=r"gave up after 3 attempts .*run it again to resume"):
         get(tmp_path, host, archives, train=0, val=2)
     host.cut = None
     good = host.files[f"/val2017/{name_of(12)}"]

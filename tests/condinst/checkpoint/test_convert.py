@@ -177,7 +177,7 @@ def test_recipe_tells_a_head_that_shapes_do_not(tmp_path: Path, epiphqny: State)
     epiphqny[f"{head}weight"] = torch.randn(241, 4, 3, 3)  # depth 2, 4 or 6
     epiphqny[f"{head}bias"] = torch.arange(241.0)
     src = _save({"model": epiphqny}, tmp_path / "peer.pth")
-    with pytest.raises(UserError, match="name the recipe of the weights"):
+    with pytest.raises(UserError, match="give the recipe of the weights"):
         convert(src, tmp_path / "ours.pth")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("MODEL: {CONDINST: {MASK_HEAD: {NUM_LAYERS: 4}}}\n")

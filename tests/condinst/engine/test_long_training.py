@@ -106,7 +106,7 @@ def test_last_checkpoints_are_kept(toy_cfg: MakeConfig) -> None:
 
 def test_non_finite_step_is_left_out(toy_cfg: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
     result = run(toy_cfg("a", "TOY_FAIL_AT", 7, "SOLVER.MAX_SKIPPED_STEPS", 1))
-    assert "step 6 is not finite: the step is left out (1 of at most 1)" in caplog.text
+    assert "step 6 is not finite: the step is skipped (1 of at most 1)" in caplog.text
     assert result.last["skipped_steps"] == 1
     assert result.steps == 12
     with pytest.raises(NonFiniteLossError, match="at step 6"):
@@ -152,7 +152,7 @@ def test_out_of_memory_halves_the_images_at_once(
     toy_cfg: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = run(toy_cfg("a"), hooks=[Hungry()])
-    assert "a step's 4 images (of each worker) now pass in 2 micro-batches" in caplog.text
+    assert "each worker's 4 images per step are now split into 2 micro-batches" in caplog.text
     assert (result.parts, result.steps) == (2, 12)
     asked = run(toy_cfg("b", "SOLVER.ACCUMULATE", 2))
     assert asked.last["total_loss"] == pytest.approx(result.last["total_loss"], rel=0.2)
