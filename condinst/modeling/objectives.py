@@ -1,7 +1,7 @@
 """How masks are learned: from masks, from boxes, or from whichever an object has.
 
-Each is an object of one signature. A mean over instances is taken over all workers and all parts of
-a step, so that one process and several give the same gradients.
+Each is an object with the same interface. A mean over instances is taken over all workers and
+micro-batches of a step, so that one process and several give the same gradients.
 
 Letters: ``K`` instances with a loss, ``M`` ground-truth instances of the batch.
 """
@@ -37,8 +37,8 @@ class Scene(NamedTuple):
     """A batch as the losses see it.
 
     Attributes:
-        truths: one an image.
-        images: (3, h, w) each, as the model is given them.
+        truths: one per image.
+        images: (3, h, w) each, as given to the model.
         heights: of the original images.
         size: height and width of the padded batch.
         stride: of the losses.
@@ -56,7 +56,7 @@ class Heads(NamedTuple):
 
     Attributes:
         spec: what is computed.
-        backend: how.
+        backend: how it is computed.
         maps: (B, C, h, w) mask features.
         chosen: K positives.
     """
@@ -67,12 +67,12 @@ class Heads(NamedTuple):
     chosen: Positives
 
     def take(self, index: Tensor) -> Heads:
-        """Those at ``index`` alone."""
+        """Only those at ``index``."""
         return self._replace(chosen=self.chosen.take(index))
 
     @property
     def query(self) -> MaskQuery:
-        """As backends take them."""
+        """In the form that backends expect."""
         chosen = self.chosen
         return MaskQuery(chosen.params, chosen.images, chosen.locations, chosen.levels)
 
@@ -82,7 +82,7 @@ class Supervision(Protocol):
 
     @property
     def source(self) -> MaskSource:
-        """Where the masks of `GroundTruth` come from."""
+        """The source of the masks in `GroundTruth`."""
         ...
 
     @property
@@ -91,7 +91,7 @@ class Supervision(Protocol):
         ...
 
     def counts(self, chosen: Positives, scene: Scene) -> dict[str, Tensor]:
-        """What the losses are divided by, of these images alone; names as in the losses."""
+        """The losses' normalisers for these images alone; names as in the losses."""
         ...
 
     def losses(self, heads: Heads, scene: Scene) -> Losses:
@@ -108,7 +108,7 @@ class WarmUp(nn.Module):
         self.register_buffer("_iter", torch.zeros(1))
 
     def factor(self) -> Tensor:
-        """Count this pass, and give min(passes so far / passes in all, 1) as a scalar."""
+        """Count this pass and return min(passes so far / passes in all, 1) as a scalar."""
         if begins_step():
             self._iter.add_(1)
         return (self._iter[0] / max(self.passes, 1)).clamp(max=1.0)
@@ -134,7 +134,7 @@ class FromMasks:
 
 @dataclass(frozen=True)
 class FromBoxes:
-    """``loss_prj`` and ``loss_pairwise``, from boxes alone; masks are never read."""
+    """``loss_prj`` and ``loss_pairwise``, only from boxes; masks are never read."""
 
     rules: BoxRules
     warm_up: WarmUp
@@ -162,8 +162,8 @@ class FromBoxes:
 class FromEither:
     """Dice for objects with a mask, projection and pairwise loss for objects with only a box.
 
-    All three are shares of one mean over all K instances: with masks alone ``loss_mask`` is what
-    `FromMasks` gives, with boxes alone the other two are what `FromBoxes` gives.
+    All three are shares of one mean over all K instances: with only masks, ``loss_mask`` equals
+    that of `FromMasks`; with only boxes, the other two equal those of `FromBoxes`.
 
     Attributes:
         rules: of the box losses.
@@ -189,7 +189,7 @@ class FromEither:
         }
 
     def losses(self, heads: Heads, scene: Scene) -> Losses:
-        """Compare each instance with what is known of it."""
+        """Compare each instance with its mask or its box."""
         factor = self.warm_up.factor()
         boxed = _boxed(heads.chosen, scene)
         masks = heads.take((~boxed).nonzero(as_tuple=True)[0])
@@ -208,10 +208,10 @@ class FromEither:
 
 
 def build_supervision(cfg: CfgNode) -> Supervision:
-    """The one that MODEL.BOXINST asks for.
+    """The supervision that MODEL.BOXINST asks for.
 
     Raises:
-        UserError: a key of it is out of its range.
+        UserError: one of its keys is out of range.
     """
     node = cfg.MODEL.BOXINST
     if not node.ENABLED:

@@ -127,9 +127,9 @@ def test_replay_repeats_the_step(toy_cfg: MakeConfig) -> None:
     assert found.losses["loss_b"] == found.recorded["loss_b"]
     sound = replay(dump, toy_cfg("r"), build=ToyDetector)
     assert not sound.bad_gradients
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         load_dump(Path("none.pth"))
-    with pytest.raises(UserError, match="no dump of a training"):
+    with pytest.raises(UserError, match="not a dump of a training"):
         load_dump(next((Path(cfg.OUTPUT_DIR) / "checkpoints").glob("*")))
 
 
