@@ -96,7 +96,7 @@ def test_near_zero_is_said() -> None:
         {task: dict.fromkeys(NUMBERS, 0.4) for task in TASKS}, {}, (), "e", "1"
     )
     (remark,) = scoring._remarks(scores, 5)
-    assert remark.startswith("mask AP is 0.40, next to zero and box AP is 0.40, next to zero:")
+    assert remark.startswith("mask AP is 0.40, close to zero and box AP is 0.40, close to zero:")
 
 
 def test_wrong_data_and_weights(trained: dict[str, Any], tiny_params: Any) -> None:
@@ -107,7 +107,7 @@ def test_wrong_data_and_weights(trained: dict[str, Any], tiny_params: Any) -> No
     record.write_text(json.dumps({"data_hash": HASH}))
     config = (TRAINED / "config.yaml").read_text()
     (TRAINED / "config.yaml").write_text(config.replace("NUM_CLASSES: 2", "NUM_CLASSES: 5"))
-    with pytest.raises(UserError, match=r"5 classes apart, but tiny in .* has 2"):
+    with pytest.raises(UserError, match=r"predicts 5 classes, but tiny in .* has 2"):
         evaluate.run(tiny_params)
     (TRAINED / "config.yaml").write_text(config)
     (TRAINED / "model.pth").unlink()

@@ -98,7 +98,7 @@ def test_unknown_key_is_a_fault_and_the_nearest_is_named(
     plain: dict[str, Any], key: str, nearest: str
 ) -> None:
     text = message(set_key(plain, key, 1))
-    assert f"  {key}: is no known key" in text
+    assert f"  {key}: is not a known key" in text
     assert (f"did you mean {nearest}?" if nearest else "known: ") in text
 
 
@@ -189,7 +189,7 @@ def test_variants_of_a_study(
 def test_equal_seeds_and_unknown_baseline_are_faults(plain: dict[str, Any]) -> None:
     plain["ablations"]["coords"].update(seeds=[1, 2, 1], baseline="relativ")
     text = message(plain)
-    assert "ablations.coords.seeds[2]: is 1, which stands there already" in text
+    assert "ablations.coords.seeds[2]: is 1, which is already in the list" in text
     assert "did you mean relative?" in text
 
 
@@ -313,10 +313,10 @@ def test_grid_is_all_combinations(plain: dict[str, Any]) -> None:
         ({}, {}, ["is empty"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {STRIDE: 4}}}, {}, ["on two axes"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {UPSAMPLING: "y"}}},
-         {"variants": {"a-x": {STRIDE: 1}}}, ["a-x, which is there already"]),
+         {"variants": {"a-x": {STRIDE: 1}}}, ["a-x, which already exists"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {"MODLE.X": "y"}}}, {}, ["MODLE.X", "must be"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {UPSAMPLING: "y"}}},
-         {"published": {"a-y": 3.0}}, ["published.a-y: is no variant", "published_from"]),
+         {"published": {"a-y": 3.0}}, ["published.a-y: is not a variant", "published_from"]),
     ],
 )  # fmt: skip
 def test_grids_that_cannot_be(

@@ -111,7 +111,7 @@ def test_only_what_is_wanted_is_written(trained: Path, photos: Path) -> None:
     ("arguments", "message"),
     [
         ({"inputs": []}, "no input given"),
-        ({"inputs": ["nowhere.jpg"]}, "there is no such file"),
+        ({"inputs": ["nowhere.jpg"]}, "it does not exist"),
         ({"inputs": ["x.jpg"], "score_threshold": 1.5}, "from 0 to 1"),
         ({"inputs": ["x.jpg"], "batch_size": 0}, "at least 1"),
     ],
@@ -156,4 +156,4 @@ def test_a_video_that_is_none_is_a_fault(tmp_path: Path) -> None:
     sink = PredictionSink(tmp_path / "out", Categories(("a",), (1,)), True, False)
     media = find_media([tmp_path / "bad.mp4"])
     (fault,) = _predict_all(lambda images: [], media, sink, 1)  # type: ignore[arg-type]
-    assert "no video" in fault.reason
+    assert "not a video" in fault.reason

@@ -90,7 +90,7 @@ def test_early_stop_and_its_resumption(toy_cfg: MakeConfig) -> None:
 
 
 def test_time_is_up(toy_cfg: MakeConfig) -> None:
-    with pytest.raises(TimeUpError, match=r"after step 1 of 12.*same command goes on"):
+    with pytest.raises(TimeUpError, match=r"after step 1 of 12.*same command resumes"):
         run(toy_cfg("cut", "SOLVER.MAX_SECONDS", 1e-6))
     assert not (Path(toy_cfg("cut").OUTPUT_DIR) / "model.pth").exists()
     resumed = run(toy_cfg("cut", "SOLVER.MAX_SECONDS", 60.0), resume=True)
