@@ -185,5 +185,5 @@ def test_reads_no_picture_outside_of_the_folder(
     for image in content["images"]:
         image["file_name"] = "../secret.jpg"
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"leads out of the folder of images, such as '\.\./secret"):
+    with pytest.raises(UserError, match=r"leads out of the image folder, such as '\.\./secret"):
         acquire.run(from_directory(params, root=str(root)))

@@ -158,8 +158,8 @@ def test_cut_connections_and_damaged_images(tmp_path: Path, host: Host, archives
     host.cut = None
     good = host.files[f"/val2017/{name_of(12)}"]
     for wrong, message in (
-        (good[:500], r"12.jpg: what arrived is no whole image .*, twice"),
-        (b"<html>", "what arrived is no whole image"),
+        (good[:500], r"12.jpg: what arrived is not a complete image .*, twice"),
+        (b"<html>", "what arrived is not a complete image"),
         (picture(13), r"has 53 x 20 pixels, the annotations say 52 x 20, twice"),
     ):
         host.files[f"/val2017/{name_of(12)}"] = wrong
