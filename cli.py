@@ -652,7 +652,7 @@ def data_show(
     images: Annotated[int, typer.Option(min=0, help="Images per sheet; 0: no sheets.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Seed that chooses them.")] = 0,
 ) -> None:
-    """Print what the prepared dataset holds; draw sheets of its images with masks."""
+    """Print a summary of the prepared dataset; draw sheets of its images with masks."""
     from pipeline.prepare import stage as prepare
 
     console.terminal().print(prepare.summary())

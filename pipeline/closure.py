@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("condinst", "pipeline")
 
-# Imported by code that affects results without affecting them: edits here cause no new training #
-# or evaluation.
+# Imported by code that affects results without affecting them: edits here cause no new training or
+# evaluation.
 OBSERVERS: Mapping[str, str] = {
     "condinst.atomic": "writes files atomically",
     "condinst.cores": "counts cores; the number of threads is a setting",

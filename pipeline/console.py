@@ -62,7 +62,7 @@ def key_values(words: Sequence[str] | None) -> list[str]:
     words = list(words or [])
     stray = [word for word in words[::2] if word.startswith("-")]
     if stray:
-        raise UserError(f"There is no option {stray[0]}; --help lists them.")
+        raise UserError(f"Unknown option {stray[0]}; --help lists the options.")
     if len(words) % 2:
         raise UserError(f"KEY VALUE must come in pairs, got {len(words)} words: {' '.join(words)}")
     return words

@@ -98,7 +98,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint's content as it is, without running any code that it may hold.
+    """Read a checkpoint's content as it is, without running any code in it.
 
     Args:
         path: a torch file, a ``.pkl`` of numpy arrays, or a ``.safetensors`` file.
@@ -107,12 +107,14 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         The top-level mapping; arrays of a ``.pkl`` stay numpy arrays.
 
     Raises:
-        UserError: there is no such file, it is damaged, it holds a class that is not plain data,
-            or its top level is no mapping.
+        UserError: the file does not exist or is damaged, it contains a class that is not plain
+            data, or its top level is not a mapping.
     """
     path = Path(path)
     if names.problem(str(path)) is not None or not path.is_file():
-        raise UserError(f"no checkpoint at {path}: give a file, a URL or a name of `weights list`")
+        raise UserError(
+            f"no checkpoint at {path}: give a file, a URL or a name from `weights list`"
+        )
     if path.suffix == ".safetensors":
         content: object = _read_safetensors(path)
     elif path.suffix == ".pkl" and not zipfile.is_zipfile(path):
@@ -120,7 +122,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     else:
         content = _read_torch(path)
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a mapping of tensors")
+        raise UserError(f"{path} contains a {type(content).__name__}, not a mapping of tensors")
     return dict(content) if not isinstance(content, dict) else content
 
 
@@ -139,30 +141,30 @@ def _read_torch(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} was not read: {_refused_class(error)}") from error
     except Exception as error:  # a damaged file may fail in any way
-        raise UserError(f"{path} is no readable checkpoint, or cut short: {error}") from error
+        raise UserError(f"{path} is not a readable checkpoint, or is cut short: {error}") from error
 
 
 def _check_inflation(path: Path) -> None:
-    """``torch.save`` stores its zip as it is: one that grows much when read is made to."""
+    """Refuse a zip that would inflate a lot; ``torch.save`` does not compress."""
     try:
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
             total = sum(member.file_size for member in archive.infolist())
     except Exception as error:  # a damaged archive may fail in any way
-        raise UserError(f"{path} is no readable checkpoint, or cut short: {error}") from error
+        raise UserError(f"{path} is not a readable checkpoint, or is cut short: {error}") from error
     if total > 2 * path.stat().st_size:
         what = f"is compressed and would inflate from {path.stat().st_size:,} to {total:,} bytes"
         INFLATED.require(total, str(path), what)
 
 
 def _refused_class(error: Exception) -> str:
-    """The one sentence of torch's long message that says what was refused."""
+    """The sentence in torch's long message that says what was refused."""
     text = str(error)
     for mark in ("Unsupported global: GLOBAL ", "Unsupported class ", "GLOBAL "):
         if mark in text:
             name = text.split(mark, 1)[1].split()[0].rstrip(".,:")
-            return f"it holds {name}, which is not plain data, and loading it could run code"
+            return f"it contains {name}, which is not plain data, and loading it could run code"
     return text.splitlines()[0] if text else type(error).__name__
 
 
@@ -174,19 +176,19 @@ def _read_pickle(path: Path) -> object:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle may fail in any way
-        raise UserError(f"{path} is no readable pickle, or cut short: {error}") from error
+        raise UserError(f"{path} is not a readable pickle, or is cut short: {error}") from error
 
 
 def _check_pickle(content: bytes) -> None:
-    """Walk through a pickle's instructions before they are followed.
+    """Check a pickle's instructions before they are executed.
 
     Raises:
-        UserError: one asks for memory by a number alone: a place far behind all that is there.
+        UserError: one would allocate memory by a mere number: a memo index beyond its values.
         Exception: it is damaged.
     """
     for count, (code, argument, _) in enumerate(pickletools.genops(content)):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
-            raise UserError(f"the pickle keeps its value {count} at place {argument}")
+            raise UserError(f"the pickle stores value {count} at memo index {argument}")
 
 
 def _read_safetensors(path: Path) -> object:
@@ -197,7 +199,7 @@ def _read_safetensors(path: Path) -> object:
     try:
         return load_file(path)
     except Exception as error:  # the Rust side raises its own class
-        raise UserError(f"{path} is no readable safetensors file: {error}") from error
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | None]:
@@ -207,10 +209,10 @@ def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | Non
         content: what `load_checkpoint` returned, or a plain state dict.
 
     Returns:
-        The tensors by name, and the key they lay under (None when they are the top level).
+        The tensors by name, and the key they were under (None if they are the top level).
 
     Raises:
-        UserError: there are none, or one of them is no array.
+        UserError: there are none, or one of them is not an array.
     """
     key = next((k for k in STATE_KEYS if isinstance(content.get(k), Mapping)), None)
     state = content if key is None else content[key]
@@ -224,7 +226,7 @@ def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | Non
             raise UserError(f"{key}[{name!r}] in the checkpoint is a {type(value).__name__}")
     if not tensors:
         entries = brief(sorted(map(str, content)), 300)
-        raise UserError(f"the checkpoint holds no tensors, only the entries {entries}")
+        raise UserError(f"the checkpoint has no tensors, only the entries {entries}")
     return tensors, key
 
 

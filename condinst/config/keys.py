@@ -164,7 +164,7 @@ def _add_fcos(cfg: CfgNode) -> None:
     fcos.LOSS_NORMALIZER_CLS = "fg"  # fg: positives; moving_fg: their moving mean; all: locations
     fcos.LOSS_WEIGHT_CLS = 1.0
 
-    # Inference. The *_TRAIN keys control proposals during training, which only AdelaiDet's other #
+    # Inference. The *_TRAIN keys control proposals during training, which only AdelaiDet's other
     # models use.
     fcos.THRESH_WITH_CTR = False  # True: multiply by the box quality before the threshold
     fcos.INFERENCE_TH_TRAIN = 0.05

@@ -50,9 +50,7 @@ def _with_base(path: Path, above: tuple[Path, ...]) -> Tree:
     """
     tree = yamltext.read(path)
     if not isinstance(tree, dict):
-        raise UserError(
-            f"config file {str(path)!r} holds no keys: expected sections such as MODEL:"
-        )
+        raise UserError(f"config file {str(path)!r} has no keys: expected sections such as MODEL:")
     base = tree.pop("_BASE_", None)
     if base is None:
         return tree

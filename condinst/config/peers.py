@@ -28,7 +28,7 @@ EPIPHQNY: dict[str, Any] = {
     }
 }
 
-# What files of the public implementations may set and CondInst does not read: whole sections of #
+# What files of the public implementations may set and CondInst does not read: whole sections of
 # other models, and single keys.
 IGNORED = (
     "MODEL.BASIS_MODULE",

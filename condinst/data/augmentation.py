@@ -44,7 +44,7 @@ def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 def cuts_objects(cfg: CfgNode) -> bool:
-    """Whether objects may lose a part, so that their boxes are no longer tight."""
+    """Whether objects may be cut, so that their boxes are no longer tight."""
     return any(input_section(cfg, name).ENABLED for name in ("CROP", "LSJ", "FIXED_CROP"))
 
 

@@ -14,7 +14,7 @@ class CropAroundObject(T.RandomCrop):
 
     Args:
         crop_type: as for detectron2's ``RandomCrop``.
-        crop_size: likewise.
+        crop_size: as for ``RandomCrop``.
         cuts_objects: whether the border may cut objects; if not, the crop grows until it cuts none.
     """
 

@@ -15,7 +15,7 @@ def add_input_config(cfg: CfgNode) -> None:
     """Add the keys, in place."""
     cfg.INPUT.CROP.CROP_INSTANCE = True  # AdelaiDet's; False: the region grows until it cuts none
 
-    # Large-scale jitter, instead of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the image is fitted into #
+    # Large-scale jitter, instead of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the image is fitted into
     # SIZE times a random factor, then cropped or padded to SIZE.
     cfg.INPUT.LSJ = lsj = CfgNode()
     lsj.ENABLED = False

@@ -202,7 +202,7 @@ def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
         return DatasetFromList(dicts, copy=False)
     except FileNotFoundError as error:
         raise UserError(
-            f"DATASETS.TRAIN = {names}: {error}; set DETECTRON2_DATASETS to the folder that holds "
+            f"DATASETS.TRAIN = {names}: {error}; set DETECTRON2_DATASETS to the folder with "
             "the datasets (coco/annotations, coco/train2017, ...)"
         ) from error
 

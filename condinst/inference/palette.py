@@ -38,7 +38,7 @@ DARK = Color(20, 23, 28)
 _DARK_LUMINANCE = 0.0085
 _LEAST_LUMINANCE = 0.2
 
-# Vivid enough for photographs, far from their neighbours in the list, and without grey or brown, #
+# Vivid enough for photographs, far from their neighbours in the list, and without grey or brown,
 # which images are full of.
 _CHOSEN = (
     "2f8cff", "ff7a1a", "12b886", "f0386b", "9b5cff", "f5c211", "00bcd4", "e64ad8",

@@ -170,7 +170,7 @@ class CondInst(nn.Module):
         images = [self._normalise(x["image"]) for x in batched_inputs]
         if self.training:
             return self._losses(images, batched_inputs)
-        # Images of one padded size form a batch, so that an image's result never depends on the #
+        # Images of one padded size form a batch, so that an image's result never depends on the
         # others in the batch.
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, image in enumerate(images):

@@ -87,7 +87,7 @@ class Supervision(Protocol):
 
     @property
     def warm_up(self) -> WarmUp | None:
-        """What it remembers from step to step."""
+        """The state that it keeps from step to step."""
         ...
 
     def counts(self, chosen: Positives, scene: Scene) -> dict[str, Tensor]:
@@ -167,7 +167,7 @@ class FromEither:
 
     Attributes:
         rules: of the box losses.
-        warm_up: likewise.
+        warm_up: of the box losses.
         mask_weight: of ``loss_mask``.
         box_weight: of the other two.
         source: see `Supervision`.

@@ -17,7 +17,7 @@ Array = NDArray[np.floating[Any]]  # float32 except where numpy promotes
 
 CLASSES = ("disc", "square", "triangle", "star", "heart", "ring")
 
-# As with real objects, each class has typical colours, but they overlap and some objects have any #
+# As with real objects, each class has typical colours, but they overlap and some objects have any
 # colour.
 _HUES = {"disc": 0.58, "square": 0.75, "triangle": 0.36, "star": 0.14, "heart": 0.97, "ring": 0.06}
 _HUE_SPREAD = 0.05

@@ -26,7 +26,7 @@ def text(name: str) -> str:
     """
     if name not in names():
         near = schema.nearest(name, names())
-        raise UserError(f"There is no profile {name}{near}. Known: {', '.join(names())}.")
+        raise UserError(f"Unknown profile {name}{near}. Known: {', '.join(names())}.")
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 

@@ -119,8 +119,7 @@ class Run:
             data.mkdir()
             for source, target in ((weights, "model.pth"), (config, "config.yaml")):
                 shutil.copyfile(source, data / target)
-            # MLflow warns about a missing pip; but whoever serves the model has its own
-            # environment.
+            # MLflow warns that pip is missing, but whatever serves the model has its own.
             logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
             pyfunc.save_model(
                 path=str(model),

@@ -50,7 +50,7 @@ def check(
     if found and not skip_preflight:
         rows = "\n".join(f"  - {text}" for text in found)
         raise UserError(
-            f"this training would most likely be in vain:\n{rows}\n"
+            f"this training would most likely fail:\n{rows}\n"
             "To train anyway: --skip-preflight, or train.skip_preflight: true in params.yaml"
         )
     return [f"preflight skipped: {text}" for text in found]

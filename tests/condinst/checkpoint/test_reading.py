@@ -87,7 +87,7 @@ def test_safetensors(tmp_path: Path) -> None:
     safetensors.save_file({"a": torch.arange(3)}, path)
     assert load_checkpoint(path)["a"].tolist() == [0, 1, 2]
     path.write_bytes(b"nothing of the sort")
-    with pytest.raises(UserError, match="no readable safetensors"):
+    with pytest.raises(UserError, match="not a readable safetensors"):
         load_checkpoint(path)
 
 
