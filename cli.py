@@ -294,7 +294,7 @@ def replay(
     run(dump, detect_anomaly)
 
 
-_add_stage("evaluate", "Measure box and mask AP of the trained model.")
+_add_stage("evaluate", "Measure box, mask and boundary AP of the trained model.")
 
 
 @app.command(

@@ -1,7 +1,8 @@
-"""COCO's evaluation of 5,000 images: the evaluators that `evaluate.backend` knows.
+"""COCO's evaluation of 5,000 images: the evaluators that `evaluate.backend` knows, and boundaries.
 
 Drawn objects and detections of 80 categories at COCO val2017's numbers, boxes and masks; the same
-content for each evaluator, and the 24 numbers compared.
+content for each evaluator, and the 24 numbers compared. Then boundary AP against mask AP, both from
+the same detections to the twelve numbers.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def main() -> None:
     for backend in ("pycocotools", "hotcoco"):
         start = time.perf_counter()
         try:
-            scores = evaluate_coco(truth, found, backend=backend)
+            scores = evaluate_coco(truth, found, backend=backend, tasks=("bbox", "segm"))
         except UserError:
             rows.append((backend, "not installed", "", "", ""))
             continue
@@ -113,6 +114,25 @@ def main() -> None:
     markdown(
         title, ("", "once", "times faster", "largest difference of the 24 numbers", "goal"), rows
     )
+    boundaries(truth, found)
+
+
+def boundaries(truth: dict[str, Any], found: list[dict[str, Any]], times: int = 3) -> None:
+    """Prints boundary AP's time in mask AP's, each the least of some; CPU time bears company."""
+    evaluate_coco(truth, found, tasks=("boundary",))  # compiles
+    taken: dict[str, list[tuple[float, float]]] = {"segm": [], "boundary": []}
+    for _ in range(times):
+        for task, seconds in taken.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            evaluate_coco(truth, found, tasks=(task,))
+            seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
+    least = {task: [min(one) for one in zip(*rows, strict=True)] for task, rows in taken.items()}
+    rows = [
+        (task, time_text(wall), f"{wall / least['segm'][0]:.2f}", f"{cpu / least['segm'][1]:.2f}")
+        for task, (wall, cpu) in least.items()
+    ]
+    heads = ("", "once", "of masks' time (goal <= 3)", "of their CPU time")
+    markdown(f"Masks and their boundaries, {len(truth['images']):,} images", heads, rows)
 
 
 if __name__ == "__main__":

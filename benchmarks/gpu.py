@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from benchmarks import inference, train_step
-from condinst.modeling.mask_head import triton_backend
+from condinst.modeling.mask_head import triton_networks
 from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.reference import ReferenceBackend, mask_logits
 from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.triton_backend import TritonBackend
 from condinst.modeling.supervision.dice import Dice
 
 H, W = 100, 168
@@ -93,7 +94,7 @@ def floor(count: int) -> tuple[float, float, str]:
 
 def mask_heads() -> None:
     """The table of the mask heads."""
-    reference, fast = ReferenceBackend(), triton_backend.TritonBackend()
+    reference, fast = ReferenceBackend(), TritonBackend()
     print(f"{'':34}{'reference':>10}{'triton':>9}{'min to max ms':>19}{'ratio':>8}", end="")
     print(f"{'MB before':>10}{'MB now':>9}")
     with torch.no_grad():
@@ -102,7 +103,7 @@ def mask_heads() -> None:
             middle = compare(
                 f"forward, K = {count}",
                 partial(mask_logits, *inputs),
-                partial(triton_backend.mask_logits, *inputs),
+                partial(triton_networks.mask_logits, *inputs),
             )
             operations, traffic, note = floor(count)
             least = max(operations, traffic)

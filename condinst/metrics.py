@@ -2,8 +2,9 @@
 
 from typing import Final
 
-TASKS: Final = ("bbox", "segm")
-WORDS: Final = {"segm": "mask", "bbox": "box"}  # masks first, as tables show them
+TASKS: Final = ("bbox", "segm", "boundary")
+MASK_TASKS: Final = ("segm", "boundary")  # undefined without masks
+WORDS: Final = {"segm": "mask", "boundary": "boundary", "bbox": "box"}  # as tables show them
 MEANINGS: Final = {
     "AP": "average precision, mean over IoU 0.50 to 0.95",
     "AP50": "at IoU 0.50: found, roughly outlined",

@@ -66,8 +66,8 @@ class GroundTruth:
     def of(self, task: str) -> GroundTruth:
         """The ground truth of a task.
 
-        For `segm`, objects with only a box are regions in which detections are neither right nor
-        wrong, as crowds are.
+        For `segm` and `boundary`, objects with only a box are regions in which detections are
+        neither right nor wrong, as crowds are.
         """
         if task == "bbox" or all(entry.get("segmentation") for entry in self.annotations):
             return self
@@ -150,7 +150,7 @@ def load_detections(detections: Detections, truth: GroundTruth, task: str) -> li
     Args:
         detections: A file in COCO's result format, or its content.
         truth: What they are measured against.
-        task: `bbox` (area of the box) or `segm` (area of the mask, whatever the box).
+        task: `bbox` (area of the box), `segm` or `boundary` (area of the mask, whatever the box).
 
     Returns:
         Entries with `image_id`, `category_id`, `score`, `area` and `bbox` or `segmentation`.

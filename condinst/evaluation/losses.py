@@ -17,6 +17,7 @@ from condinst.evaluation.inputs import (
     load_ground_truth,
 )
 
+TASKS = ("bbox", "segm")  # TIDE knows no boundaries
 KINDS = {
     "Cls": "right place, wrong class",
     "Loc": "right class, IoU 0.1 to 0.5",

@@ -20,6 +20,7 @@ import numba
 import numpy as np
 from pycocotools import mask as rle_tools
 
+from condinst.evaluation.boundary import lesser_ious
 from condinst.evaluation.inputs import (
     TASKS,
     Annotations,
@@ -38,7 +39,7 @@ class Matches:
     """Matches of one task over a dataset; rows ordered by category, image, descending score.
 
     Attributes:
-        task: `bbox` or `segm`.
+        task: `bbox`, `segm` or `boundary`.
         image_ids: (I,) ids of all images, ascending, also those without objects.
         category_names: K names, by ascending id.
         max_dets: Limit on detections an image and category; those beyond are left out.
@@ -80,7 +81,7 @@ def match_detections(
     Args:
         annotations: COCO ground truth, a file or its content.
         detections: COCO results, a file or its content; may be empty.
-        task: `bbox` or `segm`.
+        task: `bbox`, `segm` or `boundary`.
         max_dets: Limit on detections an image and category.
 
     Raises:
@@ -108,16 +109,14 @@ def match_detections(
     true = np.zeros(inside.shape, dtype=np.uint16)
     false = np.where(inside, ALL_THRESHOLDS, 0).astype(np.uint16)
     object_counts = object_inside & ~crowd[:, None]
-    truth_key = "bbox" if task == "bbox" else "masks"
-    regions = truth.masks if truth_key == "masks" else [e["bbox"] for e in truth.annotations]
+    regions = [e["bbox"] for e in truth.annotations] if task == "bbox" else truth.masks
     key = "bbox" if task == "bbox" else "segmentation"
     object_pair = object_category.astype(np.int64) * len(image_index) + object_image
     for rows, objects in _pairs(pair_of(category, image, len(image_index)), object_pair):
-        ious = rle_tools.iou(
-            [entries[d][key] for d in range(rows.start, rows.stop)],
-            [regions[g] for g in objects],
-            crowd[objects].astype(np.uint8).tolist(),
-        )
+        ours, theirs = [entry[key] for entry in entries[rows]], [regions[g] for g in objects]
+        ious = rle_tools.iou(ours, theirs, crowd[objects].astype(np.uint8).tolist())
+        if task == "boundary":
+            ious = lesser_ious(ious, ours, theirs, crowd[objects])
         _match(
             np.ascontiguousarray(ious), object_counts[objects], crowd[objects], inside[rows],
             IOU_THRESHOLDS, true[rows], false[rows],

@@ -42,7 +42,7 @@ class PrCurve:
     """Precision at recall 0, 0.01, ..., 1, both from 0 to 1.
 
     Attributes:
-        task: `bbox` or `segm`.
+        task: `bbox`, `segm` or `boundary`.
         iou: `0.50`, `0.75` or `0.50:0.95` (mean over the ten thresholds).
         category: Name of the category, or `all` for their mean.
         precision: 101 values.

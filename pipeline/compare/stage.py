@@ -24,6 +24,7 @@ from pipeline.params import Ablation, Params
 from pipeline.tracking import notes
 
 HEADLINE = ("segm", "AP")
+LOST = "segm"  # the task whose errors are sorted by kind
 CLASS_NUMBERS = ("AP", "AP50", "AP75", "AR100")
 
 
@@ -218,18 +219,20 @@ def _variant(
     confidence: float,
 ) -> dict[str, Any]:
     """One variant's scores, mean over its seeds, and its differences from the baseline."""
+    both = [*base.values(), *own.values()]
+    tasks = [task for task in WORDS if all(one.measures(task) for one in both)]
     row: dict[str, Any] = {
         "changes": dict(study.variants[name]),
         "seeds": sorted(own),
         "missing_seeds": sorted(set(study.seeds) - set(own)),
-        "metrics": {task: _mean_metrics(list(own.values()), task) for task in WORDS},
+        "metrics": {task: _mean_metrics(list(own.values()), task, sampler) for task in tasks},
         "lost": _mean_lost(list(own.values()), sampler),
     }
     shared = sorted(set(base) & set(own))
     if name == study.baseline or not shared:
         return row
     row["per_class"] = {}
-    for task in WORDS:
+    for task in tasks:
         before = sampler.sample([base[seed] for seed in shared], task)
         after = sampler.sample([own[seed] for seed in shared], task)
         sampler.sample([base[shared[0]], own[shared[0]]], task)  # both on the same data
@@ -253,17 +256,20 @@ def _seeds(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, Evalua
     return found
 
 
-def _mean_metrics(found: Sequence[EvaluatedRun], task: str) -> dict[str, float | None]:
+def _mean_metrics(
+    found: Sequence[EvaluatedRun], task: str, sampler: Sampler
+) -> dict[str, float | None]:
     means: dict[str, float | None] = {}
+    each = [sampler.metrics(one, task) for one in found]
     for name in NUMBERS:
-        values = [v for one in found if (v := one.metrics[task][name]) is not None]
+        values = [value for one in each if (value := one.get(name)) is not None]
         means[name] = sum(values) / len(values) if values else None
     return means
 
 
 def _mean_lost(found: Sequence[EvaluatedRun], sampler: Sampler) -> dict[str, float]:
     """Kind of error to the points of mask AP50 that it costs; empty where nothing ran."""
-    losses = [sampler.lost(one, HEADLINE[0]).gains for one in found]
+    losses = [sampler.lost(one, LOST).gains for one in found if one.measures(LOST)]
     return {kind: sum(one[kind] for one in losses) / len(losses) for kind in KINDS if losses}
 
 

@@ -12,13 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from condinst.evaluation.losses import KINDS
-from condinst.evaluation.scores import NUMBERS
+from condinst.metrics import NUMBERS, WORDS
 from pipeline.console import terminal
 
-WORDS = {"segm": "mask", "bbox": "box"}
 LOST = "Points of mask AP50 that each kind of error costs (TIDE)"
 NEAR_ZERO = 1.0  # percent
-COLUMNS = (("segm", "AP"), ("segm", "AP50"), ("segm", "AP75"), ("bbox", "AP"))
+COLUMNS = (("segm", "AP"), ("boundary", "AP"), ("segm", "AP50"), ("segm", "AP75"), ("bbox", "AP"))
 _COLOURS = {"better": "green", "worse": "red", "not told apart": "yellow"}
 _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -50,7 +49,7 @@ def study_verdict(study: Mapping[str, Any]) -> str:
         sentences.append(
             "One training each: the intervals cover other images, not other seeds of training."
         )
-    scores = {n: v["metrics"]["segm"]["AP"] for n, v in study["variants"].items()}
+    scores = {n: _value(v, "segm", "AP") for n, v in study["variants"].items()}
     low = [name for name, score in scores.items() if score is not None and score < NEAR_ZERO]
     if low:
         sentences.append(f"Mask AP is next to zero for {', '.join(low)}: train longer.")
@@ -63,7 +62,7 @@ def flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
     for study_name, study in content["studies"].items():
         rows: dict[str, Any] = {}
         for name, variant in study["variants"].items():
-            row = rows[name] = {f"{task}/AP": variant["metrics"][task]["AP"] for task in WORDS}
+            row = rows[name] = {f"{task}/AP": _value(variant, task, "AP") for task in WORDS}
             for task in WORDS:
                 one = variant.get(task, {}).get("AP")
                 if one:
@@ -95,7 +94,7 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
             colour = _COLOURS.get(word, "default")
             table.add_row(
                 label,
-                *[_number(variant["metrics"][task][number]) for task, number in COLUMNS],
+                *[_score(variant, task, number) for task, number in COLUMNS],
                 _difference(one) if one else _no_difference(label, study),
                 Text(word, colour),
                 *_more_cells(label, study),
@@ -167,7 +166,7 @@ def csv_table(content: Mapping[str, Any]) -> str:
                     verdict = one.get("verdict", {})
                     one = {**one, "verdict": verdict.get("word")}
                     one["images_needed"] = verdict.get("images_needed")
-                    value = variant["metrics"][task][number]
+                    value = _value(variant, task, number)
                     row = [name, label, len(variant["seeds"]), task, number, value]
                     writer.writerow([*row, one.get("a"), *[one.get(key) for key in keys]])
     return text.getvalue()
@@ -219,7 +218,7 @@ def _rows(study: Mapping[str, Any]) -> Iterator[list[str]]:
         one = variant.get("segm", {}).get("AP")
         yield [
             name,
-            *[_number(variant["metrics"][task][number]) for task, number in COLUMNS],
+            *[_score(variant, task, number) for task, number in COLUMNS],
             _difference(one) if one else _no_difference(name, study),
             one["verdict"]["word"] if one else "",
             *_more_cells(name, study),
@@ -267,6 +266,15 @@ def _class_section(study: Mapping[str, Any], confidence: float) -> list[str]:
 def _markdown_table(head: list[str], rows: Iterator[list[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
+
+
+def _value(variant: Mapping[str, Any], task: str, number: str) -> float | None:
+    """A variant's score; results of former versions know no boundaries."""
+    return variant["metrics"].get(task, {}).get(number)
+
+
+def _score(variant: Mapping[str, Any], task: str, number: str) -> str:
+    return _number(_value(variant, task, number))
 
 
 def _number(value: float | None) -> str:

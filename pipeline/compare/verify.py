@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from condinst.errors import UserError
 from condinst.evaluation.coco import evaluate_coco
 from condinst.evaluation.scores import NUMBERS
-from condinst.metrics import WORDS
 from pipeline import runs
 from pipeline.compare.evaluated import EvaluatedRun, Sampler
 from pipeline.compare.stage import compare_study
@@ -77,14 +76,16 @@ def _checks(root: Path) -> Iterator[Check]:
 
 def _evaluation(found: EvaluatedRun) -> Check:
     about = found.about
+    tasks = tuple(found.metrics)
     scores = evaluate_coco(
         found.annotations(),
         found.folder / "detections.json",
+        tasks=tasks,
         backend=str(about["evaluator"]),
         max_dets=int(about.get("max_detections", 100)),
     )
-    stored = {f"{task} {name}": found.metrics[task][name] for task in WORDS for name in NUMBERS}
-    fresh = {f"{task} {name}": scores.metrics[task][name] for task in WORDS for name in NUMBERS}
+    stored = {f"{task} {name}": found.metrics[task][name] for task in tasks for name in NUMBERS}
+    fresh = {f"{task} {name}": scores.metrics[task][name] for task in tasks for name in NUMBERS}
     return Check(found.name, len(stored), tuple(_wrong(stored, fresh)), _origin(about))
 
 
@@ -102,16 +103,18 @@ def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
             variants={label: one["changes"] for label, one in study["variants"].items()},
         )  # fmt: skip
         again = compare_study(folder, asked, sampler, float(content["confidence"]))
-        stored, fresh = _figures(study), _figures(again)
+        tasks = {task for one in study["variants"].values() for task in one["metrics"]}
+        stored, fresh = _figures(study, tasks), _figures(again, tasks)
         origin = f"data {study.get('data_hash')}, {study.get('evaluator')}"
         yield Check(f"{root}: {name}", len(stored), tuple(_wrong(stored, fresh)), origin)
 
 
-def _figures(study: Mapping[str, Any]) -> dict[str, Any]:
+def _figures(study: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for label, variant in study["variants"].items():
-        for task in WORDS:
-            found |= {f"{label} {task} {k}": v for k, v in variant["metrics"][task].items()}
+        for task in tasks:
+            values = variant["metrics"].get(task, {})
+            found |= {f"{label} {task} {k}": v for k, v in values.items()}
             found |= {f"{label} lost to {k}": v for k, v in variant.get("lost", {}).items()}
             for number, one in variant.get(task, {}).items():
                 for key in ("a", "b", "difference", "low", "high"):

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from condinst.errors import UserError
+from condinst.evaluation import losses as lost
 from condinst.evaluation.bootstrap import Interval, confidence_intervals, image_draws, sample
 from condinst.evaluation.coco import evaluate_coco
 from condinst.evaluation.inputs import GroundTruth, load_ground_truth
@@ -24,7 +25,7 @@ from condinst.evaluation.losses import KINDS, LostAp, lost_ap
 from condinst.evaluation.matching import match_detections
 from condinst.evaluation.quality import ImageQuality, image_qualities
 from condinst.evaluation.scores import CocoScores
-from condinst.metrics import MEANINGS, TASKS
+from condinst.metrics import MEANINGS, TASKS, WORDS
 from pipeline import runs
 from pipeline.console import terminal
 
@@ -82,18 +83,24 @@ def score(
         untaught: names of classes without training objects.
     """
     truth = load_ground_truth(annotations)
-    scores = evaluate_coco(truth, detections, backend=backend, max_dets=max_dets)
+    masks = not detections or any("segmentation" in entry for entry in detections)
+    tasks = TASKS if masks else ("bbox",)
+    matches = {
+        task: match_detections(truth, detections, task=task, max_dets=max_dets) for task in tasks
+    }
+    scores = evaluate_coco(
+        truth, detections, backend=backend, tasks=tasks, max_dets=max_dets, matches=matches
+    )
     draws = image_draws(len(truth.images), DRAWS, SEED)
     intervals, qualities, losses = {}, {}, {}
-    for task in TASKS:
-        matches = match_detections(truth, detections, task=task, max_dets=max_dets)
-        samples = sample(matches, draws)
-        intervals[task] = confidence_intervals(samples, CONFIDENCE)
-        qualities[task] = image_qualities(matches)
-        losses[task] = lost_ap(truth, detections, task=task, max_dets=max_dets)
+    for task, matched in matches.items():
+        intervals[task] = confidence_intervals(sample(matched, draws), CONFIDENCE)
+        qualities[task] = image_qualities(matched)
+        if task in lost.TASKS:
+            losses[task] = lost_ap(truth, detections, task=task, max_dets=max_dets)
     names = {image["id"]: str(image.get("file_name", image["id"])) for image in truth.images}
     learnable = _learnable(scores, untaught) if untaught else None
-    remarks = (*_remarks(scores, len(detections)), *_mask_remarks(truth))
+    remarks = (*_remarks(scores, len(detections)), *_mask_remarks(truth, tasks))
     if learnable is not None:
         remarks += (_learnable_sentence(learnable, untaught),)
     return ScoreCard(
@@ -124,7 +131,7 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
 
 
 def show(card: ScoreCard, output: Path | None = None, console: Console | None = None) -> None:
-    """Print the twelve metrics of mask and box with their intervals."""
+    """Print the twelve metrics of mask, boundary and box with their intervals."""
     console = console or terminal()
     images = len(card.file_names)
     table = Table(
@@ -133,30 +140,31 @@ def show(card: ScoreCard, output: Path | None = None, console: Console | None = 
         f"{card.scores.evaluator} {card.scores.version}",
     )
     table.add_column("number", style="bold")
-    table.add_column("mask", justify="right", style="bold cyan")
-    table.add_column("interval", justify="right", style="dim")
-    table.add_column("box", justify="right", style="bold cyan")
-    table.add_column("interval", justify="right", style="dim")
+    measured = [task for task in WORDS if task in card.scores.metrics]
+    for task in measured:
+        table.add_column(WORDS[task], justify="right", style="bold cyan")
+        table.add_column("interval", justify="right", style="dim")
     table.add_column("what it measures", style="dim")
     for name, meaning in MEANINGS.items():
         cells = [name]
-        for task in ("segm", "bbox"):
+        for task in measured:
             value, interval = card.scores.metrics[task][name], card.intervals[task][name]
             cells.append("-" if value is None else f"{value:.1f}")
             cells.append("" if interval is None else f"{interval.low:.1f} to {interval.high:.1f}")
         table.add_row(*cells, meaning, end_section=name in ("APl", "ARl"))
     console.print(table)
-    console.print(_lost_sentence(card.losses["segm"]))
+    if "segm" in card.losses:
+        console.print(_lost_sentence(card.losses["segm"]))
     for remark in card.remarks:
         console.print(Text.assemble(("Note:", "yellow"), " ", remark))
     if output is not None:
         console.print(f"Written to {os.path.relpath(output)}")
 
 
-def _lost_sentence(lost: LostAp) -> str:
+def _lost_sentence(cost: LostAp) -> str:
     """The kinds of errors that cost the most mask AP50, the costliest first."""
-    order = sorted(KINDS, key=lambda kind: -lost.gains[kind])
-    kinds = ", ".join(f"{KINDS[kind]} {lost.gains[kind]:.1f}" for kind in order)
+    order = sorted(KINDS, key=lambda kind: -cost.gains[kind])
+    kinds = ", ".join(f"{KINDS[kind]} {cost.gains[kind]:.1f}" for kind in order)
     return f"Points of mask AP50 lost to each kind of error (TIDE): {kinds}."
 
 
@@ -174,7 +182,7 @@ def _learnable_sentence(learnable: Mapping[str, float | None], untaught: Collect
     listed = sorted(untaught)
     more = f" and {len(listed) - _SHOWN:,} more" if len(listed) > _SHOWN else ""
     mask, box = (
-        "undefined" if learnable[task] is None else f"{learnable[task]:.1f}"
+        "undefined" if (value := learnable.get(task)) is None else f"{value:.1f}"
         for task in ("segm", "bbox")
     )
     return (
@@ -193,14 +201,16 @@ def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
     low = [
         f"{word} AP is {value:.2f}, close to zero"
         for task, word in (("segm", "mask"), ("bbox", "box"))
-        if (value := scores.metrics[task]["AP"]) is not None and value < NEAR_ZERO
+        if (value := scores.metrics.get(task, {}).get("AP")) is not None and value < NEAR_ZERO
     ]
     if not low:
         return ()
     return (f"{' and '.join(low)}: the model has hardly learned to find objects on this data.",)
 
 
-def _mask_remarks(truth: GroundTruth) -> tuple[str, ...]:
+def _mask_remarks(truth: GroundTruth, tasks: Collection[str]) -> tuple[str, ...]:
+    if "segm" not in tasks:
+        return ("the model gives boxes without masks: box AP alone is measured.",)
     boxed = truth.without_masks
     if not boxed:
         return ()
@@ -254,7 +264,10 @@ def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
 def _image_rows(card: ScoreCard) -> list[dict[str, Any]]:
     """One row per image; `quality` is the AP of its masks (of its boxes if masks have none)."""
     rows = []
-    for box, mask in zip(card.qualities["bbox"], card.qualities["segm"], strict=True):
+    for found in zip(*card.qualities.values(), strict=True):
+        by_task = dict(zip(card.qualities, found, strict=True))
+        box = by_task["bbox"]
+        mask = by_task.get("segm", box)
         rows.append(
             {
                 "image_id": mask.image_id,
@@ -262,8 +275,7 @@ def _image_rows(card: ScoreCard) -> list[dict[str, Any]]:
                 "objects": mask.objects,
                 "detections": mask.detections,
                 "quality": mask.ap if mask.ap is not None else box.ap,
-                "segm": {"AP": mask.ap, "AP50": mask.ap50},
-                "bbox": {"AP": box.ap, "AP50": box.ap50},
+                **{task: {"AP": one.ap, "AP50": one.ap50} for task, one in by_task.items()},
             }
         )
     return rows

@@ -1,4 +1,4 @@
-"""The stage ``evaluate``: box and mask AP of trained weights on the validation split."""
+"""The stage ``evaluate``: box, mask and boundary AP of trained weights on the validation split."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def evaluate_run(
         progress: show progress, and the table at the end.
 
     Returns:
-        Task (``bbox``, ``segm``) to the twelve metrics, in percent, None where undefined.
+        Task (of `condinst.metrics.TASKS`) to the twelve metrics, in percent, None where undefined.
 
     Raises:
         UserError: weights or data cannot be used; ``out_dir`` is unchanged.

@@ -6,6 +6,7 @@ import statistics
 
 from markupsafe import Markup
 
+from condinst.metrics import WORDS
 from pipeline.report.charts import Series, line_chart
 
 _TERMS = {
@@ -90,7 +91,7 @@ def side_charts(rows: Rows) -> list[tuple[str, Markup]]:
         for title, key, label in wanted
         if points(rows, key)
     ]
-    scored = [("eval/segm/AP", "mask AP"), ("eval/bbox/AP", "box AP")]
+    scored = [(f"eval/{task}/AP", f"{word} AP") for task, word in WORDS.items()]
     lines = [Series(name, points(rows, key), k) for k, (key, name) in enumerate(scored, start=1)]
     on_the_way = line_chart(lines, x_label="step", y_label="AP (%)", width=480, height=230)
     charts.append(("Scores on the way", on_the_way))

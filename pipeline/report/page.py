@@ -15,6 +15,10 @@ from pipeline.report.collect import Findings, Missing, Record
 
 Charts = list[tuple[str, Markup]]
 _SAMPLES = 12
+_BOUNDARY = (
+    "Boundary: matched by the lesser of the IoU of masks and that of the bands along their "
+    "contours (arXiv 2103.16562)."
+)
 _LARGE = 100_000_000  # bytes of JSON that some images are not worth reading
 
 
@@ -45,6 +49,8 @@ class Page:
     pairs: list[tuple[str, list[pictures.Pair]]]
     pairs_rule: str
     scores: list[scores.ScoreRow]
+    score_columns: list[str]
+    boundary_note: str
     measured: str
     interval_note: str
     errors: list[scores.ErrorRow]
@@ -96,6 +102,8 @@ def build(found: Findings, params: Params) -> Page:
         pairs=pairs,
         pairs_rule=rule,
         scores=scores.score_rows(found),
+        score_columns=list(scores.WORDS.values()),
+        boundary_note=_BOUNDARY if found.metrics.get("boundary") else "",
         measured=_measured(found.evaluation),
         interval_note=_interval_note(found.evaluation),
         errors=scores.error_rows(found),
@@ -129,12 +137,14 @@ def _title(found: Findings, params: Params) -> str:
 def lead(found: Findings, params: Params) -> list[str]:
     """The report in a few sentences, the most important first."""
     sentences = []
-    mask, box = scores.score(found, "segm", "AP"), scores.score(found, "bbox", "AP")
+    mask, edge, box = (scores.score(found, task, "AP") for task in scores.WORDS)
     images = data.splits(found).get("val", {}).get("images")
     if mask.value is not None:
         where = f" on {words.several(images, 'validation image')}" if images else ""
+        known = "" if edge.value is None else f", boundary AP {words.percent(edge.value)}"
         sentences.append(
-            f"Mask AP {words.percent(mask.value)} and box AP {words.percent(box.value)}{where}."
+            f"Mask AP {words.percent(mask.value)}{known} and box AP {words.percent(box.value)}"
+            f"{where}."
         )
         sentences += [_sentence(remark) for remark in found.evaluation.get("remarks") or ()]
     if found.run:
@@ -174,7 +184,7 @@ def cards(found: Findings) -> list[Card]:
                 how = f"interval {words.span(one.low, one.high)}"
             made.append(Card(f"{word} AP", words.percent(one.value), "%", how, task == "segm"))
     half = scores.score(found, "segm", "AP50")
-    if half.value is not None:
+    if half.value is not None and scores.score(found, "boundary", "AP").value is None:
         made.append(Card("mask AP50", words.percent(half.value), "%", "found, roughly outlined"))
     if found.run:
         steps = words.several(found.run["steps"], "step")

@@ -26,12 +26,11 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One of the twelve numbers for both tasks."""
+    """One of the twelve numbers for every task, in the order of `WORDS`."""
 
     name: str
     meaning: str
-    mask: Score
-    box: Score
+    scores: list[Score]
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class ClassRow:
     name: str
     objects: int | None
     mask: float | None
+    boundary: float | None
     mask50: float | None
     box: float | None
 
@@ -59,7 +59,7 @@ def score_rows(found: Findings) -> list[ScoreRow]:
     if not found.metrics:
         return []
     return [
-        ScoreRow(name, meaning, score(found, "segm", name), score(found, "bbox", name))
+        ScoreRow(name, meaning, [score(found, task, name) for task in WORDS])
         for name, meaning in MEANINGS.items()
     ]
 
@@ -89,13 +89,14 @@ def error_rows(found: Findings) -> list[ErrorRow]:
 
 def class_rows(found: Findings) -> list[ClassRow]:
     """All classes, the best masks first, those without objects last."""
-    mask, box = (found.per_class.get(task) or {} for task in ("segm", "bbox"))
+    mask, edge, box = (found.per_class.get(task) or {} for task in WORDS)
     objects = objects_per_class(found, "val")
     rows = [
         ClassRow(
             name,
             objects.get(name),
             (mask.get(name) or {}).get("AP"),
+            (edge.get(name) or {}).get("AP"),
             (mask.get(name) or {}).get("AP50"),
             (box.get(name) or {}).get("AP"),
         )

@@ -13,7 +13,7 @@ from pipeline.report.collect import Findings, Record, Study, Training
 from pipeline.report.curves import points, smooth
 from pipeline.report.words import duration, several, signed, signed_span, span, typeset
 
-SHOWN = ("segm/AP", "segm/AP50", "segm/AP75", "bbox/AP")
+SHOWN = ("segm/AP", "boundary/AP", "segm/AP50", "segm/AP75", "bbox/AP")
 MAIN = "segm/AP"
 _TONES = {"better": "good", "worse": "bad"}
 
@@ -64,6 +64,7 @@ class Variant:
         spread: Range of the main number over the seeds in words, empty for one seed.
         time: Mean training time in words.
         comparison: With the baseline in mask AP, where there is one.
+        boundary: Likewise in boundary AP.
         box: Likewise in box AP.
     """
 
@@ -74,6 +75,7 @@ class Variant:
     spread: str
     time: str
     comparison: Comparison | None
+    boundary: Comparison | None
     box: Comparison | None
 
 
@@ -145,6 +147,7 @@ def _variant(name: str, study: Study, compared: Record) -> Variant:
         spread=span(min(main), max(main)) if len(main) > 1 else "",
         time=duration(statistics.fmean(times)) if times else "",
         comparison=_comparison(compared, "segm"),
+        boundary=_comparison(compared, "boundary"),
         box=_comparison(compared, "bbox"),
     )
 

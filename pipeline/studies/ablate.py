@@ -14,6 +14,7 @@ from typing import Any
 from condinst.atomic import write_json
 from condinst.cores import available_cores
 from condinst.errors import UserError
+from condinst.metrics import WORDS
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
 from pipeline.recipe import PreparedData, load_resolved, own_threads
@@ -210,10 +211,10 @@ def _clear_strangers(folder: Path, trials: Sequence[Trial]) -> None:
 def _line(outcome: Outcome, same: Sequence[str]) -> str:
     if outcome.state == "failed":
         return f"{outcome.trial.name}: FAILED: {outcome.error}"
-    values = [outcome.metrics.get(task, {}).get("AP") for task in ("segm", "bbox")]
-    mask, box = ("-" if value is None else f"{value:.1f}" for value in values)
+    found = [(word, outcome.metrics.get(task, {}).get("AP")) for task, word in WORDS.items()]
+    scores = ", ".join(f"{word} AP {'-' if v is None else f'{v:.1f}'}" for word, v in found)
     shared = f" (the same training as {', '.join(same)})" if same else ""
-    return f"{outcome.trial.name}: mask AP {mask}, box AP {box}{shared}"
+    return f"{outcome.trial.name}: {scores}{shared}"
 
 
 def _failure(study: str, failed: Sequence[Outcome], total: int) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from condinst.metrics import WORDS
 from pipeline.tracking.address import compare_url
 from pipeline.tracking.provenance import short
 
@@ -25,10 +26,11 @@ def study_note(results: Mapping[str, Any], comparison: str = "", plot: str = "")
     parts = [f"**{results['question']}**", "", *_compare_lines(trained, results), ""]
     if plot:
         parts += [*_plot_lines(results, plot), ""]
-    parts += ["| variant | seed | mask AP | box AP | state |", "|---|---|---|---|---|"]
+    heads = [f"{word} AP" for word in WORDS.values()]
+    parts += [f"| variant | seed | {' | '.join(heads)} | state |", "|---" * (3 + len(heads)) + "|"]
     for run in results["runs"]:
         name = run["variant"].replace("|", "/")
-        scores = [_figure(run["metrics"].get(task, {}).get("AP")) for task in ("segm", "bbox")]
+        scores = [_figure(run["metrics"].get(task, {}).get("AP")) for task in WORDS]
         cells = [_link(name, run), str(run["seed"]), *scores, run["state"]]
         parts.append(f"| {' | '.join(cells)} |")
     return _cut("\n".join([*parts, "", _deeper(comparison)]))

@@ -14,6 +14,7 @@ from torch import nn
 from condinst import engine
 from condinst.config import get_cfg
 from condinst.errors import UserError
+from condinst.metrics import TASKS
 from pipeline import tracking
 from pipeline.console import terminal
 from pipeline.identity import training_code, versions
@@ -122,7 +123,7 @@ def figures_of(
     from condinst.evaluation.prediction import predict_dataset
 
     detections = predict_dataset(model, dataset, cfg, progress=False)
-    tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    tasks = TASKS if cfg.MODEL.MASK_ON else ("bbox",)
     scores = evaluate_coco(annotations, detections, backend=backend, tasks=tasks, max_dets=max_dets)
     return {
         f"{task}/{name}": value

@@ -99,7 +99,8 @@ def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[s
     assert content["main"]["metrics"]["segm"]["AP"] > 0
     assert set(found["variants"]["new"]["per_class"]["segm"]) == {"disc", "star & bar"}
     rows = list(csv.DictReader((COMPARED / "table.csv").open()))
-    assert len(rows) == 3 * 24
+    assert len(rows) == 3 * 36
+    assert found["variants"]["new"]["boundary"]["AP"]["low"] > 0
     assert json.loads((COMPARED / "metrics.json").read_text())["study"]["new"]["segm/AP"] > 0
     text = (COMPARED / "comparison.md").read_text()
     assert "Is it better?" in text
@@ -123,6 +124,49 @@ def test_the_report_reads_what_compare_wrote(params: Any, project: Path) -> None
             assert seen.word == written["verdict"]["word"]
     assert "better masks than old" in view.answer
     assert view.verdict
+
+
+def test_results_of_a_version_without_boundaries(params: Any, project: Path) -> None:
+    """They are measured from their detections."""
+    root = study_runs()
+    for path in root.glob("*/seed0/evaluate/metrics.json"):
+        content = json.loads(path.read_text())
+        numbers = content.pop("boundary")
+        path.write_text(json.dumps(content))
+    compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
+    found = json.loads((COMPARED / "comparison.json").read_text())["studies"]["study"]
+    last = found["variants"][path.parents[2].name]
+    assert last["metrics"]["boundary"] == pytest.approx(numbers)
+    assert [check.wrong for check in verify.verify(STUDIES)] == [()] * 3
+    (view,) = study_views(collect({"study": STUDY}, project))
+    assert view.variants[0].numbers["boundary/AP"] is None
+
+
+def test_a_comparison_of_a_version_without_boundaries_is_verified(params: Any) -> None:
+    study_runs()
+    compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
+    path = COMPARED / "comparison.json"
+    content = json.loads(path.read_text())
+    for variant in content["studies"]["study"]["variants"].values():
+        variant.pop("boundary", None)
+        variant["metrics"].pop("boundary")
+    path.write_text(json.dumps(content))
+    assert [check.wrong for check in verify.verify(COMPARED)] == [()]
+    text = comparison_tables.markdown(content)
+    assert "| new | " in text
+
+
+def test_results_without_masks(project: Path) -> None:
+    for name, error in (("a", 8.0), ("b", 2.0)):
+        folder = evaluated(project / name, error)
+        found = json.loads((folder / "detections.json").read_text())
+        for entry in found:
+            del entry["segmentation"]
+        card = scoring.score(Path("data/prepared/val/annotations.json"), found)
+        scoring.publish(card, folder, {})
+    study = compare.compare_runs(["a", "b"], draws=50)["studies"]["runs"]
+    assert list(study["variants"]["b"]["metrics"]) == ["bbox"]
+    assert study["variants"]["b"]["bbox"]["AP"]["verdict"]["word"] == "better"
 
 
 def test_stage_with_what_is_missing(params: Any) -> None:

@@ -60,8 +60,9 @@ def test_stage_leaves_everything(
     evaluate.run(tiny_params)
     folder = EVALUATED
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert list(metrics["segm"]) == list(metrics["bbox"]) == list(NUMBERS)
-    assert metrics["segm"]["AP"] == pytest.approx(100)
+    assert tuple(metrics) == TASKS
+    assert all(tuple(numbers) == NUMBERS for numbers in metrics.values())
+    assert metrics["segm"]["AP"] == metrics["boundary"]["AP"] == pytest.approx(100)
     assert metrics["segm"]["APl"] is None
     per_class = json.loads((folder / "per_class.json").read_text())
     assert per_class["bbox"]["slab"]["AP"] == pytest.approx(100)
@@ -70,12 +71,13 @@ def test_stage_leaves_everything(
     assert about["steps"] == 3
     assert about["intervals"]["segm"]["AP"]["high"] == pytest.approx(100)
     assert about["intervals"]["segm"]["APl"] is None
+    assert about["intervals"]["boundary"]["AP"]["high"] == pytest.approx(100)
     assert {"evaluator", "evaluator_version", "weights_sha256", "annotations_sha256"} <= set(about)
     assert json.loads((folder / "detections.json").read_text()) == trained["found"]
     rows = json.loads((folder / "per_image.json").read_text())
     assert [row["quality"] for row in rows] == [pytest.approx(100)] * 2 + [None] * 2
     curves = list(csv.DictReader((folder / "pr_curves.csv").open()))
-    assert len(curves) == 2 * 3 * 3 * 101  # tasks, IoUs, two classes and their mean, recalls
+    assert len(curves) == 3 * 3 * 3 * 101  # tasks, IoUs, two classes and their mean, recalls
     assert trained["name"] == evaluate.VAL_NAME
     assert tiny_params.evaluate.score_threshold == trained["cfg"].MODEL.FCOS.INFERENCE_TH_TEST
     assert "COCO scores on 4 images, 3 detections" in capsys.readouterr().out
@@ -89,6 +91,22 @@ def test_nothing_found_is_said(
     (remark,) = json.loads((EVALUATED / "evaluation.json").read_text())["remarks"]
     assert "detects nothing above evaluate.score_threshold" in remark
     assert "has not learned yet" in capsys.readouterr().out
+
+
+def test_a_model_without_masks(
+    trained: dict[str, Any], tiny_params: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for entry in trained["found"]:
+        del entry["segmentation"]
+    evaluate.run(tiny_params)
+    metrics = json.loads((EVALUATED / "metrics.json").read_text())
+    assert list(metrics) == ["bbox"]
+    assert metrics["bbox"]["AP"] == pytest.approx(100)
+    rows = json.loads((EVALUATED / "per_image.json").read_text())
+    assert rows[0]["quality"] == pytest.approx(100)
+    shown = capsys.readouterr().out
+    assert "the model gives boxes without masks" in shown
+    assert "boundary" not in shown
 
 
 def test_near_zero_is_said() -> None:

@@ -12,7 +12,7 @@ RESULTS: dict[str, Any] = {
     "experiment_id": "3",
     "runs": [
         {"variant": "a", "seed": 0, "state": "finished", "run_id": "a" * 32, "experiment_id": "3",
-         "metrics": {"segm": {"AP": 41.26}, "bbox": {"AP": None}}},
+         "metrics": {"segm": {"AP": 41.26}, "boundary": {"AP": 22.22}, "bbox": {"AP": None}}},
         {"variant": "b", "seed": 0, "state": "finished", "run_id": "b" * 32, "experiment_id": "3",
          "metrics": {"segm": {"AP": 30.0}, "bbox": {"AP": 31.0}}},
         {"variant": "c|d", "seed": 0, "state": "failed", "run_id": None, "experiment_id": None,
@@ -23,8 +23,9 @@ RESULTS: dict[str, Any] = {
 
 def test_table_links_to_children_and_their_comparison() -> None:
     text = notes.study_note(RESULTS)
-    assert f"| [a](#/experiments/3/runs/{'a' * 32}) | 0 | 41.3 | - | finished |" in text
-    assert "| c/d | 0 | - | - | failed |" in text
+    assert f"| [a](#/experiments/3/runs/{'a' * 32}) | 0 | 41.3 | 22.2 | - | finished |" in text
+    assert "| 0 | 30.0 | - | 31.0 | finished |" in text  # of a version without boundaries
+    assert "| c/d | 0 | - | - | - | failed |" in text
     assert "[Compare these 2 runs side by side](./#/compare-runs?runs=" in text
     assert "comparison.svg" not in text
 

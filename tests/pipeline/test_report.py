@@ -256,7 +256,7 @@ def test_masks_are_decoded_from_polygons_and_both_kinds_of_rle() -> None:
 
 def variant(name: str, word: str, difference: float) -> Variant:
     comparison = Comparison(difference, difference - 1, difference + 1, word, "")
-    return Variant(name, "", False, {}, "", "", comparison, None)
+    return Variant(name, "", False, {}, "", "", comparison, None, None)
 
 
 def test_the_answer_of_a_study_is_plain() -> None:

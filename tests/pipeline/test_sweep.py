@@ -52,7 +52,7 @@ def test_any_of_the_24_numbers_is_told(metric: str) -> None:
     told: list[dict] = []
     sweep.ReportHook(metric, told.append).on_row({"iteration": 4, f"eval/{metric}": 7.0})
     assert told == [{"score": 7.0, "step": 4, "run_id": ""}]
-    assert len(METRICS) == 24
+    assert len(METRICS) == 36
 
 
 def test_report_hook_tells_evaluations_alone() -> None:
