@@ -240,8 +240,8 @@ def test_one_bad_line_is_decided_on_by_the_policy(
 
 SHAPES = [
     ([shape("line", (0, 0), (1, 1))], "shape 0: is a line; a mask needs a polygon, a rectangle"),
-    ([shape("polygon", (0, 0), (1, 1))], "is a polygon of 2 points; it needs 3 or more"),
-    ([shape("circle", (0, 0))], "is a circle of 1 points; it needs 2"),
+    ([shape("polygon", (0, 0), (1, 1))], "is a polygon with 2 points; it needs 3 or more"),
+    ([shape("circle", (0, 0))], "is a circle with 1 points; it needs 2"),
     ([shape("polygon", (0, 0), (1, 1), (float("nan"), 2))], "not pairs of finite numbers"),
     ([shape("polygon") | {"points": [[1, 2], [3], [4, 5]]}], "not pairs of numbers"),
     ([shape("polygon", *TRIANGLE) | {"label": ""}], "label is '', must be a class name"),

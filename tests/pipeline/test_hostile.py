@@ -68,7 +68,7 @@ def test_labelme_masks_that_are_bombs(picture: Path) -> None:
         made += struct.pack(">I", zlib.crc32(code + data))
     text = base64.b64encode(made).decode()
     (problem,) = _read(picture, shape_type="mask", points=[[1, 1], [9, 9]], mask=text)
-    assert "its mask of 9000 x 9000 pixels at 1, 1 leaves the image" in problem
+    assert "its mask of 9000 x 9000 pixels at 1, 1 extends beyond the image" in problem
 
 
 @pytest.mark.parametrize("said", ["a\0b", ["1.jpg"], "x" * 300, "\ud800"])

@@ -133,7 +133,7 @@ def test_file_that_is_no_mapping(value: object) -> None:
         ({"dataset.source": "directory"}, ["dataset.root", "COCO layout"]),
         ({"dataset.root": "x", "dataset.train": {"json": "a", "images": "b"},
           "dataset.val": {"json": "a", "images": "b"}, "dataset.source": "directory"},
-         ["dataset.train", "one of the two"]),
+         ["dataset.train", "only one of them"]),
         ({"dataset.train": {"json": "a", "images": "b"}}, ["only for source: directory"]),
         ({"dataset.sample": None}, ["dataset.sample", "seed"]),
         ({"dataset.subset": {"val": 5}}, ["dataset.subset", "only for source: coco2017"]),
