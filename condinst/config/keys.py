@@ -245,7 +245,7 @@ def _add_boxinst(cfg: CfgNode) -> None:
     node.ENABLED = False
     node.BOTTOM_PIXELS_REMOVED = 10  # rows of the original image in which colours say nothing
     node.PAIRWISE = pairwise = CfgNode()
-    pairwise.ENABLED = True  # False: projection alone, colours are not compared
+    pairwise.ENABLED = True  # False: projection only, colours are not compared
     pairwise.SIZE = 3  # a pixel is compared with the SIZE x SIZE around it; odd
     pairwise.DILATION = 2  # steps between those, at the stride of the loss
     pairwise.WARMUP_ITERS = 10000  # steps over which the pairwise loss ramps up to its weight

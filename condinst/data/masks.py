@@ -42,7 +42,7 @@ class MaskUse:
 
         Args:
             annotation: with ``segmentation``, if it has a mask.
-            place: stands for an ``id`` that it does not have.
+            place: used in place of a missing ``id``.
         """
         if not annotation.get("segmentation"):
             return False

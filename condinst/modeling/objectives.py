@@ -249,7 +249,7 @@ def scene_of(
 
 
 def _told(rules: BoxRules, losses: Losses) -> Losses:
-    """Without the pairwise loss where no pair counts."""
+    """The losses, without the pairwise one if pairs do not count."""
     return {k: v for k, v in losses.items() if rules.pairwise or k != "loss_pairwise"}
 
 

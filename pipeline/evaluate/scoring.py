@@ -210,7 +210,7 @@ def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
 
 def _mask_remarks(truth: GroundTruth, tasks: Collection[str]) -> tuple[str, ...]:
     if "segm" not in tasks:
-        return ("the model gives boxes without masks: box AP alone is measured.",)
+        return ("the model gives boxes without masks: only box AP is measured.",)
     boxed = truth.without_masks
     if not boxed:
         return ()

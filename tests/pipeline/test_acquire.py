@@ -107,7 +107,7 @@ def test_names_what_a_folder_lacks(params: Params, tiny_dataset: Any, tmp_path: 
     (root / "annotations/instances_train2017.json").unlink()
     with pytest.raises(UserError, match="no annotations of train: none of annotations/instances"):
         acquire.run(from_directory(params, root=str(root)))
-    with pytest.raises(UserError, match="the folder .* does not exist"):
+    with pytest.raises(UserError, match=r"the folder .* does not exist"):
         acquire.run(from_directory(params, root="nowhere"))
     assert only(Path("data")) == [], "nothing half-written"
 
