@@ -322,11 +322,7 @@ def ablate(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="Trainings at a time, through Ray.",
-            show_default="as many as fit",
+            "--jobs", "-j", min=1, help="Trainings at a time.", show_default="all that fit"
         ),
     ] = None,
     dry_run: Annotated[

@@ -45,7 +45,7 @@ def truth(boxes: Tensor, images: list[Tensor]) -> BoxTruth:
     rules, (height, width) = BoxRules(), images[0].shape[1:]
     alike = alike_pairs(images, [480] * len(images), (height, width), SPEC.out_stride, rules)
     spans = box_spans(boxes, (height, width), SPEC.out_stride)
-    return BoxTruth(spans, torch.arange(len(boxes)), alike, rules.offsets)
+    return BoxTruth(spans, torch.arange(len(boxes), device=boxes.device), alike, rules.offsets)
 
 
 def _way(backend: MaskBackend, side: float) -> Callable[[], Callable[[], object]]:

@@ -141,7 +141,10 @@ def _read_torch(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} was not read: {_refused_class(error)}") from error
     except Exception as error:  # a damaged file may fail in any way
-        raise UserError(f"{path} is not a readable checkpoint, or is cut short: {error}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{path} is not a readable checkpoint, or is cut short: {reason}"
+        ) from error
 
 
 def _check_inflation(path: Path) -> None:
@@ -241,9 +244,10 @@ def _plain(tensor: Tensor, name: object) -> Tensor:
         raise UserError(f"{brief(name)} in the checkpoint is a {kind}, expected a plain one")
     if tensor.device.type != "cpu":
         raise UserError(f"{name!r} in the checkpoint has no data (device {tensor.device})")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+    least = min(tensor.shape, default=0)  # torch creates tensors of sizes -1 and 0
+    if least < 0 or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise UserError(
-            f"{name!r} in the checkpoint claims to have {tensor.numel():,} values, but "
-            "they are not there"
+            f"{name!r} in the checkpoint claims to have {' x '.join(map(str, tensor.shape))} "
+            "values, but they are not there"
         )
     return tensor

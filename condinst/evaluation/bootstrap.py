@@ -127,6 +127,39 @@ def confidence_intervals(
     return intervals
 
 
+def mean_interval(
+    results: Sequence[Samples], number: str, confidence: float = 0.95, category: str = EVERY
+) -> Interval | None:
+    """Interval of one number's mean over trainings that differ in their seed alone.
+
+    It covers other images and, with several trainings, other seeds, as that of a difference does.
+    Two such intervals may overlap where the paired difference is told from zero, since what is hard
+    for both does not cancel here.
+
+    Args:
+        results: one a seed, all with the same `image_draws`.
+        number: of `NUMBERS`.
+        confidence: of the interval.
+        category: name of the category, or `all`.
+
+    Returns:
+        Within 0 and 100; None where the number is undefined.
+    """
+    column = NUMBERS.index(number)
+    each = [one for samples in results if (one := samples.estimate[category][number]) is not None]
+    if not each:
+        return None
+    drawn = _defined(np.mean([samples.draws[category][:, column] for samples in results], axis=0))
+    if drawn is None:
+        return None
+    estimate, std_error = float(np.mean(each)), float(drawn.std(ddof=1))
+    low, high = _ends(drawn, confidence, results[0].images)
+    if len(each) > 1:
+        std_error, reach = _with_seeds(drawn, np.array(each), results[0].images, confidence)
+        low, high = estimate - reach, estimate + reach
+    return Interval(estimate, max(low, 0.0), min(high, 100.0), std_error)
+
+
 def paired_bootstrap(
     a: Matches | Sequence[Matches],
     b: Matches | Sequence[Matches],

@@ -11,16 +11,18 @@ from typing import Any
 
 from condinst.atomic import write_json
 from condinst.errors import UserError
-from condinst.evaluation.bootstrap import EVERY, Difference, differences
+from condinst.evaluation.bootstrap import EVERY, Difference, differences, mean_interval
 from condinst.evaluation.losses import KINDS
 from condinst.evaluation.scores import NUMBERS
 from condinst.metrics import WORDS
 from pipeline import runs, tracking
+from pipeline.compare import annotation
 from pipeline.compare import plot as comparison_plot
 from pipeline.compare import tables as comparison_tables
 from pipeline.compare.evaluated import EvaluatedRun, Sampler, check_comparable, locate
 from pipeline.layout import COMPARED, EVALUATED, STUDIES
-from pipeline.params import Ablation, Params
+from pipeline.params import Ablation, Compare, Params
+from pipeline.params.axis import find_axis
 from pipeline.tracking import notes
 
 HEADLINE = ("segm", "AP")
@@ -40,6 +42,8 @@ def run(params: Params) -> None:
         "draws": settings.draws,
         "confidence": settings.confidence,
         "seed": settings.seed,
+        "mask_seconds": settings.mask_seconds,
+        "box_seconds": settings.box_seconds,
         "headline": "/".join(HEADLINE),
         "studies": {},
     }
@@ -55,12 +59,22 @@ def run(params: Params) -> None:
             _say(f"{name} was not run and is left out: python cli.py ablate {name}")
             continue
         _say(f"comparing {name}")
-        found["studies"][name] = compare_study(
-            STUDIES / name, _as_run(STUDIES / name, study), sampler, settings.confidence
-        )
+        found["studies"][name] = _study(name, _as_run(STUDIES / name, study), sampler, settings)
     _publish(found, COMPARED)
     _log_to_parents(found, params)
     sys.stdout.write(comparison_tables.summary(found) + f"Written to {COMPARED}\n")
+
+
+def _study(name: str, study: Ablation, sampler: Sampler, settings: Compare) -> dict[str, Any]:
+    """A study's comparison, the axis of its curve, and what its annotations cost."""
+    folder = STUDIES / name
+    result = compare_study(folder, study, sampler, settings.confidence)
+    axis = find_axis(study)
+    if axis is not None:
+        result["axis"] = {"key": axis.key, "values": dict(axis.values)}
+    for variant, cost in annotation.costs(study, folder, settings, result["data_hash"]).items():
+        result["variants"][variant]["annotation"] = cost
+    return result
 
 
 def compare_study(
@@ -227,6 +241,7 @@ def _variant(
         "missing_seeds": sorted(set(study.seeds) - set(own)),
         "metrics": {task: _mean_metrics(list(own.values()), task, sampler) for task in tasks},
         "lost": _mean_lost(list(own.values()), sampler),
+        "levels": _levels(list(own.values()), tasks, sampler, confidence),
     }
     shared = sorted(set(base) & set(own))
     if name == study.baseline or not shared:
@@ -244,6 +259,16 @@ def _variant(
                 classes.setdefault(one.category, {})[one.metric] = _plain(one)
         row["per_class"][task] = classes
     return row
+
+
+def _levels(
+    own: Sequence[EvaluatedRun], tasks: Sequence[str], sampler: Sampler, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Task -> AP -> mean over the seeds and its interval; empty where nothing ran."""
+    if not own:
+        return {}
+    found = {task: mean_interval(sampler.sample(own, task), "AP", confidence) for task in tasks}
+    return {task: {"AP": dataclasses.asdict(one)} for task, one in found.items() if one}
 
 
 def _seeds(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, EvaluatedRun]:

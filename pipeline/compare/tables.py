@@ -16,6 +16,7 @@ from condinst.metrics import NUMBERS, WORDS
 from pipeline.console import terminal
 
 LOST = "Points of mask AP50 that each kind of error costs (TIDE)"
+NO_MASKS = "Without masks in the data or the detections mask AP is undefined: box AP is compared."
 NEAR_ZERO = 1.0  # percent
 COLUMNS = (("segm", "AP"), ("boundary", "AP"), ("segm", "AP50"), ("segm", "AP75"), ("bbox", "AP"))
 _COLOURS = {"better": "green", "worse": "red", "not told apart": "yellow"}
@@ -27,33 +28,45 @@ _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
 
 
 def study_verdict(study: Mapping[str, Any]) -> str:
-    """What the study says of mask AP, in plain sentences."""
-    base = study["baseline"]
-    sentences = []
+    """What the study says of mask AP, in plain sentences; of box AP where there are no masks."""
+    base, task = study["baseline"], _judged(study)
+    sentences = [NO_MASKS] if task == "bbox" else []
     for name, variant in study["variants"].items():
         if name == base:
             continue
-        one = variant.get("segm", {}).get("AP")
+        one = variant.get(task, {}).get("AP")
         if one is None:
             sentences.append(f"{name} was not evaluated on the baseline's seeds.")
         elif one["verdict"]["word"] == "not told apart":
             sentences.append(
                 f"{name} and {base} are not told apart on {study['images']:,} images "
-                f"({_span(one)}){_needed(one)}."
+                f"({_span(one, task)}){_needed(one)}."
             )
         else:
-            sentences.append(f"{name} is {one['verdict']['word']} than {base} ({_span(one)}).")
+            sentences.append(
+                f"{name} is {one['verdict']['word']} than {base} ({_span(one, task)})."
+            )
     if not sentences:
         return f"{base} stands alone: there is nothing to compare."
     if _seeds(study) < 2:
         sentences.append(
             "One training each: the intervals cover other images, not other seeds of training."
         )
-    scores = {n: _value(v, "segm", "AP") for n, v in study["variants"].items()}
+    scores = {n: _value(v, task, "AP") for n, v in study["variants"].items()}
     low = [name for name, score in scores.items() if score is not None and score < NEAR_ZERO]
     if low:
-        sentences.append(f"Mask AP is next to zero for {', '.join(low)}: train longer.")
+        word = WORDS[task].capitalize()
+        sentences.append(f"{word} AP is next to zero for {', '.join(low)}: train longer.")
     return " ".join(sentences)
+
+
+def _judged(study: Mapping[str, Any]) -> str:
+    """The task of the verdict: masks, unless box AP alone is defined."""
+    scored = {
+        task: any(_value(one, task, "AP") is not None for one in study["variants"].values())
+        for task in WORDS
+    }
+    return "bbox" if scored["bbox"] and not scored["segm"] else "segm"
 
 
 def flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,8 +195,15 @@ def _caption(content: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     return (
         f"{content['confidence']:.0%} intervals by paired bootstrap over {study['images']:,} "
         f"images, {content['draws']:,} draws; {trained}; differences from {study['baseline']}"
-        f"{_about_published(study)}"
+        f"{_about_published(study)}{_about_annotation(content, study)}"
     )
+
+
+def _about_annotation(content: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    if not _annotated(study):
+        return ""
+    mask, box = (f"{content[key]:g} s" for key in ("mask_seconds", "box_seconds"))
+    return f"; annotation: {mask} for an object's mask, {box} for its box alone"
 
 
 def _about_published(study: Mapping[str, Any]) -> str:
@@ -196,15 +216,23 @@ def _about_published(study: Mapping[str, Any]) -> str:
 
 def _more_columns(study: Mapping[str, Any]) -> list[str]:
     """Column heads that only some studies have."""
-    published = study.get("published")
-    if not published:
-        return []
-    return ["published (other data)" if published["other_data"] else "published"]
+    heads = []
+    if published := study.get("published"):
+        heads.append("published (other data)" if published["other_data"] else "published")
+    return [*heads, "masks drawn", "annotation, hours"] if _annotated(study) else heads
 
 
 def _more_cells(name: str, study: Mapping[str, Any]) -> list[str]:
     published = study.get("published")
-    return [_number(published["values"].get(name))] if published else []
+    cells = [_number(published["values"].get(name))] if published else []
+    if _annotated(study):
+        cost = study["variants"][name].get("annotation")
+        cells += [f"{cost['masks']:,}", f"{cost['hours']:,.1f}"] if cost else ["-", "-"]
+    return cells
+
+
+def _annotated(study: Mapping[str, Any]) -> bool:
+    return any(variant.get("annotation") for variant in study["variants"].values())
 
 
 def _seeds(study: Mapping[str, Any]) -> int:
@@ -286,12 +314,14 @@ def _difference(one: Mapping[str, Any]) -> str:
 
 
 def _no_difference(name: str, study: Mapping[str, Any]) -> str:
-    return "baseline" if name == study["baseline"] else "not evaluated"
+    if name == study["baseline"]:
+        return "baseline"
+    return "undefined" if "segm" in study["variants"][name] else "not evaluated"
 
 
-def _span(one: Mapping[str, Any]) -> str:
+def _span(one: Mapping[str, Any], task: str) -> str:
     interval = f"{one['low']:+.1f} to {one['high']:+.1f}"
-    return f"{one['difference']:+.1f} points of mask AP, interval {interval}"
+    return f"{one['difference']:+.1f} points of {WORDS[task]} AP, interval {interval}"
 
 
 def _needed(one: Mapping[str, Any]) -> str:

@@ -115,6 +115,8 @@ def _figures(study: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any]
         for task in tasks:
             values = variant["metrics"].get(task, {})
             found |= {f"{label} {task} {k}": v for k, v in values.items()}
+            level = variant.get("levels", {}).get(task, {}).get("AP", {})
+            found |= {f"{label} {task} AP's {k}": v for k, v in level.items()}
             found |= {f"{label} lost to {k}": v for k, v in variant.get("lost", {}).items()}
             for number, one in variant.get(task, {}).items():
                 for key in ("a", "b", "difference", "low", "high"):

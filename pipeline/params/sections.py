@@ -168,6 +168,9 @@ class Ablation:
     `grid` adds every combination of its axes; it is expanded when the file is read. All are
     compared with `baseline`. `published` has mask AP that others published for a variant;
     `published_from` says where and `published_data`, a dataset's name, on which data.
+
+    `axis` is the key over which the report draws a curve; every variant gives it a number. Null:
+    the only key that differs between the variants, if it is a number in all of them.
     """
 
     question: str = setting()
@@ -181,15 +184,22 @@ class Ablation:
     published: Mapping[str, float] | None = setting(None)
     published_from: str | None = setting(None)
     published_data: str | None = setting(None)
+    axis: str | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """The paired bootstrap: number of draws, confidence of the interval, seed."""
+    """The paired bootstrap: number of draws, confidence of the interval, seed.
+
+    `mask_seconds` and `box_seconds` are what it takes to draw an object's mask, or its box alone; a
+    study of masks tells by them what its variants' annotations cost. A mask gives its box.
+    """
 
     draws: int = setting(minimum=10)
     confidence: float = setting(above=0, below=1)
     seed: int = setting(minimum=0)
+    mask_seconds: float = setting(79.2, minimum=0)
+    box_seconds: float = setting(7.0, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
+from pipeline.report.axis_curve import CurveView, curve_view
 from pipeline.report.charts import Interval, Series, interval_chart, line_chart
 from pipeline.report.collect import Findings, Record, Study, Training
 from pipeline.report.curves import points, smooth
@@ -15,6 +17,7 @@ from pipeline.report.words import duration, several, signed, signed_span, span, 
 
 SHOWN = ("segm/AP", "boundary/AP", "segm/AP50", "segm/AP75", "bbox/AP")
 MAIN = "segm/AP"
+_UNBROKEN = 24  # characters that stay on one line
 _TONES = {"better": "good", "worse": "bad"}
 
 
@@ -66,6 +69,7 @@ class Variant:
         comparison: With the baseline in mask AP, where there is one.
         boundary: Likewise in boundary AP.
         box: Likewise in box AP.
+        published: Mask AP that others published for it, None where they did not.
     """
 
     name: str
@@ -77,31 +81,42 @@ class Variant:
     comparison: Comparison | None
     boundary: Comparison | None
     box: Comparison | None
+    published: float | None = None
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study ready to be shown."""
+    """A study ready to be shown.
+
+    Attributes:
+        common: What all variants change alike, in words; empty where there is nothing.
+        published_from: Who published them and on which data; empty where nobody did.
+        curve: Over the one number that the study varies, where it does.
+        curves: Mask loss over the steps.
+    """
 
     name: str
     title: str
     question: str
     budget: str
+    common: str
     baseline: str
     answer: str
     verdict: str
     variants: list[Variant]
+    published_from: str
     chart: Markup
+    curve: CurveView | None
     curves: Markup
 
 
 def study_views(found: Findings) -> list[StudyView]:
     """All studies that have results."""
-    return [_view(study, found.comparison.get("confidence", 0.95)) for study in found.studies]
+    return [_view(study, found.comparison) for study in found.studies]
 
 
-def _view(study: Study, confidence: float) -> StudyView:
-    asked = study.asked
+def _view(study: Study, comparison: Record) -> StudyView:
+    asked, confidence = study.asked, comparison.get("confidence", 0.95)
     compared: Record = study.comparison.get("variants") or {}
     variants = [
         _variant(name, study, compared.get(name) or {})
@@ -113,19 +128,49 @@ def _view(study: Study, confidence: float) -> StudyView:
         for v in variants
         if (c := v.comparison)
     ]
+    verdict = typeset(study.comparison.get("verdict") or "")
     label = f"mask AP minus {asked.baseline}'s, points, {confidence:.0%} interval"
     return StudyView(
         name=study.name,
         title=study.name.replace("_", " ").capitalize(),
         question=asked.question,
         budget=_budget(study),
+        common=_changes(_common(study)),
         baseline=asked.baseline,
-        answer=_answer(variants, asked.baseline),
-        verdict=typeset(study.comparison.get("verdict") or ""),
+        answer=_answer(variants, asked.baseline) if rows or not verdict else verdict,
+        verdict=verdict,
         variants=variants,
+        published_from=_published(study),
         chart=interval_chart(rows, x_label=label, zero=f"as {asked.baseline}"),
+        curve=curve_view(study.comparison, comparison),
         curves=_curves(study),
     )
+
+
+def _common(study: Study) -> dict[str, Any]:
+    """What all variants change, and to the same value."""
+    first, *others = study.asked.variants.values()
+    return {
+        key: value
+        for key, value in first.items()
+        if others and all(key in one and one[key] == value for one in others)
+    }
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    pairs = [f"{key.rpartition('.')[2]} = {value}" for key, value in changes.items()]
+    return ", ".join(
+        pair.replace(" ", "\N{NO-BREAK SPACE}") if len(pair) <= _UNBROKEN else pair
+        for pair in pairs
+    )
+
+
+def _published(study: Study) -> str:
+    found = study.comparison.get("published")
+    if not found:
+        return ""
+    other = ", other data than here" if found["other_data"] else ""
+    return f"Published: mask AP on {found['data']}{other}, by {found['from']}."
 
 
 def _variant(name: str, study: Study, compared: Record) -> Variant:
@@ -134,14 +179,13 @@ def _variant(name: str, study: Study, compared: Record) -> Variant:
         key: statistics.fmean(values) if (values := _values(trainings, key)) else None
         for key in SHOWN
     }
-    main = _values(trainings, MAIN)
+    main, common = _values(trainings, MAIN), _common(study)
+    own = {key: value for key, value in study.asked.variants[name].items() if key not in common}
+    published = study.comparison.get("published") or {}
     times = [training.run["seconds"] for training in trainings if training.run.get("seconds")]
     return Variant(
         name=name,
-        changes=", ".join(
-            f"{key.rpartition('.')[2]} = {value}"
-            for key, value in study.asked.variants[name].items()
-        ),
+        changes=_changes(own),
         baseline=name == study.asked.baseline,
         numbers=numbers,
         spread=span(min(main), max(main)) if len(main) > 1 else "",
@@ -149,6 +193,7 @@ def _variant(name: str, study: Study, compared: Record) -> Variant:
         comparison=_comparison(compared, "segm"),
         boundary=_comparison(compared, "boundary"),
         box=_comparison(compared, "bbox"),
+        published=(published.get("values") or {}).get(name),
     )
 
 
