@@ -131,10 +131,10 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """(h, w) of an image's file, however it is to be turned.
+    """(h, w) of an image as stored, before any rotation.
 
     Raises:
-        UserError: it is no image.
+        UserError: it is not an image.
     """
     with images.opened(path) as opened:
         return opened.height, opened.width
