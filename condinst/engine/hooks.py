@@ -180,13 +180,13 @@ class ConsoleProgress(RowHook):
 
 
 class ProgressFile(RowHook):
-    """How far a training is, in a JSON file that others may read at any time.
+    """Writes a training's progress to a JSON file that others may read at any time.
 
-    It holds ``iteration``, ``max_iter``, ``total_loss``, ``images_per_s`` and ``seconds_left``.
+    It has ``iteration``, ``max_iter``, ``total_loss``, ``images_per_s`` and ``seconds_left``.
 
     Args:
         path: of the file.
-        seconds_between: two writes, at least.
+        seconds_between: minimum time between two writes.
     """
 
     trainer: Trainer
@@ -201,7 +201,7 @@ class ProgressFile(RowHook):
         self._began = time.monotonic()
 
     def on_row(self, row: Row) -> None:
-        """Write it, if the last time is long enough ago."""
+        """Write the file, if the last write was long enough ago."""
         now, left = time.monotonic(), self.trainer.max_iter - row["iteration"]
         early = left > 0 and now - self._last < self.seconds_between
         if "total_loss" not in row or early:

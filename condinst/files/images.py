@@ -23,7 +23,7 @@ from condinst.files.bounds import PIXELS
 # Formats of still images. Others that Pillow knows run programs (EPS) or are containers.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 
-_LARGE = 25_000_000  # pixels; of such images one is read at a time, however many threads there are
+_LARGE = 25_000_000  # pixels; larger images are read one at a time, even with many threads
 _one_by_one = threading.RLock()
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -65,7 +65,7 @@ def opened(source: Path | IO[bytes], place: str = "") -> Iterator[Image.Image]:
             )
         weight = _weight(image)
         size = f"has {image.width:,} x {image.height:,} = {count:,} pixels"
-        more = f", each of which takes the memory of {weight} to decode" if weight > 1 else ""
+        more = f", each of which takes {weight} times the memory to decode" if weight > 1 else ""
         PIXELS.require(weight * count, place, size + more)
         with _one_by_one if weight * count > _LARGE else nullcontext():
             try:
@@ -77,7 +77,7 @@ def opened(source: Path | IO[bytes], place: str = "") -> Iterator[Image.Image]:
 
 
 def _weight(image: Image.Image) -> int:
-    """How many pixels of 7 bytes a pixel of an image takes while it is decoded."""
+    """Memory per pixel while an image is decoded, in units of 7 bytes."""
     if image.format == "JPEG2000":
         return 3  # OpenJPEG keeps each number in 32 bits
     deep = pixels.kind(image) is not None and not image.mode.startswith("I;16")

@@ -86,7 +86,7 @@ def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Readi
 
 
 def _places(instances: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each number but 0, ascending, and where it stands, in one sorting for all of them."""
+    """Each number but 0, ascending, with its positions; all found by one sort."""
     drawn = np.flatnonzero(instances)
     drawn = drawn[np.argsort(instances[drawn], kind="stable")]
     if not len(drawn):
@@ -97,7 +97,7 @@ def _places(instances: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int6
 
 
 def _run_lengths(places: NDArray[np.int64], size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's mask of pixels given by their places, ascending, column by column."""
+    """COCO's mask of pixels given by their ascending positions, column by column."""
     firsts = places[np.diff(places, prepend=-2) > 1]
     lasts = places[np.diff(places, append=places[-1] + 2) > 1] + 1
     bounds = np.stack((firsts, lasts), 1).ravel()
