@@ -106,7 +106,7 @@ def test_data_of_boxes_alone_gives_box_ap_alone_and_says_so(tmp_path: Path) -> N
     assert card.scores.metrics["bbox"]["AP"] == pytest.approx(100)
     assert set(card.scores.metrics["segm"].values()) == {None}
     assert card.remarks == (
-        "no object has a mask: box AP alone is measured, mask AP is undefined.",
+        "no object has a mask: only box AP is measured, mask AP is undefined.",
     )
 
 

@@ -80,7 +80,7 @@ def test_bad_inputs_are_listed_after_the_good_ones_are_done(trained: Path, photo
     (photos / "broken.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"3 images done") as error:
         run_predict(inputs=[photos, "nowhere.png"], batch_size=1)
-    assert "nowhere.png: there is no such file" in str(error.value)
+    assert "nowhere.png: it does not exist" in str(error.value)
     assert "broken.jpg: it does not decode" in str(error.value)
     content = json.loads(Path("outputs/predict/predictions.json").read_text())
     assert len(content["images"]) == 3
