@@ -105,9 +105,7 @@ def test_data_of_boxes_alone_gives_box_ap_alone_and_says_so(tmp_path: Path) -> N
     card = scoring.score(tmp_path / "val.json", [{**box, "segmentation": outline, "score": 0.9}])
     assert card.scores.metrics["bbox"]["AP"] == pytest.approx(100)
     assert set(card.scores.metrics["segm"].values()) == {None}
-    assert card.remarks == (
-        "no object has a mask: only box AP is measured, mask AP is undefined.",
-    )
+    assert card.remarks == ("no object has a mask: only box AP is measured, mask AP is undefined.",)
 
 
 def test_a_model_without_masks(
