@@ -24,7 +24,11 @@ pytestmark = pytest.mark.slow
     [
         (10_000, 8, ""),
         (7_000, 16, ""),
-        (10_000, 16, "100,000,000 pixels, each of which takes 2 times the memory to decode"),
+        (
+            10_000,
+            16,
+            "10,000 = 100,000,000 pixels, each of which takes 2 times the memory to decode",
+        ),
         (38_000, 8, "1,444,000,000 pixels; the limit is 100,000,000"),  # 4.3 GB as RGB
     ],
 )
