@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from condinst.metrics import METRICS
+from condinst.metrics import METRICS, PRIMARY
 from pipeline.params import schema
 from pipeline.params.schema import setting
 
@@ -169,6 +169,7 @@ class Ablation:
     file. `grid` adds every combination of its axes; it is written out when the file is read. All
     are compared with `baseline`. `published` holds mask AP that others published for a variant,
     and `published_from` says where and on which data (`published_data`, a dataset's name).
+    `primary` is the one metric that its verdicts are about, declared before it runs.
     """
 
     question: str = setting()
@@ -182,15 +183,22 @@ class Ablation:
     published: Mapping[str, float] | None = setting(None)
     published_from: str | None = setting(None)
     published_data: str | None = setting(None)
+    primary: str = setting(PRIMARY, choices=METRICS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """The paired bootstrap: number of draws, confidence of the interval, seed."""
+    """The paired bootstrap, and what follows from its intervals.
+
+    `margin` holds the points of the primary metric that make no difference in practice. The
+    verdicts of a `family` hold together with the confidence: those of a study, or of all studies.
+    """
 
     draws: int = setting(minimum=10)
     confidence: float = setting(above=0, below=1)
     seed: int = setting(minimum=0)
+    margin: float = setting(above=0)
+    family: str = setting(choices=("study", "report"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from condinst.evaluation.verdict import BETTER, SAME, WORSE
+from pipeline.compare.sentences import metric_words
 from pipeline.report.charts import Interval, Series, interval_chart, line_chart
 from pipeline.report.collect import Findings, Record, Study, Training
 from pipeline.report.curves import points, smooth
 from pipeline.report.words import duration, several, signed, signed_span, span, typeset
 
 SHOWN = ("segm/AP", "boundary/AP", "segm/AP50", "segm/AP75", "bbox/AP")
-MAIN = "segm/AP"
-_TONES = {"better": "good", "worse": "bad"}
+_TONES = {BETTER: "good", WORSE: "bad", SAME: "same"}
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Comparison:
         difference: In points of percent.
         low: Lower end of its interval.
         high: Upper end.
-        word: `better`, `worse` or `not told apart`.
+        word: Of the verdict.
         sentence: The verdict in words.
+        phrase: The word, and what it is limited to.
     """
 
     difference: float
@@ -35,11 +37,17 @@ class Comparison:
     high: float
     word: str
     sentence: str
+    phrase: str
 
     @property
     def tone(self) -> str:
         """Of its tag: good, bad or neutral."""
         return _TONES.get(self.word, "neutral")
+
+    @property
+    def limit(self) -> str:
+        """What the word is limited to; empty with several seeds."""
+        return self.phrase.removeprefix(self.word).strip()
 
     @property
     def text(self) -> str:
@@ -60,12 +68,11 @@ class Variant:
         name: Of the variant.
         changes: What it changes, in words.
         baseline: Whether the others are compared with it.
-        numbers: `SHOWN` to percent.
-        spread: Range of the main number over the seeds in words, empty for one seed.
+        numbers: The study's metrics to percent.
+        spread: Range of the primary metric over the seeds in words, empty for one seed.
         time: Mean training time in words.
-        comparison: With the baseline in mask AP, where there is one.
-        boundary: Likewise in boundary AP.
-        box: Likewise in box AP.
+        comparison: With the baseline in the primary metric, where there is one.
+        others: Likewise in the others that are shown, exploratory.
     """
 
     name: str
@@ -75,13 +82,18 @@ class Variant:
     spread: str
     time: str
     comparison: Comparison | None
-    boundary: Comparison | None
-    box: Comparison | None
+    others: Mapping[str, Comparison]
 
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study ready to be shown."""
+    """A study ready to be shown.
+
+    Attributes:
+        metric: The primary one in words.
+        columns: Metric to words of all that are shown, the primary first.
+        explored: What is to be made of the others.
+    """
 
     name: str
     title: str
@@ -90,6 +102,9 @@ class StudyView:
     baseline: str
     answer: str
     verdict: str
+    metric: str
+    columns: Mapping[str, str]
+    explored: str
     variants: list[Variant]
     chart: Markup
     curves: Markup
@@ -109,19 +124,26 @@ def _view(study: Study, confidence: float) -> StudyView:
         if any(training.variant == name for training in study.trainings)
     ]
     rows = [
-        Interval(v.name, c.difference, c.low, c.high, c.tone, c.word)
+        Interval(v.name, c.difference, c.low, c.high, c.tone, c.phrase.partition(",")[0])
         for v in variants
         if (c := v.comparison)
     ]
-    label = f"mask AP minus {asked.baseline}'s, points, {confidence:.0%} interval"
+    metric = metric_words(*asked.primary.split("/"))
+    columns = {name: _head(name) for name in _columns(asked.primary)} | {asked.primary: metric}
+    label = f"{metric} minus {asked.baseline}'s, points, {confidence:.0%} interval"
+    if any(c.limit for v in variants if (c := v.comparison)):
+        label += ", one training each"
     return StudyView(
         name=study.name,
         title=study.name.replace("_", " ").capitalize(),
         question=asked.question,
         budget=_budget(study),
         baseline=asked.baseline,
-        answer=_answer(variants, asked.baseline),
+        answer=_answer(variants, asked.baseline, metric),
         verdict=typeset(study.comparison.get("verdict") or ""),
+        metric=metric,
+        columns=columns,
+        explored=_explored(study.comparison, metric),
         variants=variants,
         chart=interval_chart(rows, x_label=label, zero=f"as {asked.baseline}"),
         curves=_curves(study),
@@ -132,9 +154,9 @@ def _variant(name: str, study: Study, compared: Record) -> Variant:
     trainings = [training for training in study.trainings if training.variant == name]
     numbers = {
         key: statistics.fmean(values) if (values := _values(trainings, key)) else None
-        for key in SHOWN
+        for key in _columns(study.asked.primary)
     }
-    main = _values(trainings, MAIN)
+    main = _values(trainings, study.asked.primary)
     times = [training.run["seconds"] for training in trainings if training.run.get("seconds")]
     return Variant(
         name=name,
@@ -146,9 +168,12 @@ def _variant(name: str, study: Study, compared: Record) -> Variant:
         numbers=numbers,
         spread=span(min(main), max(main)) if len(main) > 1 else "",
         time=duration(statistics.fmean(times)) if times else "",
-        comparison=_comparison(compared, "segm"),
-        boundary=_comparison(compared, "boundary"),
-        box=_comparison(compared, "bbox"),
+        comparison=_comparison(compared, study.asked.primary),
+        others={
+            key: found
+            for key in SHOWN
+            if key != study.asked.primary and (found := _comparison(compared, key))
+        },
     )
 
 
@@ -158,14 +183,38 @@ def _values(trainings: list[Training], key: str) -> list[float]:
     return [value for value in found if value is not None]
 
 
-def _comparison(compared: Record, task: str) -> Comparison | None:
-    row = (compared.get(task) or {}).get("AP")
+def _head(metric: str) -> str:
+    """Of a narrow column: of mask AP50 the number alone."""
+    task, number = metric.split("/")
+    return number if task == "segm" and number != "AP" else metric_words(task, number)
+
+
+def _columns(primary: str) -> list[str]:
+    return [primary, *(key for key in SHOWN if key != primary)]
+
+
+def _explored(comparison: Record, metric: str) -> str:
+    explored = comparison.get("explored")
+    if not explored:
+        return ""
+    return (
+        f"The verdicts are about {metric}, declared beforehand, and hold together over the "
+        f"variants. All else is exploratory: of {several(explored['tried'], 'difference')}, "
+        f"classes included, {explored['kept']:,} are kept as higher or lower, marked by an arrow; "
+        f"about {explored['rate']:.0%} of those may be by chance (Benjamini-Hochberg)."
+    )
+
+
+def _comparison(compared: Record, metric: str) -> Comparison | None:
+    task, number = metric.split("/")
+    row = (compared.get(task) or {}).get(number)
     if not row:
         return None
     verdict = row["verdict"]
     return Comparison(
-        row["difference"], row["low"], row["high"], verdict["word"], typeset(verdict["sentence"])
-    )
+        row["difference"], row["low"], row["high"], verdict["word"], typeset(verdict["sentence"]),
+        verdict.get("phrase", verdict["word"]),
+    )  # fmt: skip
 
 
 def _budget(study: Study) -> str:
@@ -175,27 +224,30 @@ def _budget(study: Study) -> str:
     return ", ".join([*parts, f"{several(seeds, 'seed')} a variant"])
 
 
-def _answer(variants: list[Variant], baseline: str) -> str:
+def _answer(variants: list[Variant], baseline: str, metric: str) -> str:
     """The study's outcome in plain words."""
     judged = [(v.name, c) for v in variants if (c := v.comparison)]
     if not judged:
         return "The variants have not been compared yet: python cli.py compare."
     sentences = []
-    for word, verb in (("better", "better masks than"), ("worse", "worse masks than")):
-        named = [(name, c.text) for name, c in judged if c.word == word]
-        if named:
-            gives = "gives" if len(named) == 1 else "give"
-            sentences.append(f"{_list(named)} {gives} {verb} {baseline}.")
-    named = [(name, c.text) for name, c in judged if c.word not in _TONES]
-    if named:
-        sentences.append(f"{_list(named)} cannot be told apart from {baseline} on these images.")
+    for phrase in dict.fromkeys(c.phrase for _, c in judged):
+        named = [(name, c) for name, c in judged if c.phrase == phrase]
+        word, are = named[0][1].word, "is" if len(named) == 1 else "are"
+        listed = _list([(name, c.text) for name, c in named], metric)
+        alone = phrase.removeprefix(word)
+        if word in (BETTER, WORSE):
+            sentences.append(f"{listed} {are} {word} than {baseline}{alone}.")
+        elif word == SAME:
+            sentences.append(f"{listed} and {baseline} are {word}{alone}.")
+        else:
+            sentences.append(f"{listed} cannot be told apart from {baseline} on these images.")
     return " ".join(sentences)
 
 
-def _list(named: list[tuple[str, str]]) -> str:
+def _list(named: list[tuple[str, str]], metric: str) -> str:
     """`a (+1.0 points of mask AP), b (+2.0) and c (+3.0)`."""
     words = [
-        f"{name} ({text} points of mask AP)" if index == 0 else f"{name} ({text})"
+        f"{name} ({text} points of {metric})" if index == 0 else f"{name} ({text})"
         for index, (name, text) in enumerate(named)
     ]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
