@@ -92,6 +92,7 @@ install:
 	@# tagged for Python 3.10 and of outdated metadata, but the very files of detectron2
 	@$(UV) pip install --quiet --compile-bytecode --python $(VENV) --no-deps --require-hashes \
 		--python-version 3.10 -r requirements-detectron2.txt
+	@$(VENV)/bin/python -m compileall -q cli.py condinst pipeline  # for starts that may not write it
 
 .PHONY: setup-gpu
 setup-gpu: setup ## Replace detectron2 by its upstream, compiled with its CUDA ops (needs nvcc, git)

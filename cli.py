@@ -317,9 +317,7 @@ def ablate(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, help="Trainings at a time, through Ray.", show_default="that fit"
-        ),
+        typer.Option("--jobs", "-j", min=1, help="Trainings at a time.", show_default="that fit"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run, how long, how much disk.")

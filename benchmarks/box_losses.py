@@ -1,8 +1,8 @@
 """BoxInst's losses, forward and backward: the fused way against the readable one.
 
 `python -m benchmarks.box_losses` prints the table: 2 images of 800 x 1344, 64 instances each, at
-stride 4, 2 threads. Boxes are of COCO's mean share of an image's sides; half of the pairs of
-pixels are alike.
+stride 4, 2 threads; the comparison of colours, which both ways share, is part of it. Boxes are of
+COCO's mean share of an image's sides.
 """
 
 from __future__ import annotations
@@ -11,31 +11,41 @@ import argparse
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from benchmarks._measure import Row, measure, show
 from benchmarks.mask_heads import SIZE, SPEC, inputs
-from condinst.layers.neighbours import neighbour_offsets
 from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.numba_backend import NumbaBackend
 from condinst.modeling.mask_head.reference import ReferenceBackend
-from condinst.modeling.supervision.box import BoxTruth, box_spans
+from condinst.modeling.supervision.box import BoxRules, BoxTruth, alike_pairs, box_spans
 
 _SIDE = 0.25  # of a box, of the image's
 
 
-def truth(count: int, images: int, size: tuple[int, int], side: float) -> BoxTruth:
-    """Seeded boxes and pairs."""
+def scene(
+    count: int, images: int, size: tuple[int, int], side: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Seeded boxes (K, 4), and images of soft patches."""
     generator = torch.Generator().manual_seed(1)
     height, width = size[0] * 8, size[1] * 8
     extent = torch.tensor([float(width), float(height)])
     middle = torch.rand(count, 2, generator=generator) * extent
     half = extent * side * torch.rand(count, 2, generator=generator)
     boxes = torch.cat((middle - half, middle + half), dim=1).clamp(min=0)
-    offsets = neighbour_offsets(3, 2)
-    shape = (images, len(offsets), height // SPEC.out_stride, width // SPEC.out_stride)
-    alike = torch.rand(shape, generator=generator) < 0.5
+    grid = (-(-height // 100), -(-width // 100))
+    patches = 64 + 96 * torch.rand(images, 3, *grid, generator=generator)
+    drawn = F.interpolate(patches, size=(height, width), mode="bicubic").clamp(0, 255)
+    return boxes, list(drawn.to(torch.uint8))
+
+
+def truth(boxes: Tensor, images: list[Tensor]) -> BoxTruth:
+    """What the losses compare with, by the paper's rules."""
+    rules, (height, width) = BoxRules(), images[0].shape[1:]
+    alike = alike_pairs(images, [480] * len(images), (height, width), SPEC.out_stride, rules)
     spans = box_spans(boxes, (height, width), SPEC.out_stride)
-    return BoxTruth(spans, torch.arange(count), alike, offsets)
+    return BoxTruth(spans, torch.arange(len(boxes), device=boxes.device), alike, rules.offsets)
 
 
 def _way(backend: MaskBackend, side: float) -> Callable[[], Callable[[], object]]:
@@ -44,10 +54,10 @@ def _way(backend: MaskBackend, side: float) -> Callable[[], Callable[[], object]
             features, query = inputs(count, images, size)
             features.requires_grad_()
             query = query._replace(params=query.params.requires_grad_())
-            given = truth(count, images, size, side)
+            given = scene(count, images, size, side)
 
             def call() -> None:
-                projection, pairwise = backend.box_losses(SPEC, features, query, given)
+                projection, pairwise = backend.box_losses(SPEC, features, query, truth(*given))
                 (projection + 1e-3 * pairwise).backward()
 
             return call

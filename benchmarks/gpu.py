@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 
 from benchmarks import inference, train_step
-from condinst.modeling.mask_head import triton_backend
+from benchmarks.box_losses import scene
+from benchmarks.box_losses import truth as box_truth
+from condinst.modeling.mask_head import triton_networks
 from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.reference import ReferenceBackend, mask_logits
 from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
+from condinst.modeling.mask_head.triton_backend import TritonBackend
+from condinst.modeling.supervision.box import BoxTruth
 from condinst.modeling.supervision.dice import Dice
 
 H, W = 100, 168
@@ -77,6 +81,14 @@ def loss_and_gradients(
     torch.autograd.grad(loss, (features, query.params))
 
 
+def box_losses_and_gradients(
+    backend: MaskBackend, spec: MaskHeadSpec, features: Tensor, query: MaskQuery, truth: BoxTruth
+) -> None:
+    """BoxInst's losses, forward and backward."""
+    projection, pairwise = backend.box_losses(spec, features, query, truth)
+    torch.autograd.grad(projection + 1e-3 * pairwise, (features, query.params))
+
+
 def floor(count: int) -> tuple[float, float, str]:
     """Milliseconds that operations and bytes of the logits must take, and the count."""
     properties = torch.cuda.get_device_properties(0)
@@ -93,7 +105,7 @@ def floor(count: int) -> tuple[float, float, str]:
 
 def mask_heads() -> None:
     """The table of the mask heads."""
-    reference, fast = ReferenceBackend(), triton_backend.TritonBackend()
+    reference, fast = ReferenceBackend(), TritonBackend()
     print(f"{'':34}{'reference':>10}{'triton':>9}{'min to max ms':>19}{'ratio':>8}", end="")
     print(f"{'MB before':>10}{'MB now':>9}")
     with torch.no_grad():
@@ -102,7 +114,7 @@ def mask_heads() -> None:
             middle = compare(
                 f"forward, K = {count}",
                 partial(mask_logits, *inputs),
-                partial(triton_backend.mask_logits, *inputs),
+                partial(triton_networks.mask_logits, *inputs),
             )
             operations, traffic, note = floor(count)
             least = max(operations, traffic)
@@ -116,6 +128,14 @@ def mask_heads() -> None:
             for one in (reference, fast)
         )
         compare(f"loss and gradients, K = 500, stride {stride}", *both)
+    spec, features, query = make(128, 4)
+    boxes, images = scene(128, 2, (H, W), 0.25)
+    truth = box_truth(boxes.cuda(), [x.cuda() for x in images])
+    both = (
+        partial(box_losses_and_gradients, one, spec, features, query, truth)
+        for one in (reference, fast)
+    )
+    compare("from boxes, K = 128, stride 4", *both)
     spec, features, query = make(100, 4)
     sizes = (800, 1216), (480, 730)
     with torch.no_grad():

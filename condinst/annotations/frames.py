@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from condinst.annotations.scales import in_percent, same_shape
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -28,12 +30,14 @@ _UNIT = 1.001  # of shares, with rounding
 _PERCENT = 100.5
 _SPREAD = 60.0  # percent that some outline reaches if they are percent
 _UNLIKELY = math.log(1e-4)
+_MOST = 0.8  # of all outlines, where some are to speak for all
 _EDGE = 1.0  # pixels that an outline may stick out by
 _FEW = 3
 _SAMPLES = 4096
 
 CORNERS = "box as corners"
 NORMALISED = "outline normalised"
+RESIZED = "RLE of another size"
 _SWAPPED = [1, 0, 3, 2]
 
 
@@ -66,6 +70,7 @@ class Verdict(NamedTuple):
         reading: name of the one that most boxes are in; None: x, y, width, height.
         minor: names of those that some are in.
         shares: outlines are shares of the image, so whole numbers up to 1 are too.
+        shape: run-length masks of other sizes than their images have these images' shape.
         frame: of outlines, or of both; None: pixels.
         doubt: what cannot be told, in a sentence.
         hint: what may be wrong, in a sentence.
@@ -74,6 +79,7 @@ class Verdict(NamedTuple):
     reading: str | None = None
     minor: frozenset[str] = frozenset()
     shares: bool = False
+    shape: bool = False
     frame: Frame | None = None
     doubt: str | None = None
     hint: str | None = None
@@ -154,6 +160,7 @@ class Votes:
         self.outlines: Counter[str] = Counter()  # in that frame beside boxes in pixels
         self.leaving: Counter[str] = Counter()  # of them, outlines or boxes outside their image
         self.ratios: list[Floats] = []
+        self.shaped: Counter[bool] = Counter()  # masks of another size, by being of its shape
 
     def add(
         self, boxes: Floats, around: Floats, sizes: Floats, drawn: Bools, compared: Bools
@@ -190,6 +197,7 @@ class Votes:
         self.alone["straight"] += int((straight & ~turned).sum())
         self.alone["near"] += int(near.sum())
         self.alone["near, outside"] += int((near & ~straight).sum())
+        self.alone["whole as percent"] += int(in_percent(around, sizes).sum())
         self.reach = np.maximum(self.reach, around[:, 2:].max(0, initial=0))
         self.chance += float(np.log(np.minimum(_PERCENT / sizes, 1)).sum())
 
@@ -217,6 +225,15 @@ class Votes:
         if rest.any() and sum(map(len, self.ratios)) < _SAMPLES:
             self.ratios.append(np.concatenate((pixels, around, sizes), 1)[rest])
 
+    def resized(self, sizes: Iterable[tuple[Sequence[int], Sequence[int]]]) -> None:
+        """Count run-length masks of another size than their image.
+
+        Args:
+            sizes: (height, width) of each mask and of its image.
+        """
+        for mask, image in sizes:
+            self.shaped[same_shape(mask, image)] += 1
+
     def verdict(self) -> Verdict:
         """What all of them come to."""
         name, count = self.readings.most_common(1)[0] if self.readings else ("", 0)
@@ -232,7 +249,9 @@ class Votes:
         frame, hint = self._both()
         if frame is None and self._often(self.outlines["percent"]):
             frame = Frame("outline in percent", outlines=True, boxes=False, scale=None)
-        verdict = Verdict(reading, minor, all_shares, frame, hint=hint)
+        alike = self.shaped[True]
+        shape = alike >= _FEW and alike >= _MOST * self.shaped.total()
+        verdict = Verdict(reading, minor, all_shares, shape, frame, hint=hint)
         return verdict if frame is not None or reading is not None else self._scaled(verdict)
 
     def _often(self, count: int) -> bool:
@@ -245,7 +264,11 @@ class Votes:
         outside = self.alone["near, outside"]
         if self.alone["near"] == self.total > self.alone["may be shares"] and not self.far:
             spread = (self.reach >= _SPREAD).all()
-            if spread and (self.chance < _UNLIKELY or (outside > turned and self._often(outside))):
+            whole = self.alone["whole as percent"]
+            sure = whole >= _FEW and whole >= _MOST * self.total
+            if sure or (
+                spread and (self.chance < _UNLIKELY or (outside > turned and self._often(outside)))
+            ):
                 return Frame("coordinates in percent", True, True, scale=None), None
             if self.chance < _UNLIKELY and self.total >= _FEW:
                 return None, (
@@ -301,6 +324,6 @@ class Votes:
 
 _TURNED = "box with x and y swapped"
 _FRAMES = ("outline in percent", "coordinates in percent", "x and y swapped")
-_FRAMES += ("outline with x and y swapped", "outline of another scale", NORMALISED)
+_FRAMES += ("outline with x and y swapped", "outline of another scale", NORMALISED, RESIZED)
 _NOTHING = np.zeros((0, 4))
 KINDS = frozenset([*_FRAMES, *(name for name, _ in readings(_NOTHING, _NOTHING[:, :2]))])

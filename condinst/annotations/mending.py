@@ -186,10 +186,11 @@ class Mender:
             return mask
         if " of size " not in problem:
             self.ledger.lost(at, "mask empty" if "empty" in problem else "RLE corrupt", problem)
-        other = resizing.fitted(mask, box if boxes.is_box(box) else None, height, width)
+        known = box if boxes.is_box(box) else None
+        other = resizing.fitted(mask, known, height, width, sure=self.verdict.shape)
         if other is None:
-            self.ledger.lost(at, "RLE of another size", problem)
-        self.ledger.repairable(at, "RLE of another size", f"{problem}; {other.how}")
+            self.ledger.lost(at, frames.RESIZED, problem)
+        self.ledger.repairable(at, frames.RESIZED, f"{problem}; {other.how}")
         self.scale, self.moved = other.scale, True
         return other.mask
 

@@ -40,7 +40,7 @@ def check_objects(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
         ledger.fatal.append(verdict.doubt)
     if verdict.hint is not None:
         ledger.hints.append(verdict.hint)
-    if verdict.reading or verdict.minor or verdict.shares or verdict.frame:
+    if verdict.reading or verdict.minor or verdict.shares or verdict.shape or verdict.frame:
         mender.verdict = verdict
         del ledger.faults[mark:]
         twins = Twins()

@@ -11,8 +11,8 @@ from pycocotools import mask as mask_tools
 
 from condinst.annotations import rle
 from condinst.annotations.frames import as_corners, overlap
+from condinst.annotations.scales import same_shape
 
-_ASPECT = 0.02  # by which the shapes of mask and image may differ
 _FITS = 0.5  # intersection over union of mask and box: small masks are rough
 _FIRM = 0.05  # by which one way must be better than another
 _LARGEST = 1 << 26  # pixels
@@ -34,20 +34,27 @@ class Fitted(NamedTuple):
     scale: tuple[float, float] | None
 
 
-def fitted(mask: Entry, box: list[float] | None, height: int, width: int) -> Fitted | None:
+def fitted(
+    mask: Entry, box: list[float] | None, height: int, width: int, *, sure: bool = False
+) -> Fitted | None:
     """A mask for an image of another size; None: there is not one right answer.
 
     Args:
         mask: run lengths of any size.
-        box: x, y, width, height that stand beside it; without one the mask is not touched.
+        box: x, y, width, height that stand beside it.
         height: of the image.
         width: of the image.
+        sure: the file's masks are of their images' shape, so that one without a box is too;
+            otherwise it is not touched.
     """
     size = mask.get("size")
-    if box is None or not isinstance(size, (list, tuple)) or len(size) != 2:
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
         return None
     if not all(type(side) is int and side > 0 for side in size) or size[0] * size[1] > _LARGEST:
         return None
+    if box is None:
+        ways = _ways(mask, height, width) if sure and same_shape(size, (height, width)) else ()
+        return next((_fitted(*way, height, width) for way in ways if way[0].any()), None)
     stated = as_corners(np.array([box], np.float64))
     found: list[tuple[float, NDArray[np.uint8], str, tuple[float, float] | None]] = []
     for pixels, how, scale in _ways(mask, height, width):
@@ -63,6 +70,16 @@ def fitted(mask: Entry, box: list[float] | None, height: int, width: int) -> Fit
     best, pixels, how, scale = found[0]
     if any(best - way[0] < _FIRM and (way[1] != pixels).any() for way in found[1:]):
         return None
+    return _fitted(pixels, how, scale, height, width)
+
+
+def _fitted(
+    pixels: NDArray[np.uint8],
+    how: str,
+    scale: tuple[float, float] | None,
+    height: int,
+    width: int,
+) -> Fitted:
     coded = mask_tools.encode(np.asfortranarray(pixels))
     return Fitted({"size": [height, width], "counts": coded["counts"].decode()}, how, scale)
 
@@ -76,7 +93,7 @@ def _ways(
         coded = {"size": [rows, columns], "counts": rle.compress(mask)}
         pixels = mask_tools.decode(coded)
         across, down = width / columns, height / rows
-        if abs(across / down - 1) <= _ASPECT:
+        if same_shape((rows, columns), (height, width)):
             # the nearest pixel's centre
             y = np.minimum(((np.arange(height) + 0.5) / down).astype(int), rows - 1)
             x = np.minimum(((np.arange(width) + 0.5) / across).astype(int), columns - 1)

@@ -9,7 +9,7 @@ by one.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from itertools import chain, compress
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -94,6 +94,8 @@ def screen(
     masks = [entry.get("segmentation") for entry in entries]
     drawn = np.fromiter((type(v) is list for v in masks), bool, n)
     around, enclosed = _masks(masks, sizes, crowd, drawn, sound)
+    if votes is not None:
+        votes.resized(_other_sizes(masks, sizes, crowd))
     known = (rows >= 0) & ~np.isnan(around[:, 0]) & ~crowd
     if votes is not None:
         votes.add(boxes[known], around[known], sizes[known], drawn[known], numeric[known])
@@ -175,6 +177,19 @@ def _masks(
         inside = (low >= -MARGIN) & (high <= sizes[rows] + MARGIN) & (high > low)
         sound[rows] &= inside.all(1)
     return around, enclosed
+
+
+def _other_sizes(
+    given: list[Any], sizes: Floats, crowd: Bools
+) -> Iterator[tuple[list[int], list[int]]]:
+    """(height, width) of run-length masks and of their images, where these differ."""
+    for k, mask in enumerate(given):
+        if type(mask) is not dict or crowd[k] or not sizes[k, 0]:
+            continue
+        size, image = mask.get("size"), [int(sizes[k, 1]), int(sizes[k, 0])]
+        whole = type(size) is list and all(type(side) is int and 0 < side < FAR for side in size)
+        if whole and len(size) == 2 and size != image:
+            yield size, image
 
 
 def _flat(lists: list[Any]) -> tuple[Floats, NDArray[np.int_], NDArray[np.int_]] | None:

@@ -139,7 +139,8 @@ def _read_torch(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} was not read: {_refused_class(error)}") from error
     except Exception as error:  # a damaged file may fail in any way
-        raise UserError(f"{path} is no readable checkpoint, or cut short: {error}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} is no readable checkpoint, or cut short: {reason}") from error
 
 
 def _check_inflation(path: Path) -> None:
@@ -239,9 +240,10 @@ def _plain(tensor: Tensor, name: object) -> Tensor:
         raise UserError(f"{brief(name)} in the checkpoint is a {kind}, expected a plain one")
     if tensor.device.type != "cpu":
         raise UserError(f"{name!r} in the checkpoint has no numbers (device {tensor.device})")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+    least = min(tensor.shape, default=0)  # torch makes tensors of sizes -1 and 0
+    if least < 0 or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise UserError(
-            f"{name!r} in the checkpoint says to have {tensor.numel():,} numbers, which are not "
-            "there"
+            f"{name!r} in the checkpoint says to have {' x '.join(map(str, tensor.shape))} "
+            "numbers, which are not there"
         )
     return tensor

@@ -28,6 +28,7 @@ from condinst.config.merge import (
 from condinst.config.peers import EPIPHQNY, IGNORED
 from condinst.data.input_config import add_input_config, input_problems
 from condinst.errors import UserError
+from condinst.modeling.supervision.box_keys import box_problems
 
 logger = logging.getLogger(__name__)
 META_ARCHITECTURE = "CondInst"
@@ -110,7 +111,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
         merge_tree(cfg, EPIPHQNY, problems)
     merge_tree(cfg, tree, problems)
     merge_overrides(cfg, given, problems)
-    problems += input_problems(cfg)
+    problems += input_problems(cfg) + box_problems(cfg)
     if problems:
         raise UserError(f"config {path}:\n  " + "\n  ".join(problems))
     if cfg.MODEL.META_ARCHITECTURE == _PEER_META_ARCHITECTURE:
@@ -244,6 +245,7 @@ def _add_boxinst(cfg: CfgNode) -> None:
     node.ENABLED = False
     node.BOTTOM_PIXELS_REMOVED = 10  # rows of the original image in which colours say nothing
     node.PAIRWISE = pairwise = CfgNode()
+    pairwise.ENABLED = True  # False: projection alone, colours are not compared
     pairwise.SIZE = 3  # a pixel is compared with the SIZE x SIZE around it; odd
     pairwise.DILATION = 2  # steps between those, at the stride of the loss
     pairwise.WARMUP_ITERS = 10000  # steps over which the pairwise loss grows to its weight

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from detectron2.data.detection_utils import convert_PIL_to_numpy
 from numpy.typing import NDArray
-from PIL import Image
 
 from condinst.errors import UserError
 from condinst.files import images as image_files
@@ -28,7 +26,7 @@ def read_oriented(
     Args:
         path: the file.
         size: (height, width) that the annotations state; None: whatever it is.
-        image_format: of detectron2, BGR or RGB.
+        image_format: BGR or RGB.
         ranges: how values of more than 8 bits are scaled; None: by the image's own range.
 
     Returns:
@@ -38,16 +36,12 @@ def read_oriented(
         UserError: the file is missing, does not decode, or is of another size.
     """
     with image_files.opened(Path(path)) as image:
-        chosen, stored = pixels.as_seen(image, ranges)
-        if size is not None and _size(chosen) != size and _size(stored) == size:
-            chosen = stored
-        if size is not None and _size(chosen) != size:
-            raise UserError(
-                f"{path} is {chosen.width} x {chosen.height}, its annotations say "
-                f"{size[1]} x {size[0]}; correct width and height, or the file"
-            )
-        return convert_PIL_to_numpy(chosen, image_format)
-
-
-def _size(image: Image.Image) -> tuple[int, int]:
-    return image.height, image.width
+        found = pixels.as_seen(image, ranges, size)
+    height, width = found.shape[:2]
+    if size is not None and (height, width) != size:
+        raise UserError(
+            f"{path} is {width} x {height}, its annotations say {size[1]} x {size[0]}; correct "
+            "width and height, or the file"
+        )
+    assert image_format in ("BGR", "RGB"), image_format
+    return found if image_format == "RGB" else found[..., ::-1]

@@ -98,7 +98,7 @@ class CondInstDatasetMapper:
         image = read_oriented(record["file_name"], size, self.image_format, self.ranges)
         objects = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
         if self.is_train and self.masks.read:
-            objects = self._with_masks(objects)
+            objects = self._with_masks(objects, given["image_id"])
         boxes = np.array(
             [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in objects]
         ).reshape(-1, 4)
@@ -155,9 +155,9 @@ class CondInstDatasetMapper:
             instances.gt_has_mask = has_mask
         return instances[instances.gt_boxes.nonempty() & (masks.nonempty() | ~has_mask)]
 
-    def _with_masks(self, objects: list[Record]) -> list[Record]:
+    def _with_masks(self, objects: list[Record], image_id: object) -> list[Record]:
         """The objects to learn from, without what is hidden of them."""
-        shown = [self.masks.shown(a) for a in objects]
+        shown = [self.masks.shown(a, f"{image_id}/{i}") for i, a in enumerate(objects)]
         if not self.masks.boxes_too:
             return [a for a, has_mask in zip(objects, shown, strict=True) if has_mask]
         return [

@@ -37,16 +37,17 @@ class MaskUse:
         either = bool(from_boxes and boxinst.USE_MASKS)
         return cls(cfg.MODEL.MASK_ON and (either or not from_boxes), either, share, seed)
 
-    def shown(self, annotation: dict[str, Any]) -> bool:
+    def shown(self, annotation: dict[str, Any], place: str = "") -> bool:
         """Whether an object has a mask, and it is not hidden.
 
         Args:
-            annotation: with ``segmentation``, if it has a mask, and, if any are hidden, ``id``.
+            annotation: with ``segmentation``, if it has a mask.
+            place: stands for an ``id`` that it does not have.
         """
         if not annotation.get("segmentation"):
             return False
         if self.share >= 1:
             return True
-        text = f"{self.seed}:{annotation['id']}".encode()
+        text = f"{self.seed}:{annotation.get('id', place)}".encode()
         drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
         return drawn / _SCALE < self.share

@@ -4,7 +4,7 @@ from condinst.engine.agreement import check_same
 from condinst.engine.batches import build_train_loader
 from condinst.engine.evaluating import EvaluationHook
 from condinst.engine.failure import NonFiniteLossError, NonFiniteStateError
-from condinst.engine.hooks import ConsoleProgress, CurveWriter
+from condinst.engine.hooks import PROGRESS, ConsoleProgress, CurveWriter
 from condinst.engine.launch import (
     check_gpus,
     count_workers,
@@ -19,6 +19,7 @@ from condinst.engine.train import TrainResult, train
 from condinst.engine.trainer import RowHook, Trainer
 
 __all__ = [
+    "PROGRESS",
     "ConsoleProgress",
     "CurveWriter",
     "EvaluationHook",

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from condinst.data.index import Index
+from condinst.data.listed import check_listed
 from condinst.data.registered import classes_explained, records_of
 from condinst.errors import UserError
 
@@ -199,6 +200,7 @@ def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
             dicts = get_detection_dataset_dicts(
                 names, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
             )
+        check_listed(dicts, cfg)
         return DatasetFromList(dicts, copy=False)
     except FileNotFoundError as error:
         raise UserError(

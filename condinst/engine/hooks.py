@@ -11,10 +11,12 @@ from typing import Any, TextIO
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from condinst.atomic import atomic_file
+from condinst.atomic import atomic_file, write_json
 from condinst.engine.meter import Row
 from condinst.engine.state import Checkpoints
 from condinst.engine.trainer import RowHook, Trainer
+
+PROGRESS = "progress.json"
 
 
 class CheckpointHook(HookBase):
@@ -175,6 +177,42 @@ class ConsoleProgress(RowHook):
             f"loss {row['total_loss']:.3f} ({terms})  lr {row['lr']:.4g}  "
             f"{row['images_per_s']:.1f} img/s  ETA {eta}"
         )
+
+
+class ProgressFile(RowHook):
+    """How far a training is, in a JSON file that others may read at any time.
+
+    It holds ``iteration``, ``max_iter``, ``total_loss``, ``images_per_s`` and ``seconds_left``.
+
+    Args:
+        path: of the file.
+        seconds_between: two writes, at least.
+    """
+
+    trainer: Trainer
+
+    def __init__(self, path: Path, seconds_between: float = 1.0) -> None:
+        self.path, self.seconds_between = path, seconds_between
+        self._last = -1e9
+        self._began = time.monotonic()
+
+    def before_train(self) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_row(self, row: Row) -> None:
+        """Write it, if the last time is long enough ago."""
+        now, left = time.monotonic(), self.trainer.max_iter - row["iteration"]
+        early = left > 0 and now - self._last < self.seconds_between
+        if "total_loss" not in row or early:
+            return
+        self._last, done = now, row["iteration"] - self.trainer.start_iter
+        told = {name: row[name] for name in ("iteration", "total_loss", "images_per_s")}
+        told |= {
+            "max_iter": self.trainer.max_iter,
+            "seconds_left": (now - self._began) / max(done, 1) * left,
+        }
+        write_json(self.path, told)
 
 
 def clock(seconds: float) -> str:

@@ -26,7 +26,13 @@ from condinst.engine.agreement import check_origin, check_same, deciding_keys, f
 from condinst.engine.batches import build_train_loader, seed_everything
 from condinst.engine.buffers import check_weights
 from condinst.engine.evaluating import EvaluationHook
-from condinst.engine.hooks import CheckpointHook, ConsoleProgress, CurveWriter
+from condinst.engine.hooks import (
+    PROGRESS,
+    CheckpointHook,
+    ConsoleProgress,
+    CurveWriter,
+    ProgressFile,
+)
 from condinst.engine.limits import TIME_UP, TimeLimit, TimeUpError
 from condinst.engine.memory import recompute_backbone, synchronise_batch_norms
 from condinst.engine.optim import Precision, build_clipper, build_optimizer
@@ -293,6 +299,7 @@ def _own_hooks(cfg: CfgNode, checkpoints: Checkpoints) -> list[HookBase]:
         *shared,
         *([ProfileHook()] if cfg.DEBUG.PROFILE else []),
         ConsoleProgress(),
+        ProgressFile(Path(cfg.OUTPUT_DIR) / PROGRESS),
         CurveWriter(Path(cfg.OUTPUT_DIR) / "curve.csv", period),
         CheckpointHook(checkpoints, period),
     ]

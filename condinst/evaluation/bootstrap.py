@@ -9,7 +9,7 @@ What an interval covers: other images of the same kind, not other trainings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,56 @@ def confidence_intervals(
             low, high = ends(drawn, confidence, samples.images)
             intervals[name] = Interval(estimate, low, high, float(drawn.std(ddof=1)))
     return intervals
+
+
+def mean_interval(
+    results: Sequence[Samples], number: str, confidence: float = 0.95, category: str = EVERY
+) -> Interval | None:
+    """Interval of one number's mean over trainings that differ in their seed alone.
+
+    It covers other images and, with several trainings, other seeds, as that of a difference does.
+    Two such intervals may overlap where the paired difference is told from zero, since what is hard
+    for both does not cancel here.
+
+    Args:
+        results: one a seed, all with the same `image_draws`.
+        number: of `NUMBERS`.
+        confidence: of the interval.
+        category: name of the category, or `all`.
+
+    Returns:
+        Within 0 and 100; None where the number is undefined.
+    """
+    column = NUMBERS.index(number)
+    each = [one for samples in results if (one := samples.estimate[category][number]) is not None]
+    if not each:
+        return None
+    drawn = defined(np.mean([samples.draws[category][:, column] for samples in results], axis=0))
+    if drawn is None:
+        return None
+    estimate, std_error = float(np.mean(each)), float(drawn.std(ddof=1))
+    low, high = ends(drawn, confidence, results[0].images)
+    if len(each) > 1:
+        std_error, freedom = with_seeds(std_error**2, np.array(each), results[0].images)
+        reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * std_error
+        low, high = estimate - reach, estimate + reach
+    return Interval(estimate, max(low, 0.0), min(high, 100.0), std_error)
+
+
+def with_seeds(of_images: float, each: np.ndarray, images: int) -> tuple[float, float]:
+    """Standard error from images and seeds, its degrees of freedom (Welch and Satterthwaite).
+
+    Args:
+        of_images: Variance of the mean over seeds, from the choice of images.
+        each: (S,) one value a seed, two at least.
+        images: Number of images.
+    """
+    of_seeds = float(each.var(ddof=1)) / len(each)
+    total = of_images + of_seeds
+    if total == 0:
+        return 0.0, 1.0
+    freedom = of_seeds**2 / (len(each) - 1) + of_images**2 / max(images - 1, 1)
+    return total**0.5, total**2 / freedom
 
 
 def defined(drawn: np.ndarray) -> np.ndarray | None:

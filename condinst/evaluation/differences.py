@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from condinst.errors import UserError
-from condinst.evaluation.bootstrap import Samples, defined, ends, image_draws, sample
+from condinst.evaluation.bootstrap import Samples, defined, ends, image_draws, sample, with_seeds
 from condinst.evaluation.matching import Matches
 from condinst.evaluation.scores import NUMBERS
 from condinst.evaluation.verdict import MARGIN, Evidence, Verdict, judge
@@ -184,7 +184,7 @@ def difference(
         low, high = ends(kept, confidence, pair.images, level)
         std_error, freedom = pair.image_variance**0.5, float(max(pair.images - 1, 1))
     else:
-        std_error, freedom = _with_seeds(pair)
+        std_error, freedom = with_seeds(pair.image_variance, pair.each, pair.images)
         reach = float(stats.t.ppf((1 + level) / 2, freedom)) * std_error
         low, high = estimate - reach, estimate + reach
     found = Evidence(
@@ -222,13 +222,3 @@ def _p_value(estimate: float, std_error: float, freedom: float) -> float:
     if std_error == 0:
         return 1.0 if estimate == 0 else 0.0
     return float(2 * stats.t.sf(abs(estimate) / std_error, freedom))
-
-
-def _with_seeds(pair: Pair) -> tuple[float, float]:
-    """Standard error from images and seeds, its degrees of freedom (Welch and Satterthwaite)."""
-    of_images, of_seeds = pair.image_variance, pair.seed_variance or 0.0
-    total = of_images + of_seeds
-    if total == 0:
-        return 0.0, 1.0
-    seeds, images = len(pair.each), max(pair.images - 1, 1)
-    return total**0.5, total**2 / (of_seeds**2 / (seeds - 1) + of_images**2 / images)

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
 from condinst.errors import UserError
-from condinst.files import names
+from condinst.files import names, pixels
 from condinst.files.bounds import PIXELS
 
 # Formats of still images. Others that Pillow knows start programs (EPS) or are containers.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+
+_LARGE = 25_000_000  # pixels; of such images one is read at a time, however many threads there are
+_one_by_one = threading.RLock()
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
@@ -57,14 +61,26 @@ def opened(source: Path | IO[bytes], place: str = "") -> Iterator[Image.Image]:
         count = image.width * image.height
         if not count:
             raise UserError(f"{place} is no image: it has {image.width} x {image.height} pixels")
+        weight = _weight(image)
         size = f"has {image.width:,} x {image.height:,} = {count:,} pixels"
-        PIXELS.require(count, place, size)
-        try:
-            yield image
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(_undecodable(place, error)) from error
+        more = f", each of which takes the memory of {weight} to decode" if weight > 1 else ""
+        PIXELS.require(weight * count, place, size + more)
+        with _one_by_one if weight * count > _LARGE else nullcontext():
+            try:
+                yield image
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(_undecodable(place, error)) from error
+
+
+def _weight(image: Image.Image) -> int:
+    """How many pixels of 7 bytes a pixel of an image takes while it is decoded."""
+    if image.format == "JPEG2000":
+        return 3  # OpenJPEG keeps each number in 32 bits
+    deep = pixels.kind(image) is not None and not image.mode.startswith("I;16")
+    whole = image.format == "WEBP" or image.info.get("progressive")  # kept beside Pillow's own
+    return 2 if deep or whole else 1
 
 
 def _undecodable(place: str, error: Exception) -> str:

@@ -13,7 +13,7 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,17 @@ Ranges = Mapping[str, Sequence[float]]
 
 _ORIENTATION = 0x0112  # EXIF
 _SAMPLE_FORMAT = 339  # TIFF
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# Of an array (h, w, ...) as it is seen: a view of it as it is stored.
+_AS_STORED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda seen: seen[:, ::-1],
+    3: lambda seen: seen[::-1, ::-1],
+    4: lambda seen: seen[::-1],
+    5: lambda seen: seen.swapaxes(0, 1),
+    6: lambda seen: np.rot90(seen, 1),
+    7: lambda seen: seen[::-1, ::-1].swapaxes(0, 1),
+    8: lambda seen: np.rot90(seen, -1),
 }
+_BAND = 1 << 22  # pixels that are converted together
 
 
 def orientation(image: Image.Image) -> int:
@@ -51,7 +53,7 @@ def orientation(image: Image.Image) -> int:
         value = image.getexif().get(_ORIENTATION) if tiff is None else tiff.get(_ORIENTATION)
     except Exception:  # other tags, of no interest here, are damaged in any way
         return 1
-    return value if type(value) is int and value in _TURNS else 1
+    return value if type(value) is int and value in _AS_STORED else 1
 
 
 def seen_size(image: Image.Image) -> tuple[int, int]:
@@ -202,21 +204,63 @@ def eight_bits(found: NDArray[Any], limits: Sequence[float] | None) -> NDArray[n
         whole = found.dtype.kind != "f"
         limits = span(float(found.min(initial=0)), float(found.max(initial=0)), whole=whole)
     low, high = limits
-    scaled = (found.astype(np.float64) - low) * (256 / (high - low))
+    if found.dtype == np.uint16:
+        return _scaled(np.arange(1 << 16), low, high)[found]
+    made = np.empty(found.shape, np.uint8)
+    for part in _bands(*found.shape[:2]):
+        made[part] = _scaled(found[part], low, high)
+    return made
+
+
+def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    scaled = (values.astype(np.float64) - low) * (256 / (high - low))
     return np.clip(np.floor(scaled), 0, 255).astype(np.uint8)
 
 
-def as_seen(image: Image.Image, ranges: Ranges | None = None) -> tuple[Image.Image, Image.Image]:
-    """An image of 8 bits, turned as EXIF's orientation says, and as it is stored.
+def _bands(height: int, width: int) -> Iterator[slice]:
+    """Rows that are few enough to be copied at will."""
+    step = max(_BAND // max(width, 1), 1)
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
+
+
+def rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """RGB (h, w, 3) of an image, as it is stored, in little more memory than that."""
+    made = np.empty((image.height, image.width, 3), np.uint8)
+    _fill(made, image)
+    return made
+
+
+def _fill(made: NDArray[np.uint8], image: Image.Image) -> None:
+    for part in _bands(image.height, image.width):
+        whole = part == slice(0, image.height)
+        band = image if whole else image.crop((0, part.start, image.width, part.stop))
+        made[part] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+
+
+def as_seen(
+    image: Image.Image, ranges: Ranges | None = None, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """RGB (h, w, 3) of 8 bits, turned as EXIF's orientation says.
 
     Args:
         image: opened, its pixels not yet read.
         ranges: of deep values; those of a kind that is missing are scaled by the image's own.
+        size: (h, w); an image that has it only as it is stored is not turned.
 
     Raises:
         OSError: it does not decode, or anything else that Pillow raises for a damaged one.
     """
     stored, turn, depth, found = _read(image)
-    if depth is not None and found is not None:
-        stored = Image.fromarray(eight_bits(found, (ranges or {}).get(depth)))
-    return (stored.transpose(_TURNS[turn]) if turn > 1 else stored), stored
+    height, width = stored.height, stored.width
+    seen = (width, height) if turn >= 5 else (height, width)
+    if size is not None and seen != size and (height, width) == size:
+        turn, seen = 1, size
+    made = np.empty((*seen, 3), np.uint8)
+    target = _AS_STORED[turn](made) if turn > 1 else made
+    if depth is None or found is None:
+        _fill(target, stored)
+    else:
+        values = eight_bits(found, (ranges or {}).get(depth))
+        target[:] = values if values.ndim == 3 else values[..., None]
+    return made

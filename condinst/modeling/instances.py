@@ -16,6 +16,7 @@ from condinst.modeling.fcos.decode import Detections
 from condinst.modeling.fcos.head import HeadOutput, flatten
 from condinst.modeling.fcos.targets import Matching, Targets, assign, level_first
 from condinst.modeling.ground_truth import GroundTruth
+from condinst.modeling.mask_head.reference import full_precision
 from condinst.modeling.mask_head.spec import MaskQuery
 from condinst.modeling.sampling import Positives
 
@@ -113,7 +114,7 @@ def numbers_at(controller: nn.Conv2d, features: list[Tensor], chosen: Tensor) ->
         cells = chosen[(chosen >= first) & (chosen < first + count)] - first
         parts.append(conv_at_cells(controller, x, cells))
         first += count
-    return torch.cat(parts).float()
+    return full_precision(torch.cat(parts))
 
 
 def detection_query(

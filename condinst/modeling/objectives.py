@@ -16,7 +16,6 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from condinst.errors import UserError
 from condinst.layers.distributed import at_least_one, begins_step, normalizer
 from condinst.modeling.ground_truth import GroundTruth, MaskSource
 from condinst.modeling.mask_head.backend import MaskBackend
@@ -134,7 +133,7 @@ class FromMasks:
 
 @dataclass(frozen=True)
 class FromBoxes:
-    """``loss_prj`` and ``loss_pairwise``, from boxes alone; masks are never read."""
+    """``loss_prj`` and ``loss_pairwise``, where pairs count; masks are never read."""
 
     rules: BoxRules
     warm_up: WarmUp
@@ -152,10 +151,13 @@ class FromBoxes:
         projection, pairwise = _box_losses(heads, truth)
         count = _float(len(chosen.images), chosen.images)
         pairs = at_least_one(normalizer("pairs", _pairs(chosen, truth)))
-        return {
-            "loss_prj": projection / at_least_one(normalizer("masks", count)),
-            "loss_pairwise": pairwise / pairs * factor,
-        }
+        return _told(
+            self.rules,
+            {
+                "loss_prj": projection / at_least_one(normalizer("masks", count)),
+                "loss_pairwise": pairwise / pairs * factor,
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -200,18 +202,21 @@ class FromEither:
         share = normalizer("boxed", _float(len(boxes.chosen.images), boxed)) / total
         pairs = at_least_one(normalizer("pairs", _pairs(boxes.chosen, truth)))
         count = len(masks.chosen.images)
-        return {
-            "loss_mask": _mask_loss(masks, scene) * (count / total) * self.mask_weight,
-            "loss_prj": projection / total * self.box_weight,
-            "loss_pairwise": pairwise / pairs * share * factor * self.box_weight,
-        }
+        return _told(
+            self.rules,
+            {
+                "loss_mask": _mask_loss(masks, scene) * (count / total) * self.mask_weight,
+                "loss_prj": projection / total * self.box_weight,
+                "loss_pairwise": pairwise / pairs * share * factor * self.box_weight,
+            },
+        )
 
 
 def build_supervision(cfg: CfgNode) -> Supervision:
     """The one that MODEL.BOXINST asks for.
 
     Raises:
-        UserError: a key of it is out of its range.
+        UserError: keys of it are out of their range.
     """
     node = cfg.MODEL.BOXINST
     if not node.ENABLED:
@@ -220,9 +225,6 @@ def build_supervision(cfg: CfgNode) -> Supervision:
     warm_up = WarmUp(rules.warmup)
     if not node.USE_MASKS:
         return FromBoxes(rules, warm_up)
-    for key in ("MASK_WEIGHT", "BOX_WEIGHT"):
-        if node[key] < 0:
-            raise UserError(f"MODEL.BOXINST.{key} = {node[key]}: expected 0 or more, such as 1.0")
     return FromEither(rules, warm_up, node.MASK_WEIGHT, node.BOX_WEIGHT)
 
 
@@ -244,6 +246,11 @@ def scene_of(
     images = [x["image"].to(device) for x in batched_inputs]
     heights = [int(x.get("height", x["image"].shape[-2])) for x in batched_inputs]
     return Scene(truths, images, heights, size, stride)
+
+
+def _told(rules: BoxRules, losses: Losses) -> Losses:
+    """Without the pairwise loss where no pair counts."""
+    return {k: v for k, v in losses.items() if rules.pairwise or k != "loss_pairwise"}
 
 
 def _boxed(chosen: Positives, scene: Scene) -> Tensor:

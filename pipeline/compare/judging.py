@@ -11,7 +11,7 @@ from condinst.errors import UserError
 from condinst.evaluation.bootstrap import EVERY
 from condinst.evaluation.differences import Difference, Pair, difference
 from condinst.evaluation.multiple import discoveries, joint_level
-from condinst.metrics import METRICS, PRIMARY
+from condinst.metrics import MASK_TASKS, METRICS, PRIMARY
 from pipeline.params import Compare
 from pipeline.params.schema import nearest
 
@@ -26,13 +26,18 @@ class Measured:
 
     Attributes:
         about: What ``comparison.json`` holds of it but for differences and verdicts.
-        primary: Its metric, such as ``segm/AP``.
+        declared: Its primary metric, such as ``segm/AP``.
         pairs: Variant to task to what it and the baseline have both.
     """
 
     about: dict[str, Any]
-    primary: str
+    declared: str
     pairs: Mapping[str, Mapping[str, Sequence[Pair]]] = field(repr=False)
+
+    @property
+    def primary(self) -> str:
+        """The metric that its verdicts are about."""
+        return in_force(self.declared, self.pairs)
 
     def primary_pairs(self) -> dict[str, Pair]:
         """Variant to its pair in the primary metric, where it has one."""
@@ -43,6 +48,13 @@ class Measured:
             for pair in tasks.get(task, ())
             if (pair.category, pair.metric) == (EVERY, number)
         }
+
+
+def in_force(declared: str, pairs: Mapping[str, Mapping[str, Sequence[Pair]]]) -> str:
+    """The declared metric, or that of boxes where masks are asked for and nobody has any."""
+    task, number = declared.split("/")
+    scored = {name for tasks in pairs.values() for name, found in tasks.items() if found}
+    return f"bbox/{number}" if task in MASK_TASKS and scored == {"bbox"} else declared
 
 
 def check_primary(primary: str, key: str) -> None:
@@ -103,6 +115,7 @@ def _judge(study: Measured, rules: Compare, level: float) -> dict[str, Any]:
     return {
         **study.about,
         "primary": study.primary,
+        "declared": study.declared,
         "level": level,
         "margin": rules.margin,
         "explored": {"tried": len(explored), "kept": kept, "rate": FALSE_DISCOVERIES},

@@ -8,6 +8,7 @@ from typing import Any
 from condinst.evaluation.verdict import BETTER, ONE_TRAINING, OPEN, SAME, WORSE, way_to_tell
 from condinst.metrics import PRIMARY, WORDS
 
+NO_MASKS = "Without masks in the data or the detections mask AP is undefined: box AP is compared."
 NEAR_ZERO = 1.0  # percent
 
 
@@ -49,18 +50,19 @@ def seeds_of(study: Mapping[str, Any]) -> int:
 def study_verdict(study: Mapping[str, Any]) -> str:
     """What the study says of its primary metric."""
     base, words = study["baseline"], metric_words(*primary_of(study))
-    sentences = []
+    without = study.get("declared", study.get("primary")) != study.get("primary")
+    sentences = [NO_MASKS] if without else []
     for name, variant in study["variants"].items():
         if name == base:
             continue
         one = primary_difference(study, variant)
         if one is not None:
             sentences.append(_sentence(name, one, study))
-        elif value_of(variant, *primary_of(study)) is None and variant.get("bbox"):
+        elif variant.get("bbox"):
             sentences.append(f"{name} and {base} have no {words} to compare.")
         else:
             sentences.append(f"{name} was not evaluated on the baseline's seeds.")
-    if not sentences:
+    if len(study["variants"]) < 2:
         return f"{base} stands alone: there is nothing to compare."
     judged = sum(
         primary_difference(study, variant) is not None for variant in study["variants"].values()

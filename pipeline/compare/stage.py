@@ -11,11 +11,13 @@ from typing import Any
 
 from condinst.atomic import write_json
 from condinst.errors import UserError
+from condinst.evaluation.bootstrap import mean_interval
 from condinst.evaluation.differences import Pair, pair_samples
 from condinst.evaluation.losses import KINDS
 from condinst.evaluation.scores import NUMBERS
 from condinst.metrics import PRIMARY, WORDS
 from pipeline import runs, tracking
+from pipeline.compare import annotation
 from pipeline.compare import plot as comparison_plot
 from pipeline.compare import tables as comparison_tables
 from pipeline.compare.evaluated import EvaluatedRun, Sampler, check_comparable, locate
@@ -23,6 +25,7 @@ from pipeline.compare.judging import Measured, check_primary, judge_studies
 from pipeline.compare.sentences import study_verdict
 from pipeline.layout import COMPARED, EVALUATED, STUDIES
 from pipeline.params import Ablation, Compare, Params
+from pipeline.params.axis import find_axis
 from pipeline.tracking import notes
 
 LOST = "segm"  # the task whose errors are sorted by kind
@@ -51,9 +54,22 @@ def run(params: Params) -> None:
             continue
         studies[STUDIES / name] = _as_run(STUDIES / name, study)
     found["studies"] = compare_studies(studies, sampler, settings)
+    for folder, study in studies.items():
+        _add_axis_and_costs(found["studies"][folder.name], folder, study, settings)
     _publish(found, COMPARED)
     _log_to_parents(found, params)
     sys.stdout.write(comparison_tables.summary(found) + f"Written to {COMPARED}\n")
+
+
+def _add_axis_and_costs(
+    result: dict[str, Any], folder: Path, study: Ablation, settings: Compare
+) -> None:
+    """Adds the axis of a study's curve, and what its annotations cost."""
+    axis = find_axis(study)
+    if axis is not None:
+        result["axis"] = {"key": axis.key, "values": dict(axis.values)}
+    for variant, cost in annotation.costs(study, folder, settings, result["data_hash"]).items():
+        result["variants"][variant]["annotation"] = cost
 
 
 def compare_studies(
@@ -76,12 +92,12 @@ def compare_studies(
     measured = {}
     for folder, study in studies.items():
         _say(f"comparing {folder.name}")
-        measured[folder.name] = _measure(folder, study, sampler)
+        measured[folder.name] = _measure(folder, study, sampler, rules.confidence)
     judged = judge_studies(measured, rules)
     return {name: {**one, "verdict": study_verdict(one)} for name, one in judged.items()}
 
 
-def _measure(folder: Path, study: Ablation, sampler: Sampler) -> Measured:
+def _measure(folder: Path, study: Ablation, sampler: Sampler, confidence: float) -> Measured:
     check_primary(study.primary, f"ablations.{folder.name}.primary")
     evaluated = {name: _seeds(folder, name, study.seeds) for name in study.variants}
     if not evaluated[study.baseline]:
@@ -101,7 +117,8 @@ def _measure(folder: Path, study: Ablation, sampler: Sampler) -> Measured:
         "data_hash": about.get("data_hash"),
         "evaluator": f"{about['evaluator']} {about['evaluator_version']}",
         "variants": {
-            name: _scores(study, name, base, evaluated[name], sampler) for name in study.variants
+            name: _scores(study, name, base, evaluated[name], sampler, confidence)
+            for name in study.variants
         },
     }
     pairs = {
@@ -156,7 +173,8 @@ def compare_runs(
             "data_hash": found[0].about.get("data_hash"),
             "evaluator": f"{found[0].about['evaluator']} {found[0].about['evaluator_version']}",
             "variants": {
-                name: _scores(study, name, named[base], own, sampler) for name, own in named.items()
+                name: _scores(study, name, named[base], own, sampler, rules.confidence)
+                for name, own in named.items()
             },
         }
         pairs = {n: _pairs(named[base], own, sampler) for n, own in named.items() if n != base}
@@ -229,16 +247,28 @@ def _scores(
     base: dict[int, EvaluatedRun],
     own: dict[int, EvaluatedRun],
     sampler: Sampler,
+    confidence: float,
 ) -> dict[str, Any]:
     """One variant's scores, mean over its seeds."""
-    each = list(own.values())
+    each, tasks = list(own.values()), _tasks(base, own)
     return {
         "changes": dict(study.variants[name]),
         "seeds": sorted(own),
         "missing_seeds": sorted(set(study.seeds) - set(own)),
-        "metrics": {task: _mean_metrics(each, task, sampler) for task in _tasks(base, own)},
+        "metrics": {task: _mean_metrics(each, task, sampler) for task in tasks},
         "lost": _mean_lost(each, sampler),
+        "levels": _levels(each, tasks, sampler, confidence),
     }
+
+
+def _levels(
+    own: Sequence[EvaluatedRun], tasks: Sequence[str], sampler: Sampler, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Task -> AP -> mean over the seeds and its interval; empty where nothing ran."""
+    if not own:
+        return {}
+    found = {task: mean_interval(sampler.sample(own, task), "AP", confidence) for task in tasks}
+    return {task: {"AP": dataclasses.asdict(one)} for task, one in found.items() if one}
 
 
 def _pairs(

@@ -165,8 +165,15 @@ def _caption(content: Mapping[str, Any], study: Mapping[str, Any]) -> str:
         f"{content['confidence']:.0%} {'simultaneous ' if together else ''}intervals by paired "
         f"bootstrap over {study['images']:,} "
         f"images, {content['draws']:,} draws; {trained}; differences from {study['baseline']}"
-        f"{_about_published(study)}"
+        f"{_about_published(study)}{_about_annotation(content, study)}"
     )
+
+
+def _about_annotation(content: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    if not _annotated(study):
+        return ""
+    mask, box = (f"{content[key]:g} s" for key in ("mask_seconds", "box_seconds"))
+    return f"; annotation: {mask} for an object's mask, {box} for its box alone"
 
 
 def _about_published(study: Mapping[str, Any]) -> str:
@@ -179,15 +186,23 @@ def _about_published(study: Mapping[str, Any]) -> str:
 
 def _more_columns(study: Mapping[str, Any]) -> list[str]:
     """Column heads that only some studies have."""
-    published = study.get("published")
-    if not published:
-        return []
-    return ["published (other data)" if published["other_data"] else "published"]
+    heads = []
+    if published := study.get("published"):
+        heads.append("published (other data)" if published["other_data"] else "published")
+    return [*heads, "masks drawn", "annotation, hours"] if _annotated(study) else heads
 
 
 def _more_cells(name: str, study: Mapping[str, Any]) -> list[str]:
     published = study.get("published")
-    return [_number(published["values"].get(name))] if published else []
+    cells = [_number(published["values"].get(name))] if published else []
+    if _annotated(study):
+        cost = study["variants"][name].get("annotation")
+        cells += [f"{cost['masks']:,}", f"{cost['hours']:,.1f}"] if cost else ["-", "-"]
+    return cells
+
+
+def _annotated(study: Mapping[str, Any]) -> bool:
+    return any(variant.get("annotation") for variant in study["variants"].values())
 
 
 def _rows(study: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -271,7 +286,9 @@ def _difference(one: Mapping[str, Any]) -> str:
 
 
 def _no_difference(name: str, study: Mapping[str, Any]) -> str:
-    return "baseline" if name == study["baseline"] else "not evaluated"
+    if name == study["baseline"]:
+        return "baseline"
+    return "undefined" if "bbox" in study["variants"][name] else "not evaluated"
 
 
 def _escape(text: str) -> str:

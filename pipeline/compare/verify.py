@@ -20,7 +20,10 @@ from pipeline.params import Ablation, Compare
 
 DIGITS = 1e-9  # percent; measuring the same twice gives the same
 _RULES = tuple(field.name for field in dataclasses.fields(Compare))
-_FORMER = {"margin": MARGIN, "family": "study"}  # what a former version's comparison lacks
+_FORMER: dict[str, Any] = {
+    "margin": MARGIN,
+    "family": "study",
+}  # what a former version's comparison lacks
 _ROOTS = {"report": ("evaluate", "ablate", "compare")}
 
 
@@ -99,7 +102,8 @@ def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
     Of a comparison of a former version, which judged otherwise, the scores are checked.
     """
     judged = "margin" in content
-    rules = Compare(**{key: content.get(key, _FORMER.get(key)) for key in _RULES})
+    known: dict[str, Any] = {key: content[key] for key in _RULES if key in content}
+    rules = Compare(**_FORMER | known)
     asked = {}
     for name, study in content["studies"].items():
         folder = root.parent / STUDIES.name / name
@@ -108,7 +112,7 @@ def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
         seeds = sorted({seed for one in study["variants"].values() for seed in one["seeds"]})
         asked[folder] = Ablation(
             question=study["question"], baseline=study["baseline"], seeds=tuple(seeds),
-            steps=study.get("steps"), primary=study.get("primary", PRIMARY),
+            steps=study.get("steps"), primary=study.get("declared", PRIMARY),
             variants={label: one["changes"] for label, one in study["variants"].items()},
         )  # fmt: skip
     again = compare_studies(asked, Sampler(rules.draws, rules.seed), rules)
@@ -125,6 +129,11 @@ def _figures(study: Mapping[str, Any], tasks: Collection[str], judged: bool) -> 
         for task in tasks:
             values = variant["metrics"].get(task, {})
             found |= {f"{label} {task} {k}": v for k, v in values.items()}
+            if judged:
+                level = variant.get("levels", {}).get(task, {}).get("AP", {})
+                found |= {f"{label} {task} AP's {k}": v for k, v in level.items()}
+            level = variant.get("levels", {}).get(task, {}).get("AP", {})
+            found |= {f"{label} {task} AP's {k}": v for k, v in level.items()}
             found |= {f"{label} lost to {k}": v for k, v in variant.get("lost", {}).items()}
             for number, one in variant.get(task, {}).items():
                 for key in ("a", "b", "difference", *(("low", "high") if judged else ())):

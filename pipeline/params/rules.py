@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pipeline.params import schema
+from pipeline.params.axis import check_axis
 from pipeline.params.schema import KeyFault
 from pipeline.params.sections import Ablation, Dataset, Model, Params, Split, Sweep, Train
 
@@ -230,6 +231,7 @@ def _check_ablation(study: Ablation, key: str) -> Iterator[KeyFault]:
             yield KeyFault(dotted, f"equals variant {seen[content]}; every variant must differ")
         seen.setdefault(content, name)
     yield from _check_published(study, key)
+    yield from check_axis(study, key)
 
 
 def _check_published(study: Ablation, key: str) -> Iterator[KeyFault]:

@@ -170,6 +170,9 @@ class Ablation:
     are compared with `baseline`. `published` holds mask AP that others published for a variant,
     and `published_from` says where and on which data (`published_data`, a dataset's name).
     `primary` is the one metric that its verdicts are about, declared before it runs.
+
+    `axis` is the key over which the report draws a curve: every variant gives it a number. Null:
+    the key that alone differs between the variants, if it is a number in all of them.
     """
 
     question: str = setting()
@@ -184,6 +187,7 @@ class Ablation:
     published_from: str | None = setting(None)
     published_data: str | None = setting(None)
     primary: str = setting(PRIMARY, choices=METRICS)
+    axis: str | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +196,9 @@ class Compare:
 
     `margin` holds the points of the primary metric that make no difference in practice. The
     verdicts of a `family` hold together with the confidence: those of a study, or of all studies.
+
+    `mask_seconds` and `box_seconds` are what it takes to draw an object's mask, or its box alone; a
+    study of masks tells by them what its variants' annotations cost. A mask gives its box.
     """
 
     draws: int = setting(minimum=10)
@@ -199,6 +206,8 @@ class Compare:
     seed: int = setting(minimum=0)
     margin: float = setting(above=0)
     family: str = setting(choices=("study", "report"))
+    mask_seconds: float = setting(79.2, minimum=0)
+    box_seconds: float = setting(7.0, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ def read_image(path: Path, ranges: Ranges | None = None) -> np.ndarray:
     """
     try:
         with image_files.opened(path, "it") as file:
-            return np.asarray(pixels.as_seen(file, ranges)[0].convert("RGB"))
+            return pixels.as_seen(file, ranges)
     except UserError as error:
         raise ValueError(str(error)) from error
 

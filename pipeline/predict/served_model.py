@@ -79,7 +79,7 @@ def _pictures(given: Any) -> Sequence[Any]:
 def _pixels(picture: Any, ranges: Ranges) -> np.ndarray:
     if isinstance(picture, (str, Path)):
         with image_files.opened(Path(picture)) as opened:
-            return np.asarray(as_seen(opened, ranges)[0].convert("RGB"))
+            return as_seen(opened, ranges)
     pixels = np.asarray(picture)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(

@@ -26,6 +26,7 @@ class Series:
         tone: Number of its colour in the style sheet, from 1.
         faint: Drawn thin and pale, for raw values behind a smoothed line.
         dashed: Drawn dashed.
+        band: (low, high) at each point, drawn as a band behind the line, whose points get dots.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Series:
     tone: int = 1
     faint: bool = False
     dashed: bool = False
+    band: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def line_chart(
         return Markup("")
     xs = [x for _, points in kept for x, _ in points]
     ys = [y for _, points in kept for _, y in points]
+    ys += [end for line, _ in kept for ends in line.band for end in ends]
     log_y = log_y and min(ys) > 0
     y_low, y_high = y_range or (min(ys), max(ys))
     y_ticks = log_ticks(y_low, y_high) if log_y else nice_ticks(y_low, y_high)
@@ -135,7 +138,9 @@ def line_chart(
     y_axis = _Axis(y_ticks[0], y_ticks[-1], height - 46, 12, log_y)
     x_axis = _Axis(x_low, x_high if x_high > x_low else x_low + 1, left, width - 18)
     parts = [_grid(x_axis, y_axis, x_ticks, y_ticks, x_label, y_label)]
+    parts += [_band(line, x_axis, y_axis) for line, _ in kept if line.band]
     parts += [_line(line, points, x_axis, y_axis) for line, points in kept]
+    parts += [dot for line, _ in kept if line.band for dot in _dots(line, x_axis, y_axis)]
     legend = [(line.name, line.tone, line.dashed) for line, _ in kept if line.name]
     return figure(parts, width, height, f"{y_label} over {x_label}", legend)
 
@@ -190,6 +195,28 @@ def _line(
     path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
     title = f"<title>{escape(line.name)}</title>" if line.name else ""
     return Markup(f'<path class="{" ".join(kinds)}" d="{path}">{title}</path>')
+
+
+def _band(line: Series, x_axis: _Axis, y_axis: _Axis) -> Markup:
+    places = [
+        (x_axis.at(x), y_axis.at(low), y_axis.at(high))
+        for (x, _), (low, high) in zip(line.points, line.band, strict=True)
+    ]
+    around = [(x, high) for x, _, high in places] + [(x, low) for x, low, _ in reversed(places)]
+    corners = " ".join(f"{x:g},{y:g}" for x, y in around)
+    return Markup(f'<polygon class="band s{line.tone}" points="{corners}"/>')
+
+
+def _dots(line: Series, x_axis: _Axis, y_axis: _Axis) -> list[Markup]:
+    """The points that were measured, each with its numbers as a tooltip."""
+    template = Markup('<circle class="dot s{}" cx="{}" cy="{}" r="4"><title>{}</title></circle>')
+    return [
+        template.format(
+            line.tone, x_axis.at(x), y_axis.at(y),
+            f"{line.name} at {number(x)}: {y:.1f}, {low:.1f} to {high:.1f}",
+        )
+        for (x, y), (low, high) in zip(line.points, line.band, strict=True)
+    ]  # fmt: skip
 
 
 def histogram(
@@ -255,7 +282,7 @@ def interval_chart(
     low, high = min(0, *(row.low for row in rows)), max(0, *(row.high for row in rows))
     room = (high - low) * 0.04
     ticks = nice_ticks(low - room, high + room, 6)
-    left = 24 + (_LETTER + 0.8) * max(len(row.label) for row in rows)
+    left = 24 + (_LETTER + 1.9) * max(len(row.label) for row in rows)
     right = 24 + _LETTER * max(len(row.note) for row in rows)
     bottom = 26 + 34 * len(rows)
     axis = _Axis(ticks[0], ticks[-1], left, width - right)

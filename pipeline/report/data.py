@@ -16,6 +16,7 @@ COLUMNS = (
     ("images", "images"),
     ("empty_images", "without objects"),
     ("objects", "objects"),
+    ("masks", "with a mask"),
     ("small", "small"),
     ("medium", "medium"),
     ("large", "large"),

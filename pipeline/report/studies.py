@@ -5,17 +5,20 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 from condinst.evaluation.verdict import BETTER, SAME, WORSE
 from pipeline.compare.sentences import metric_words
+from pipeline.report.axis_curve import CurveView, curve_view
 from pipeline.report.charts import Interval, Series, interval_chart, line_chart
 from pipeline.report.collect import Findings, Record, Study, Training
 from pipeline.report.curves import points, smooth
 from pipeline.report.words import duration, several, signed, signed_span, span, typeset
 
 SHOWN = ("segm/AP", "boundary/AP", "segm/AP50", "segm/AP75", "bbox/AP")
+_UNBROKEN = 24  # characters that stay on one line
 _TONES = {BETTER: "good", WORSE: "bad", SAME: "same"}
 
 
@@ -73,6 +76,7 @@ class Variant:
         time: Mean training time in words.
         comparison: With the baseline in the primary metric, where there is one.
         others: Likewise in the others that are shown, exploratory.
+        published: Mask AP that others published for it, None where they did not.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Variant:
     time: str
     comparison: Comparison | None
     others: Mapping[str, Comparison]
+    published: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,17 @@ class StudyView:
         metric: The primary one in words.
         columns: Metric to words of all that are shown, the primary first.
         explored: What is to be made of the others.
+        common: What all variants change alike, in words; empty where there is nothing.
+        published_from: Who published them and on which data; empty where nobody did.
+        curve: Over the one number that the study varies, where it does.
+        curves: Mask loss over the steps.
     """
 
     name: str
     title: str
     question: str
     budget: str
+    common: str
     baseline: str
     answer: str
     verdict: str
@@ -106,17 +116,19 @@ class StudyView:
     columns: Mapping[str, str]
     explored: str
     variants: list[Variant]
+    published_from: str
     chart: Markup
+    curve: CurveView | None
     curves: Markup
 
 
 def study_views(found: Findings) -> list[StudyView]:
     """All studies that have results."""
-    return [_view(study, found.comparison.get("confidence", 0.95)) for study in found.studies]
+    return [_view(study, found.comparison) for study in found.studies]
 
 
-def _view(study: Study, confidence: float) -> StudyView:
-    asked = study.asked
+def _view(study: Study, comparison: Record) -> StudyView:
+    asked, confidence = study.asked, comparison.get("confidence", 0.95)
     compared: Record = study.comparison.get("variants") or {}
     variants = [
         _variant(name, study, compared.get(name) or {})
@@ -128,8 +140,10 @@ def _view(study: Study, confidence: float) -> StudyView:
         for v in variants
         if (c := v.comparison)
     ]
-    metric = metric_words(*asked.primary.split("/"))
-    columns = {name: _head(name) for name in _columns(asked.primary)} | {asked.primary: metric}
+    primary = _primary(study)
+    metric = metric_words(*primary.split("/"))
+    columns = {name: _head(name) for name in _columns(primary)} | {primary: metric}
+    verdict = typeset(study.comparison.get("verdict") or "")
     label = f"{metric} minus {asked.baseline}'s, points, {confidence:.0%} interval"
     if any(c.limit for v in variants if (c := v.comparison)):
         label += ", one training each"
@@ -138,42 +152,70 @@ def _view(study: Study, confidence: float) -> StudyView:
         title=study.name.replace("_", " ").capitalize(),
         question=asked.question,
         budget=_budget(study),
+        common=_changes(_common(study)),
         baseline=asked.baseline,
-        answer=_answer(variants, asked.baseline, metric),
-        verdict=typeset(study.comparison.get("verdict") or ""),
+        answer=_answer(variants, asked.baseline, metric) if rows or not verdict else verdict,
+        verdict=verdict,
         metric=metric,
         columns=columns,
         explored=_explored(study.comparison, metric),
         variants=variants,
+        published_from=_published(study),
         chart=interval_chart(rows, x_label=label, zero=f"as {asked.baseline}"),
+        curve=curve_view(study.comparison, comparison),
         curves=_curves(study),
     )
 
 
+def _common(study: Study) -> dict[str, Any]:
+    """What all variants change, and to the same value."""
+    first, *others = study.asked.variants.values()
+    return {
+        key: value
+        for key, value in first.items()
+        if others and all(key in one and one[key] == value for one in others)
+    }
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    pairs = [f"{key.rpartition('.')[2]} = {value}" for key, value in changes.items()]
+    return ", ".join(
+        pair.replace(" ", "\N{NO-BREAK SPACE}") if len(pair) <= _UNBROKEN else pair
+        for pair in pairs
+    )
+
+
+def _published(study: Study) -> str:
+    found = study.comparison.get("published")
+    if not found:
+        return ""
+    other = ", other data than here" if found["other_data"] else ""
+    return f"Published: mask AP on {found['data']}{other}, by {found['from']}."
+
+
 def _variant(name: str, study: Study, compared: Record) -> Variant:
     trainings = [training for training in study.trainings if training.variant == name]
+    primary = _primary(study)
     numbers = {
         key: statistics.fmean(values) if (values := _values(trainings, key)) else None
-        for key in _columns(study.asked.primary)
+        for key in _columns(primary)
     }
-    main = _values(trainings, study.asked.primary)
+    main, common = _values(trainings, primary), _common(study)
+    own = {key: value for key, value in study.asked.variants[name].items() if key not in common}
+    published = study.comparison.get("published") or {}
     times = [training.run["seconds"] for training in trainings if training.run.get("seconds")]
     return Variant(
         name=name,
-        changes=", ".join(
-            f"{key.rpartition('.')[2]} = {value}"
-            for key, value in study.asked.variants[name].items()
-        ),
+        changes=_changes(own),
         baseline=name == study.asked.baseline,
         numbers=numbers,
         spread=span(min(main), max(main)) if len(main) > 1 else "",
         time=duration(statistics.fmean(times)) if times else "",
-        comparison=_comparison(compared, study.asked.primary),
+        comparison=_comparison(compared, primary),
         others={
-            key: found
-            for key in SHOWN
-            if key != study.asked.primary and (found := _comparison(compared, key))
+            key: found for key in SHOWN if key != primary and (found := _comparison(compared, key))
         },
+        published=(published.get("values") or {}).get(name),
     )
 
 
@@ -181,6 +223,11 @@ def _values(trainings: list[Training], key: str) -> list[float]:
     task, _, name = key.partition("/")
     found = [(training.metrics.get(task) or {}).get(name) for training in trainings]
     return [value for value in found if value is not None]
+
+
+def _primary(study: Study) -> str:
+    """What it was judged by; box AP where masks were asked for and there are none."""
+    return study.comparison.get("primary", study.asked.primary)
 
 
 def _head(metric: str) -> str:

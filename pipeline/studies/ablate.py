@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from condinst.errors import UserError
 from condinst.metrics import WORDS
 from pipeline import runs, tracking
 from pipeline.params import Params, as_dict
-from pipeline.recipe import PreparedData, load_resolved, own_threads
+from pipeline.recipe import PreparedData, load_resolved, own_threads, resolve
+from pipeline.studies.processes import Crew
 from pipeline.studies.study import (
     STUDIES,
     Outcome,
@@ -30,6 +31,7 @@ from pipeline.studies.study import (
     with_seeds,
     write_results,
 )
+from pipeline.studies.study_board import StudyBoard
 from pipeline.tracking import notes
 from pipeline.train.stage import Destination, train_into
 
@@ -50,8 +52,8 @@ def run(
     Args:
         params: with the study.
         study: its name.
-        jobs: trials at a time, None for as many as fit; more than one, or ``ray.address``, runs
-            them through Ray.
+        jobs: trials at a time, None for as many as fit. More than one run in processes of their
+            own, with ``ray.address`` or the launcher ``ray`` as tasks of Ray.
         variants: run these alone; what was left of the others stays.
         seeds: so many instead of the study's own.
 
@@ -76,7 +78,7 @@ def run(
                 "run_id": parent.address.run_id,
                 "experiment_id": parent.address.experiment_id,
             }
-        runner = _one_by_one if concurrency == 1 and params.ray.address is None else _through_ray
+        runner = _runner(params, concurrency)
         for outcome in runner(trials, data, address.get("run_id"), concurrency):
             outcomes.append(outcome)
             outcomes.sort(key=lambda one: every.index(one.trial))
@@ -139,6 +141,28 @@ def _one_by_one(
         yield run_trial(trial, data, parent)
 
 
+def _side_by_side(
+    trials: Sequence[Trial], data: PreparedData, parent: str | None, concurrency: int
+) -> Iterator[Outcome]:
+    """Run trials in processes of this machine; trials of one training one after another.
+
+    A process that dies is started again, and its training goes on from its checkpoint.
+    """
+    jobs = _jobs(trials, data, parent)
+    firsts = [group[0] for _, group, *_ in jobs]
+    steps = [resolve(trial.params, data).cfg.SOLVER.MAX_ITER for trial in firsts]
+    names, keys = [trial.name for trial in firsts], [trial.key for trial in firsts]
+    board = StudyBoard(names, keys, steps, concurrency)
+    logs = [runs.RUNS / key / "log.txt" for key in keys]
+    gpus = trials[0].params.train.num_gpus
+    crew = Crew(run_group, jobs, logs, at_once=concurrency, gpus=gpus, settled=board.started)
+    with board.showing():
+        for number, found in crew.results(lambda: board.tick([*crew.running], crew.held_back)):
+            outcomes = _outcomes(found, jobs[number][1])
+            board.over(number, outcomes[0].state)
+            yield from outcomes
+
+
 def _through_ray(
     trials: Sequence[Trial], data: PreparedData, parent: str | None, concurrency: int
 ) -> Iterator[Outcome]:
@@ -148,19 +172,39 @@ def _through_ray(
     """
     from pipeline.cluster import connected, tasks
 
-    by_key: dict[str, list[Trial]] = {}
-    for trial in trials:
-        by_key.setdefault(trial.key, []).append(trial)
     params = trials[0].params
     with connected(params.ray):
-        jobs = [(str(Path.cwd()), group, data, parent) for group in by_key.values()]
+        jobs = _jobs(trials, data, parent)
         processes = params.train.num_gpus or params.train.num_processes
         cpus = max(processes, (os.cpu_count() or 1) // concurrency if not params.ray.address else 1)
         for number, found in tasks(run_group, jobs, cpus=cpus, gpus=params.train.num_gpus):
-            if isinstance(found, Exception):  # its worker died again and again
-                error = f"{type(found).__name__}: {found}".strip().splitlines()[0]
-                found = [Outcome(trial, "failed", error) for trial in jobs[number][1]]
-            yield from found
+            yield from _outcomes(found, jobs[number][1])
+
+
+def _runner(params: Params, concurrency: int) -> Callable[..., Iterator[Outcome]]:
+    if params.ray.address is not None:
+        return _through_ray
+    if concurrency == 1:
+        return _one_by_one
+    return _through_ray if params.train.launcher == "ray" else _side_by_side
+
+
+def _jobs(
+    trials: Sequence[Trial], data: PreparedData, parent: str | None
+) -> list[tuple[str, list[Trial], PreparedData, str | None]]:
+    """Arguments of `run_group`, one tuple a training."""
+    by_key: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_key.setdefault(trial.key, []).append(trial)
+    return [(str(Path.cwd()), group, data, parent) for group in by_key.values()]
+
+
+def _outcomes(found: list[Outcome] | Exception, group: Sequence[Trial]) -> list[Outcome]:
+    """What a job has given, or, where its process died again and again, why."""
+    if not isinstance(found, Exception):
+        return found
+    error = f"{type(found).__name__}: {found}".strip().splitlines()[0]
+    return [Outcome(trial, "failed", error) for trial in group]
 
 
 def fitting_jobs(params: Params, trials: int) -> int:

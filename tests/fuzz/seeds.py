@@ -10,7 +10,6 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,34 +183,3 @@ def sound(kind: str) -> tuple[str, bytes]:
     }
     name, make = made[kind]
     return name, make()
-
-
-class FakeStore:
-    """Takes what a store takes, and checks that it could."""
-
-    uri, experiment_id = "sqlite:///nowhere.db", "1"
-
-    def __init__(self) -> None:
-        self.client = self
-        self.made = 0
-
-    def search_runs(self, *_: Any, **__: Any) -> Any:
-        found: Any = type("Page", (list,), {"token": None})()
-        return found
-
-    def create_run(self, experiment: str, start_time: int, tags: Any, run_name: Any) -> Any:
-        json.dumps([start_time, tags, run_name]).encode()
-        assert all(isinstance(text, str) for text in (*tags, *tags.values())), tags
-        self.made += 1
-        return SimpleNamespace(info=SimpleNamespace(run_id=f"{self.made:032x}"))
-
-    def delete_run(self, run_id: str) -> None:
-        """Nothing is kept."""
-
-    def write(self, client: Any, run_id: str, kind: str, content: Any) -> None:
-        if kind == "params":
-            assert all(isinstance(text, str) for pair in content for text in pair), content
-        elif kind == "metrics":
-            assert all(type(row[2]) is int and abs(row[2]) < 2**63 for row in content), content
-        elif kind == "files":
-            assert Path(content["path"]).exists(), content

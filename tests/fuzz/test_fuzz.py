@@ -25,6 +25,12 @@ from tests.fuzz.seeds import ROOT
 
 EXAMPLES = int(os.environ.get("FUZZ", "12"))
 FEW = 50
+LIGHT = ("params", "archive")  # import next to nothing
+ALONE = (*LIGHT, "runs")  # share no imports with the others
+
+
+def _kind(name: str) -> Any:
+    return name if name in LIGHT else pytest.param(name, marks=pytest.mark.slow)
 
 
 class Worker:
@@ -61,7 +67,7 @@ class Worker:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[dict[str, Worker]]:
-    """One for a few files of all kinds; for many of them one each, with what that kind imports."""
+    """Few files: one for all kinds that import the same; many: one each, with its own imports."""
     found: dict[str, Worker] = {}
     yield found
     for worker in set(found.values()):
@@ -69,12 +75,13 @@ def workers() -> Iterator[dict[str, Worker]]:
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [_kind(name) for name in KINDS])
 def test_hostile_files_end_in_a_message(
     kind: str, workers: dict[str, Worker], tmp_path: Path
 ) -> None:
     if kind not in workers:
-        together = KINDS if EXAMPLES <= FEW else [kind]
+        alone = EXAMPLES > FEW or kind in ALONE
+        together = [kind] if alone else [name for name in KINDS if name not in ALONE]
         workers |= dict.fromkeys(together, Worker(together))
     worker = workers[kind]
     outcomes: Counter[str] = Counter()

@@ -11,13 +11,19 @@ from pipeline.params import Params
 from tests.conftest import REPOSITORY, TinyDataset
 
 
-def prepare_small(root: Path, data: TinyDataset) -> None:
-    """Make ``data/prepared`` in a folder, and link the recipes into it."""
+def prepare_small(root: Path, data: TinyDataset, annotations: Any = None) -> None:
+    """Make ``data/prepared`` in a folder, and link the recipes into it.
+
+    Args:
+        root: the folder.
+        data: what is prepared.
+        annotations: instead of the data's own, read or as a file.
+    """
     from condinst.annotations.building import build_index
 
     prepared = root / "data" / "prepared"
     for split in ("train", "val"):
-        build_index(data.annotations, data.images, prepared / split)
+        build_index(annotations or data.annotations, data.images, prepared / split)
     content = {
         "name": "small",
         "hash": "0123456789abcdef",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -263,9 +262,34 @@ def ray_off() -> Callable[[], None]:
     return ray.shutdown
 
 
+BROKEN = {"broken": {"MODEL.CONDINST.COORDINATES": "sideways"}}
+
+
 @pytest.mark.slow
-def test_through_ray(project: Path, tiny_params: Params, ray_off: Callable[[], None]) -> None:
-    variants = {**STRIDES, "broken": {"MODEL.CONDINST.COORDINATES": "sideways"}}
+def test_side_by_side(
+    project: Path, tiny_params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = with_studies(tiny_params, mask_loss={**STRIDES, **BROKEN})
+    with pytest.raises(UserError, match="1 of 3 trials failed"):
+        ablate.run(params, "mask_loss", 2)
+    states = [run["state"] for run in results("mask_loss")["runs"]]
+    assert states == ["finished", "finished", "failed"]
+    said = capsys.readouterr().err
+    assert "[3/3]" in said
+    assert "train: step" not in said  # it stands in each training's own log
+    logs = [path.read_text() for path in project.glob(".runs/*/log.txt")]
+    assert sum("train: step 2/2" in text for text in logs) == 2
+
+
+@pytest.mark.slow
+def test_through_ray(
+    project: Path,
+    tiny_params: Params,
+    ray_off: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ablate, "_runner", lambda *_: ablate._through_ray)
+    variants = STRIDES | BROKEN
     try:
         with pytest.raises(UserError, match="1 of 3 trials failed"):
             ablate.run(with_studies(tiny_params, mask_loss=variants), "mask_loss", 2)
@@ -307,8 +331,6 @@ def test_a_studys_trainings_state_their_threads(project: Path, tiny_params: Para
 def test_alone_and_beside_another_give_the_same_bits(project: Path, tiny_params: Params) -> None:
     """In this process with two threads, then in processes of their own that run at once."""
     params = with_studies(tiny_params, mask_loss=STRIDES)
-    data = PreparedData.load()
-    trials = study.plan(params, "mask_loss", data)
     place = Path("outputs/ablate/mask_loss/stride8/seed0")
     with limited(2):
         ablate.run(params, "mask_loss", 1, variants=["stride8"])
@@ -319,15 +341,7 @@ def test_alone_and_beside_another_give_the_same_bits(project: Path, tiny_params:
     assert (about["threads"], about["memory_format"]) == (1, "channels_last")
     shutil.rmtree(".runs")
     shutil.rmtree("outputs")
-    spawn = multiprocessing.get_context("spawn")
-    both = [
-        spawn.Process(target=ablate.run_group, args=(str(project), [trial], data, None))
-        for trial in trials
-    ]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
+    ablate.run(params, "mask_loss", 2)
     beside = torch.load(place / "train/model.pth")["model"]
     assert all(torch.equal(alone[name], beside[name]) for name in alone)
     assert alone.keys() == beside.keys()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,9 @@ import pytest
 
 from condinst.errors import UserError
 from pipeline.acquire import stage as acquire
-from pipeline.params import load_params
+from pipeline.params import as_dict, load_params
 from pipeline.prepare import stage as prepare
+from tests.pipeline.small import shrink
 
 if TYPE_CHECKING:
     from pipeline.params import Params
@@ -27,16 +27,10 @@ SQUARE = [[10, 10, 40, 10, 40, 40, 10, 40]]
 BOX = [10, 10, 30, 30]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cases(shared_dir: Path) -> Path:
     """The folder of such data sets; see `shared_dir`."""
-    folder = shared_dir / "cases"
-    if not folder.is_dir():
-        reason = "the folder ../shared/cases is not there"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return folder
+    return shared_dir / "cases"
 
 
 @pytest.fixture
@@ -181,3 +175,27 @@ def test_policy_not_for_other_formats(
     assert kinds() == {"label unusable", "label in another writing", "object listed twice"}
     with pytest.raises(UserError, match="1 x label unusable"):
         prepare.run(with_policy(wanted, "strict"))
+
+
+@pytest.mark.slow
+def test_class_name_in_mlflow(run: Run, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import tracking
+    from pipeline.tracking.provenance import flatten
+    from pipeline.train import stage as train
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run("class_name_in_mlflow")
+    Path("configs").symlink_to(repository / "configs")
+    params = load_params(Path("params.yaml"))
+    assert params.dataset.classes == {"car (red)": "car"}
+    params = shrink(params, steps=2)
+    train.run(params)
+    store = tracking.connect(params.tracking)
+    assert store is not None
+    run_id = json.loads(Path("outputs/train/run.json").read_text())["run_id"]
+    found = store.client.get_run(run_id).data
+    assert found.params["dataset.classes.car _red_"] == "car"
+    assert "dataset.classes.car (red)" in flatten(as_dict(params))
+    assert found.params["train.steps"] == "2"
+    assert len(found.params) > 100  # more than go with one request
+    assert "total_loss" in found.metrics

@@ -332,6 +332,63 @@ def test_published_figures_stand_beside_ours(params: Any) -> None:
     assert "<svg" in (COMPARED / "comparison.svg").read_text()
 
 
+def test_a_number_that_varies_makes_a_curve_with_hours(
+    params: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_runs()
+    values = {"old": 0.0, "new": 1.0, "same": 0.1}
+    variants = {name: {"INPUT.MASKS.SHARE": value} for name, value in values.items()}
+    asked = dataclasses.replace(STUDY, variants=variants)
+    counted = {"old": {"masks": 0, "boxes": 1200, "hours": 2.5}}
+    counted |= {"new": {"masks": 1200, "boxes": 0, "hours": 26.4}}
+    monkeypatch.setattr(compare.annotation, "costs", lambda *_: counted)
+    compare.run(dataclasses.replace(params, ablations={"study": asked}))
+    content = json.loads((COMPARED / "comparison.json").read_text())
+    found = content["studies"]["study"]
+    assert found["axis"] == {"key": "INPUT.MASKS.SHARE", "values": values}
+    for variant in found["variants"].values():
+        for task in ("segm", "bbox"):
+            level = variant["levels"][task]["AP"]
+            assert level["estimate"] == pytest.approx(variant["metrics"][task]["AP"])
+            assert level["low"] < level["estimate"] < level["high"]
+    text = (COMPARED / "comparison.md").read_text()
+    assert "| masks drawn | annotation, hours |" in text
+    assert "| 1,200 | 26.4 |" in text
+    assert "| - | - |" in text
+    assert "79.2 s for an object's mask, 7 s for its box alone" in text
+    (view,) = study_views(collect({"study": asked}, project))
+    assert view.curve is not None
+    assert [row[0] for row in view.curve.rows] == ["0", "0.1", "1"]  # in order of the number
+    assert view.curve.columns == [
+        "INPUT.MASKS.SHARE", "mask AP", "boundary AP", "masks drawn", "boxes drawn", "hours",
+    ]  # fmt: skip
+    assert view.curve.rows[2][3:] == ["1,200", "0", "26.4"]
+    assert view.curve.rows[1][3:] == ["\N{EN DASH}"] * 3
+    assert [title for title, _ in view.curve.panels] == [
+        "Mask AP and boundary AP over INPUT.MASKS.SHARE",
+        "Mask AP and boundary AP over hours of annotation",
+    ]  # fmt: skip
+    assert [str(chart).count('class="dot') for _, chart in view.curve.panels] == [2 * 3, 2 * 2]
+
+
+def test_data_of_boxes_alone_is_compared_by_boxes(params: Any) -> None:
+    path = Path("data/prepared/val/annotations.json")
+    content = json.loads(path.read_text())
+    for entry in content["annotations"]:
+        del entry["segmentation"]
+    path.write_text(json.dumps(content))
+    study_runs()
+    compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
+    found = json.loads((COMPARED / "comparison.json").read_text())["studies"]["study"]
+    assert found["variants"]["new"]["bbox"]["AP"]["verdict"]["word"] == "better"
+    assert found["variants"]["new"]["segm"] == {}
+    assert set(found["variants"]["new"]["levels"]) == {"bbox"}
+    assert "undefined: box AP is compared. new is better than old on these" in found["verdict"]
+    assert (found["declared"], found["primary"]) == ("segm/AP", "bbox/AP")
+    assert "box AP difference" in (COMPARED / "comparison.md").read_text()
+    assert [check.wrong for check in verify.verify(COMPARED)] == [()]
+
+
 @pytest.mark.slow
 def test_tables_are_verified_from_detections(params: Any) -> None:
     study_runs()
@@ -354,9 +411,11 @@ def test_tables_are_verified_from_detections(params: Any) -> None:
     path = COMPARED / "comparison.json"
     content = json.loads(path.read_text())
     content["studies"]["study"]["variants"]["new"]["segm"]["AP"]["low"] = -50.0
+    content["studies"]["study"]["variants"]["new"]["levels"]["segm"]["AP"]["low"] = -5.0
     path.write_text(json.dumps(content))
     (check,) = verify.verify(COMPARED)
-    assert check.wrong[0].startswith("new segm AP low is -50.0, computed again ")
+    assert check.wrong[0].startswith("new segm AP's low is -5.0, computed again ")
+    assert check.wrong[1].startswith("new segm AP low is -50.0, computed again ")
     with pytest.raises(UserError, match="holds no table"):
         verify.verify(Path("data"))
     with pytest.raises(UserError, match="is not there"):

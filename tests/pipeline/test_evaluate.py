@@ -93,6 +93,23 @@ def test_nothing_found_is_said(
     assert "has not learned yet" in capsys.readouterr().out
 
 
+def test_data_of_boxes_alone_gives_box_ap_alone_and_says_so(tmp_path: Path) -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 40, 40]}
+    truth = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 100, "width": 100}],
+        "categories": [{"id": 1, "name": "thing"}],
+        "annotations": [{**box, "id": 1, "area": 1600, "iscrowd": 0}],
+    }
+    (tmp_path / "val.json").write_text(json.dumps(truth))
+    outline = [[10, 10, 50, 10, 50, 50, 10, 50]]
+    card = scoring.score(tmp_path / "val.json", [{**box, "segmentation": outline, "score": 0.9}])
+    assert card.scores.metrics["bbox"]["AP"] == pytest.approx(100)
+    assert set(card.scores.metrics["segm"].values()) == {None}
+    assert card.remarks == (
+        "no object has a mask: box AP alone is measured, mask AP is undefined.",
+    )
+
+
 def test_a_model_without_masks(
     trained: dict[str, Any], tiny_params: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from condinst.errors import UserError
-from pipeline.params import Params, as_dict, load_params, override, parse_params
+from pipeline.params import Ablation, Params, as_dict, load_params, override, parse_params
+from pipeline.params.axis import check_axis, find_axis
 
 
 @pytest.fixture
@@ -328,3 +329,46 @@ def test_grids_that_cannot_be(
     text = message(with_grid(plain, grid, **section))
     for word in words:
         assert word in text
+
+
+SHARE = "INPUT.MASKS.SHARE"
+
+
+@pytest.mark.parametrize(
+    ("variants", "axis", "found"),
+    [
+        ({"a": {STRIDE: 8}, "b": {STRIDE: 4}, "c": {STRIDE: 1}}, None, [8, 4, 1]),
+        ({"a": {STRIDE: 8}, "b": {STRIDE: 4}, "c": {STRIDE: 4.5}}, STRIDE, [8, 4, 4.5]),
+        # the other key is the same in all, or is said not to matter
+        ({k: {SHARE: v, STRIDE: 4} for k, v in (("a", 0), ("b", 0.5), ("c", 1))},
+         None, [0, 0.5, 1]),
+        ({k: {SHARE: v, STRIDE: w} for k, v, w in (("a", 0, 1), ("b", 0.5, 2), ("c", 1, 2))},
+         SHARE, [0, 0.5, 1]),
+        ({k: {SHARE: v, STRIDE: w} for k, v, w in (("a", 0, 1), ("b", 0.5, 2), ("c", 1, 2))},
+         None, None),
+        ({"a": {STRIDE: 8}, "b": {STRIDE: 4}}, None, None),  # two points are no curve
+        ({"a": {}, "b": {STRIDE: 4}, "c": {STRIDE: 2}}, None, None),
+        ({"a": {UPSAMPLING: "x"}, "b": {UPSAMPLING: "y"}, "c": {UPSAMPLING: "z"}}, None, None),
+        ({"a": {STRIDE: True}, "b": {STRIDE: 4}, "c": {STRIDE: 2}}, None, None),
+    ],
+)  # fmt: skip
+def test_the_axis_of_a_study(
+    variants: dict[str, Any], axis: str | None, found: list[float] | None
+) -> None:
+    study = Ablation(question="?", baseline="a", seeds=(0,), steps=1, variants=variants, axis=axis)
+    assert list(check_axis(study, "ablations.x")) == []
+    made = find_axis(study)
+    assert (None if made is None else list(made.values.values())) == found
+    assert made is None or list(made.values) == ["a", "b", "c"]
+
+
+def test_a_declared_axis_must_be_a_number_in_every_variant() -> None:
+    variants = {"a": {STRIDE: 8}, "b": {STRIDE: "many"}, "c": {}}
+    study = Ablation(
+        question="?", baseline="a", seeds=(0,), steps=1, variants=variants, axis=STRIDE
+    )
+    problems = [fault.problem for fault in check_axis(study, "ablations.x")]
+    assert f"is {STRIDE}, which is 'many' in variant b" in problems[0]
+    assert f"is {STRIDE}, which is not set in variant c" in problems[1]
+    two = dataclasses.replace(study, variants={"a": {STRIDE: 8}, "b": {STRIDE: 4}})
+    assert [fault.key for fault in check_axis(two, "ablations.x")] == ["ablations.x.axis"]

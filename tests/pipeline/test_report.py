@@ -309,6 +309,24 @@ def test_an_image_that_does_not_decode_is_passed_over(tree: Path) -> None:
     assert np.array_equal(split.shapes(1, []).masks, np.zeros((0, 96, 96), bool))
 
 
+def test_a_study_of_one_number_has_a_curve_with_its_table(written: Path) -> None:
+    page, text = (written / "index.html").read_text(), (written / "report.md").read_text()
+    assert page.count('<polygon class="band s1"') == 2  # over the number, and over the hours
+    assert page.count('class="dot s1"') == 3 + 1
+    assert "Mask AP over hours of annotation" in page
+    rows = (
+        "| MODEL.CONDINST.MASK_OUT_STRIDE | mask AP | masks drawn | boxes drawn | hours |",
+        "| 1 | 45.4 (43.4 to 47.4) | \N{EN DASH} | \N{EN DASH} | \N{EN DASH} |",
+        "| 8 | 41.3 (39.3 to 43.3) | 1,200 | 30 | 26.5 |",
+    )
+    for row in rows:
+        assert f"\n{row}\n" in text
+    for one in (page, text):
+        assert "Published: mask AP on coco2017, other data than here, by the paper." in one
+        assert "79.2 s for an object" in one
+        assert "35.7" in one
+
+
 def test_the_sweep_and_the_errors_are_shown(written: Path) -> None:
     page = (written / "index.html").read_text()
     assert "Which settings mattered" in page

@@ -63,6 +63,22 @@ def test_a_line_chart_has_axes_legend_and_its_points() -> None:
     assert ["".join(node.itertext()) for node in keys] == ["mask", "box"]
 
 
+def test_a_band_lies_behind_its_line_and_its_points_say_their_numbers() -> None:
+    band = [(20.0, 40.0), (30.0, 60.0)]
+    line = Series("mask AP", [(0, 30.0), (0.5, 40.0)], band=band)
+    chart = line_chart([line], x_label="share", y_label="AP")
+    (area,) = parsed(chart).iter("polygon")
+    corners = [tuple(map(float, pair.split(","))) for pair in area.get("points", "").split()]
+    assert len(corners) == 4  # the upper ends to the right, the lower ends back
+    (left, top), (right, higher), (_, lower), (_, bottom) = corners
+    assert left < right
+    assert higher < top < lower < bottom  # 60, 40, 30, 20
+    assert {"20", "60"} <= set(texts(chart)), "the axis covers the band"
+    titles = [node.text for node in parsed(chart).iter("title")]
+    assert "mask AP at 0.5: 40.0, 30.0 to 60.0" in titles
+    assert str(chart).index("<polygon") < str(chart).index("<path")
+
+
 def test_text_in_charts_is_escaped() -> None:
     evil = '<script>alert(1)</script>&"'
     chart = line_chart([Series(evil, [(0, 1), (1, 2)])] * 2, x_label=evil, y_label=evil)

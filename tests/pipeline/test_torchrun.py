@@ -14,10 +14,15 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(17))
 subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
 """
 WORKER = """
+import os, time
+agent = os.getppid()
 from pipeline import torchrun
 from condinst.errors import PassingError, UserError
 torchrun.end_for_good({error}("what"))
-import time; time.sleep({seconds})
+for _ in range({waits}):
+    if os.getppid() != agent:  # it has ended
+        break
+    time.sleep(0.05)
 """
 
 
@@ -34,7 +39,7 @@ def test_who_is_ended(
     tmp_path: Path, repository: Path, agent: str, error: str, made: int, status: int
 ) -> None:
     (tmp_path / agent).write_text(AGENT)
-    worker = WORKER.format(error=error, seconds=30 if status else 0)
+    worker = WORKER.format(error=error, waits=600 if status else 0)
     done = subprocess.run(
         [sys.executable, str(tmp_path / agent), worker],
         env={

@@ -264,7 +264,8 @@ def box_losses(heads, boxes, rows, columns, span, losses, slopes, gradients):
         for x in range(wide):
             inside[x] = 1 if box[2] <= x < box[3] else 0
         region = (0, 0, 0, 0)
-        if not empty:
+        paired = not empty and len(boxes.offsets) > 0
+        if paired:
             alike = boxes.alike[heads.images[k]]
             losses[k, 1], region = _pairwise(
                 big, box, alike, boxes.offsets, inside, outside, room, on_big
@@ -275,7 +276,7 @@ def box_losses(heads, boxes, rows, columns, span, losses, slopes, gradients):
             _put(on_down[x], down_at[x], x, w, rows, columns, slopes[k, 0])
         for y in range(high):
             _put(on_across[y], y, across_at[y], w, rows, columns, slopes[k, 0])
-        if not empty:
+        if paired:
             _gather(on_big, region, w, rows, columns, line, slopes[k, 1])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.reference import ReferenceBackend
 from condinst.modeling.mask_head.rle import Rle
 from condinst.modeling.mask_head.spec import MaskHeadSpec
-from condinst.modeling.mask_head.trial import differences
+from condinst.modeling.mask_head.trial import box_differences, differences
 from condinst.modeling.mask_head.triton_backend import TritonBackend, is_installed
 
 BACKENDS = ("auto", "reference", "numba", "triton")
+Task = Literal["masks", "boxes"]  # dice and final masks; BoxInst's losses
+_TASKS: dict[Task, str] = {"masks": "Mask heads", "boxes": "Losses from boxes"}
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -25,7 +27,8 @@ class ChosenBackend(MaskBackend):
     """The first of some backends that can compute what is asked; else the reference.
 
     One on trial must first agree with the reference on a small case, on each device and type of
-    numbers. Says which one at its first use, and why an earlier one is passed over.
+    numbers, and for each task apart. Says which one at its first use, and why an earlier one is
+    passed over.
     """
 
     def __init__(self, candidates: Sequence[MaskBackend]) -> None:
@@ -34,21 +37,23 @@ class ChosenBackend(MaskBackend):
         self._said: set[str] = set()
         self._tried: dict[tuple[object, ...], bool] = {}
 
-    def choose(self, spec: MaskHeadSpec, features: Tensor) -> MaskBackend:
-        """The backend for features of one device and type."""
+    def choose(self, spec: MaskHeadSpec, features: Tensor, task: Task = "masks") -> MaskBackend:
+        """The backend of a task for features of one device and type."""
         for candidate in self.candidates:
             reason = candidate.unsupported(spec, features.device)
             if reason is not None:
-                self._say_once(f"Mask heads: backend {candidate.name} is not used: {reason}")
-            elif not candidate.on_trial or self._passes(candidate, spec, features):
-                self._say_once(f"Mask heads: backend {candidate.name}")
+                self._say_once(f"{_TASKS[task]}: backend {candidate.name} is not used: {reason}")
+            elif not candidate.on_trial or self._passes(candidate, spec, features, task):
+                self._say_once(f"{_TASKS[task]}: backend {candidate.name}")
                 return candidate
         raise AssertionError(self.name)  # the reference computes everything
 
-    def _passes(self, candidate: MaskBackend, spec: MaskHeadSpec, features: Tensor) -> bool:
-        key = (candidate.name, spec, features.device, features.dtype)
+    def _passes(
+        self, candidate: MaskBackend, spec: MaskHeadSpec, features: Tensor, task: Task
+    ) -> bool:
+        key = (candidate.name, spec, features.device, features.dtype, task)
         if key not in self._tried:
-            self._tried[key] = _try_out(candidate, spec, features.device, features.dtype)
+            self._tried[key] = _try_out(candidate, spec, features.device, features.dtype, task)
         return self._tried[key]
 
     def loss(self, spec: MaskHeadSpec, features: Tensor, *rest: Any) -> Tensor:
@@ -57,7 +62,7 @@ class ChosenBackend(MaskBackend):
 
     def box_losses(self, spec: MaskHeadSpec, features: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         """See `MaskBackend`."""
-        return self.choose(spec, features).box_losses(spec, features, *rest)
+        return self.choose(spec, features, "boxes").box_losses(spec, features, *rest)
 
     def masks(self, spec: MaskHeadSpec, features: Tensor, *rest: Any) -> Tensor:
         """See `MaskBackend`."""
@@ -74,11 +79,12 @@ class ChosenBackend(MaskBackend):
 
 
 def _try_out(
-    backend: MaskBackend, spec: MaskHeadSpec, device: torch.device, dtype: torch.dtype
+    backend: MaskBackend, spec: MaskHeadSpec, device: torch.device, dtype: torch.dtype, task: Task
 ) -> bool:
     """Whether a backend agrees with the reference; the log has the figures."""
+    compare = differences if task == "masks" else box_differences
     try:
-        found = differences(backend, spec, device, dtype)
+        found = compare(backend, spec, device, dtype)
     except torch.OutOfMemoryError:
         raise  # says nothing about the kernels
     except Exception as error:  # whatever a compiler or driver raises
@@ -86,12 +92,12 @@ def _try_out(
     else:
         figures = ", ".join(f"{x.what} {x.found:.1e} (at most {x.allowed:.0e})" for x in found)
         if all(x.fits for x in found):
-            _LOGGER.info("Mask heads: trial of backend %s passed: %s", backend.name, figures)
+            _LOGGER.info("%s: trial of backend %s passed: %s", _TASKS[task], backend.name, figures)
             return True
         problem = f"its trial differs from the reference: {figures}"
     _LOGGER.warning(
-        "Mask heads: backend %s is not used: %s. Please report this with: %s, %s, torch %s, %s",
-        backend.name, problem, _device_name(device), dtype, torch.__version__, spec,
+        "%s: backend %s is not used: %s. Please report this with: %s, %s, torch %s, %s",
+        _TASKS[task], backend.name, problem, _device_name(device), dtype, torch.__version__, spec,
     )  # fmt: skip
     return False
 

@@ -26,7 +26,7 @@ class NumbaBoxes:
     """
 
     def __init__(self, spec: MaskHeadSpec, query: MaskQuery, truth: BoxTruth) -> None:
-        offsets = np.array(truth.offsets)
+        offsets = np.array(truth.offsets, np.int64).reshape(-1, 2)
         assert (offsets == -offsets[::-1]).all(), offsets
         self.spec = spec
         self.query = query

@@ -1,4 +1,4 @@
-"""GPU kernels of the mask heads; the only file that imports triton.
+"""GPU kernels of the mask heads; this file and `triton_box_kernels` alone import triton.
 
 The networks are written out per pixel: hidden values stay in registers, an instance's numbers are
 loaded once a block of pixels. Coordinates are computed from an instance's ``frame``, not read; they
@@ -52,7 +52,7 @@ def _layer(x, weights, biases, I: tl.constexpr, O: tl.constexpr, RELU: tl.conste
         for i in tl.static_range(1, I):
             z += tl.load(weights + o * I + i) * x[i]
         if RELU:
-            z = tl.maximum(z, 0.0)
+            z = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL)
         out = out + (z,)
     return out
 
@@ -94,14 +94,14 @@ def logits_kernel(
 
 
 @triton.jit
-def _fraction(interval, step, size, F: tl.constexpr, SHIFT: tl.constexpr):
+def fraction_of(interval, step, size, F: tl.constexpr, SHIFT: tl.constexpr):
     """Weight of an interval's second cell at its output cell ``step``."""
     inner = (step + SHIFT) / F
     return tl.where(interval < 0, 1.0, tl.where(interval >= size - 1, 0.0, inner))
 
 
 @triton.jit
-def _corners(logits, row, column, valid, h, w):
+def cells_around(logits, row, column, valid, h, w):
     """The four cells around an interval."""
     y0, y1 = tl.maximum(row, 0), tl.minimum(row + 1, h - 1)
     x0, x1 = tl.maximum(column, 0), tl.minimum(column + 1, w - 1)
@@ -122,17 +122,17 @@ def sums_kernel(
     interval = block * P + tl.arange(0, P)
     valid = interval < (h + 1) * (w + 1)
     row, column = interval // (w + 1) - 1, interval % (w + 1) - 1
-    a, b, c, d = _corners(logits + k * h * w, row, column, valid, h, w)
+    a, b, c, d = cells_around(logits + k * h * w, row, column, valid, h, w)
     masks += tl.load(targets + k) * (h * w * F * F)
     product, squares = tl.zeros((P,), tl.float32), tl.zeros((P,), tl.float32)
     for dy in range(F):
-        fy = _fraction(row, dy, h, F, SHIFT)
+        fy = fraction_of(row, dy, h, F, SHIFT)
         y = row * F + F // 2 + dy
         left, right = a + (c - a) * fy, b + (d - b) * fy
         for dx in range(F):
             x = column * F + F // 2 + dx
             inside = valid & (y >= 0) & (y < F * h) & (x >= 0) & (x < F * w)
-            z = left + (right - left) * _fraction(column, dx, w, F, SHIFT)
+            z = left + (right - left) * fraction_of(column, dx, w, F, SHIFT)
             p = tl.where(inside, 1 / (1 + tl.exp(-z)), 0.0)
             t = tl.load(masks + y * (F * w) + x, mask=inside, other=0).to(tl.float32)
             product += p * t
@@ -155,19 +155,19 @@ def sums_backward_kernel(
     intervals = (h + 1) * (w + 1)
     valid = interval < intervals
     row, column = interval // (w + 1) - 1, interval % (w + 1) - 1
-    a, b, c, d = _corners(logits + k * h * w, row, column, valid, h, w)
+    a, b, c, d = cells_around(logits + k * h * w, row, column, valid, h, w)
     masks += tl.load(targets + k) * (h * w * F * F)
     of_product, of_squares = tl.load(slopes + k * 2), tl.load(slopes + k * 2 + 1)
     ga, gb = tl.zeros((P,), tl.float32), tl.zeros((P,), tl.float32)
     gc, gd = tl.zeros((P,), tl.float32), tl.zeros((P,), tl.float32)
     for dy in range(F):
-        fy = _fraction(row, dy, h, F, SHIFT)
+        fy = fraction_of(row, dy, h, F, SHIFT)
         y = row * F + F // 2 + dy
         left, right = a + (c - a) * fy, b + (d - b) * fy
         for dx in range(F):
             x = column * F + F // 2 + dx
             inside = valid & (y >= 0) & (y < F * h) & (x >= 0) & (x < F * w)
-            fx = _fraction(column, dx, w, F, SHIFT)
+            fx = fraction_of(column, dx, w, F, SHIFT)
             p = 1 / (1 + tl.exp(-(left + (right - left) * fx)))
             t = tl.load(masks + y * (F * w) + x, mask=inside, other=0).to(tl.float32)
             slope = (of_product * t + 2 * of_squares * p) * p * (1 - p)
@@ -295,7 +295,7 @@ def _window(position, scale, limit, last, S: tl.constexpr):
 
 
 @triton.jit
-def _cell(position, size, F: tl.constexpr, SHIFT: tl.constexpr):
+def cell_of(position, size, F: tl.constexpr, SHIFT: tl.constexpr):
     """Where a cell of the enlarged map lies: first and second cell, weight of the second."""
     moved = position - F // 2
     low = tl.maximum(moved, 0) // F
@@ -318,9 +318,9 @@ def masks_kernel(
     logits += k * h * w
     total = tl.zeros((P,), tl.float32)
     for i in tl.static_range(3):
-        y0, y1, fy = _cell(tl.minimum(row + i, F * h - 1), h, F, SHIFT)
+        y0, y1, fy = cell_of(tl.minimum(row + i, F * h - 1), h, F, SHIFT)
         for j in tl.static_range(3):
-            x0, x1, fx = _cell(tl.minimum(column + j, F * w - 1), w, F, SHIFT)
+            x0, x1, fx = cell_of(tl.minimum(column + j, F * w - 1), w, F, SHIFT)
             a = tl.load(logits + y0 * w + x0, mask=inside, other=0.0)
             b = tl.load(logits + y0 * w + x1, mask=inside, other=0.0)
             c = tl.load(logits + y1 * w + x0, mask=inside, other=0.0)

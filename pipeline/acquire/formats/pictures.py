@@ -129,6 +129,16 @@ def size_of(path: Path) -> tuple[int, int]:
     return h, w
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """(h, w) of an image's file, however it is to be turned.
+
+    Raises:
+        UserError: it is no image.
+    """
+    with images.opened(path) as opened:
+        return opened.height, opened.width
+
+
 def pixels(path: Path) -> NDArray[Any]:
     """A PNG of labels as numbers (h, w), or colours (h, w, 3) where it has no palette.
 
@@ -138,7 +148,7 @@ def pixels(path: Path) -> NDArray[Any]:
     with images.opened(path) as opened:
         mode = opened.mode
         if mode in ("RGB", "RGBA"):
-            return np.asarray(opened.convert("RGB"))
+            return image_pixels.rgb(opened)
         if mode in ("LA", "PA"):  # numbers, and how opaque each is
             return np.asarray(opened)[..., 0]
         if mode == "1":

@@ -7,13 +7,16 @@ nobody.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as mask_api
 
-from pipeline.acquire.formats.pictures import Reading, Thing, encode, pixels, size_of
+from condinst.files.bounds import PIXELS
+from pipeline.acquire.formats.pictures import Reading, Thing, pixels, plain, size_of, stored_size
 
 OBJECTS, CLASSES = "SegmentationObject", "SegmentationClass"
 VOC_NAMES = (
@@ -51,33 +54,56 @@ def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Readi
     if absent:
         reading.problems.append(f"{' and '.join(absent)} missing")
         return reading
-    instances, kinds = _instances(pixels(objects)), _kinds(pixels(classes))
-    for path, array in ((objects, instances), (classes, kinds)):
-        if array.shape != reading.size:
+    for path in (objects, classes):
+        size = stored_size(path)
+        if size != reading.size:
             reading.problems.append(
-                f"{path} is {_by(array.shape)} pixels, {picture.name} is {_by(reading.size)}"
+                f"{path} is {_by(size)} pixels, {picture.name} is {_by(reading.size)}"
             )
     if reading.problems:
         return reading
+    count = reading.size[0] * reading.size[1]
+    PIXELS.require(5 * count, str(objects), f"has {count:,} pixels, which count five times here")
+    found = _instances(pixels(objects)), _kinds(pixels(classes))
+    # column by column, as run lengths go
+    instances, kinds = (array.T.ravel() for array in found)
     numbers = np.unique(instances)
     if len(numbers) > _MOST:
         reading.problems.append(
             f"{objects} has {len(numbers):,} instances, at most {_MOST:,} are read; is it a mask?"
         )
         return reading
-    for number in numbers:
-        if number == 0:
-            continue
-        mask = instances == number
-        found = np.unique(kinds[mask])
-        found = found[found != _NOBODY]
-        if len(found) != 1 or not 1 <= found[0] <= len(names):
+    for number, places in _places(instances):
+        among = np.unique(kinds[places])
+        among = among[among != _NOBODY]
+        if len(among) != 1 or not 1 <= among[0] <= len(names):
             reading.problems.append(
-                f"{objects}: instance {number} {_odd(found.tolist(), names, classes)}"
+                f"{objects}: instance {number} {_odd(among.tolist(), names, classes)}"
             )
             continue
-        reading.things.append(Thing(names[int(found[0]) - 1], encode(mask)))
+        mask = _run_lengths(places, reading.size)
+        reading.things.append(Thing(names[int(among[0]) - 1], mask))
     return reading
+
+
+def _places(instances: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each number but 0, ascending, and where it stands, in one sorting for all of them."""
+    drawn = np.flatnonzero(instances)
+    drawn = drawn[np.argsort(instances[drawn], kind="stable")]
+    if not len(drawn):
+        return
+    changes = np.flatnonzero(np.diff(instances[drawn])) + 1
+    for places in np.split(drawn, changes):
+        yield int(instances[places[0]]), places
+
+
+def _run_lengths(places: NDArray[np.int64], size: tuple[int, int]) -> dict[str, Any]:
+    """COCO's mask of pixels given by their places, ascending, column by column."""
+    firsts = places[np.diff(places, prepend=-2) > 1]
+    lasts = places[np.diff(places, append=places[-1] + 2) > 1] + 1
+    bounds = np.stack((firsts, lasts), 1).ravel()
+    runs = np.diff(bounds, prepend=0, append=size[0] * size[1]).tolist()
+    return plain(mask_api.frPyObjects({"size": list(size), "counts": runs}, *size))
 
 
 def _odd(found: list[int], names: list[str], classes: Path) -> str:
@@ -92,32 +118,32 @@ def _odd(found: list[int], names: list[str], classes: Path) -> str:
     return f"is of class {found[0]} in {classes}, but the names go from 1 to {len(names)}"
 
 
-def _instances(image: NDArray[Any]) -> NDArray[np.int64]:
+def _instances(image: NDArray[Any]) -> NDArray[np.int32]:
     """Numbers (h, w) of instances, 0 for none; a colour is a number of its own."""
     if image.ndim == 3:
         colours = _packed(image)
         colours[colours == _packed(palette()[_NOBODY])] = 0
         return colours
-    numbers = image.astype(np.int64)
+    numbers = image.astype(np.int32)
     if image.dtype == np.uint8:  # with more bits than 8 it is an instance like others
         numbers[numbers == _NOBODY] = 0
     return numbers
 
 
-def _kinds(image: NDArray[Any]) -> NDArray[np.int64]:
+def _kinds(image: NDArray[Any]) -> NDArray[np.int32]:
     """Numbers (h, w) of classes; -1 where a colour is not in the palette."""
     if image.ndim == 2:
-        return image.astype(np.int64)
+        return image.astype(np.int32)
     table = _packed(palette())
     order = np.argsort(table)
     colours = _packed(image)
     place = order[np.clip(np.searchsorted(table, colours, sorter=order), 0, 255)]
-    return np.where(table[place] == colours, place, -1)
+    return np.where(table[place] == colours, place, -1).astype(np.int32)
 
 
-def _packed(colours: NDArray[Any]) -> NDArray[np.int64]:
+def _packed(colours: NDArray[Any]) -> NDArray[np.int32]:
     """Colours (..., 3) as one number each."""
-    wide = colours.astype(np.int64)
+    wide = colours.astype(np.int32)
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
 
 

@@ -241,3 +241,50 @@ def test_text_ids_and_missing_flags_vote_too(content: Record) -> None:
         entry["image_id"] = f"p{entry['image_id']}"
         del entry["iscrowd"]
     require_right(check_annotations(wrong, "repair").content, content)
+
+
+def small(content: Record, sides: tuple[int, int], count: int = 4) -> Record:
+    """Images of about 100 pixels with an object each that stays within them."""
+    width, height = sides
+    for k, entry in enumerate(content["annotations"]):
+        x, y = 7 + 5 * k, 3 + 6 * k
+        box = [x, y, width - x - 11 - k, height - y - 8 - k]
+        entry |= {"bbox": box, "area": box[2] * box[3], "segmentation": outline(box)}
+    for image in content["images"]:
+        image.update(width=width, height=height)
+    content["annotations"] = content["annotations"][:count]
+    return content
+
+
+@pytest.mark.parametrize("sides", [(120, 110), (128, 96), (90, 70), (48, 64)])
+@pytest.mark.parametrize("digits", [2, 4, 9])
+def test_percent_of_small_images_shows_by_whole_pixels(
+    content: Record, sides: tuple[int, int], digits: int
+) -> None:
+    right = small(content, sides)
+    rounded = on_both(lambda v, w, h: [round(value, digits) for value in percent(v, w, h)])
+    wrong = spoilt(right, rounded)
+    found = check_annotations(wrong, "repair")
+    assert [fault.kind for fault in found.faults] == ["coordinates in percent"]
+    for entry, wanted in zip(found.content["annotations"], right["annotations"], strict=True):
+        assert entry["bbox"] == pytest.approx(wanted["bbox"], abs=0.02)
+        assert entry["segmentation"][0] == pytest.approx(wanted["segmentation"][0], abs=0.02)
+
+
+@pytest.mark.parametrize("sides", [(120, 110), (100, 100), (96, 64), (64, 48), (200, 160)])
+@pytest.mark.parametrize("shift", [0, 0.5, 0.25, 0.123])
+def test_small_images_are_no_percent(content: Record, sides: tuple[int, int], shift: float) -> None:
+    right = small(content, sides)
+    if sides[0] == 200:  # objects in their corner
+        right = small(content, (100, 80))
+        for image in right["images"]:
+            image.update(width=200, height=160)
+    moved = on_both(lambda v, w, h: [v[0] + shift, v[1] + shift, *v[2:]])
+    found = check_annotations(spoilt(right, moved), "strict")
+    assert [fault.kind for fault in found.faults] == []
+
+
+def test_few_small_images_tell_nothing(content: Record) -> None:
+    wrong = spoilt(small(content, (120, 110), count=2), on_both(percent))
+    found = check_annotations(wrong, "strict")
+    assert {fault.kind for fault in found.faults} == {"area wrong"}

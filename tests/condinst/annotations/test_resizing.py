@@ -63,3 +63,50 @@ def test_without_an_answer_it_is_left_out() -> None:
         assert checked(mask, box).content["annotations"] == []
     odd = coded(rectangle(HEIGHT // 2, WIDTH, [20, 5, 40, 15]))  # another shape
     assert checked(odd).content["annotations"] == []
+
+
+def many(masks: list[dict[str, Any]], policy: str, **more: Any) -> Any:
+    """Annotations of an image each."""
+    n = len(masks)
+    return check_annotations(
+        {
+            "images": [
+                {"id": k, "file_name": f"{k}.jpg", "height": HEIGHT, "width": WIDTH}
+                for k in range(1, n + 1)
+            ],
+            "annotations": [
+                {"id": k, "image_id": k, "category_id": 1, "iscrowd": 0, "segmentation": mask}
+                | more
+                for k, mask in enumerate(masks, 1)
+            ],
+            "categories": [{"id": 1, "name": "thing"}],
+        },
+        policy,
+    )
+
+
+@pytest.mark.parametrize("factor", [2, 4, 0.5])
+def test_all_of_one_shape_are_scaled_without_boxes(factor: float) -> None:
+    small = [side / factor for side in BOX]
+    mask = coded(rectangle(round(HEIGHT / factor), round(WIDTH / factor), small))
+    found = many([mask] * 3, "repair")
+    (fault,) = [fault for fault in found.faults if fault.kind == "RLE of another size"]
+    assert fault.id == "3 of 3"
+    assert "3 of 3 annotations (100%), such as 1: " in fault.reason
+    assert f"scaled by {factor:g}" in fault.reason
+    for entry in found.content["annotations"]:
+        decoded = mask_tools.decode(entry["segmentation"])
+        assert np.abs(decoded.astype(int) - rectangle(HEIGHT, WIDTH, BOX)).sum() <= 200
+        assert entry["bbox"] == pytest.approx(BOX, abs=3)
+    (fault,) = [f for f in many([mask] * 3, "strict").faults if f.kind == "RLE of another size"]
+    assert fault.action == "refused"
+    (stops,) = many([mask] * 3, "drop").fatal
+    assert stops.startswith("RLE of another size: 3 of 3 annotations (100%)")
+
+
+def test_of_other_shapes_without_boxes_they_are_left_out() -> None:
+    odd = coded(rectangle(HEIGHT // 2, WIDTH, [20, 5, 40, 15]))
+    assert many([odd] * 3, "repair").content["annotations"] == []
+    half = coded(rectangle(HEIGHT // 2, WIDTH // 2, [10, 5, 20, 15]))
+    assert many([half, half], "repair").content["annotations"] == []  # too few to tell
+    assert many([half, odd, odd, odd], "repair").content["annotations"] == []

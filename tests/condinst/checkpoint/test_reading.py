@@ -3,7 +3,9 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,3 +127,71 @@ def test_state_lies_under_several_keys() -> None:
         find_state({"iteration": 3})
     with pytest.raises(UserError, match=r"model\['b'\].*str"):
         find_state({"model": {"b": "text"}})
+
+
+class _Record:
+    """Stands for a storage of 4 floats in ``data/0``, whatever it is said to hold."""
+
+    def __init__(self, count: int) -> None:
+        self.pid = ("storage", torch.FloatStorage, "0", "cpu", count)
+
+
+class _Rebuilt:
+    def __init__(self, *given: Any) -> None:
+        self.given = given
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return torch._utils._rebuild_tensor_v2, (*self.given, False, collections.OrderedDict())
+
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, obj: object) -> Any:
+        return getattr(obj, "pid", None)
+
+
+def _claiming(path: Path, count: int, offset: int, size: Any, stride: Any, order: str) -> Path:
+    """A torch file of one tensor that says of itself what is given."""
+    tensor = _Rebuilt(_Record(count), offset, size, stride)
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("a/data.pkl", "w") as file:
+            _Pickler(file, 2).dump({"model": {"a": tensor}})
+        archive.writestr("a/version", "3\n")
+        archive.writestr("a/byteorder", order)
+        archive.writestr("a/data/0", np.arange(4, dtype=np.float32).tobytes())
+    return path
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize(
+    ("count", "offset", "size", "stride"),
+    [
+        (5, 0, (4,), (1,)),
+        (10**8, 0, (10**8,), (1,)),
+        (2**62, 0, (4,), (1,)),
+        (-1, 0, (4,), (1,)),
+        (3, 0, (3,), (1,)),
+        (4, 1, (4,), (1,)),
+        (4, -1, (2,), (1,)),
+        (4, 2**62, (1,), (1,)),
+        (4, 0, (5,), (1,)),
+        (4, 0, (2, 2), (3, 1)),
+        (4, 0, (2,), (2**61,)),
+        (4, 0, (4,), (-1,)),
+        (4, 0, (2**40,), (0,)),
+        (4, 0, (2**32, 2**32), (0, 0)),
+        (4, 0, (-1, 0), (1, 1)),
+        (4, 0, (-2, -2), (1, 1)),
+    ],
+)
+def test_tensors_that_claim_more_than_is_there(
+    tmp_path: Path, count: int, offset: int, size: Any, stride: Any, order: str
+) -> None:
+    path = _claiming(tmp_path / "model.pth", count, offset, size, stride, order)
+    with pytest.raises(UserError, match=r"no readable checkpoint|which are not there") as raised:
+        find_state(load_checkpoint(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_tensors_that_claim_what_is_there(tmp_path: Path) -> None:
+    path = _claiming(tmp_path / "model.pth", 4, 1, (2,), (2,), "little")
+    assert find_state(load_checkpoint(path))[0]["a"].tolist() == [1, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ def test_leaves_weights_curve_and_mark(toy_cfg: MakeConfig) -> None:
     )
     # warmed up, then dropped to a tenth at step 8
     assert [float(row["lr"]) for row in table] == pytest.approx([0.01, 0.01, 0.001])
+    told = json.loads((result.output_dir / "progress.json").read_text())
+    assert (told["iteration"], told["max_iter"], told["seconds_left"]) == (12, 12, 0)
+    assert told["total_loss"] == pytest.approx(float(table[2]["total_loss"]), rel=1e-4)
 
 
 def test_finished_run_is_not_repeated(toy_cfg: MakeConfig) -> None:

@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from condinst.errors import UserError
 from condinst.evaluation.accumulating import accumulate, group_events
 from condinst.evaluation.bootstrap import (
     EVERY,
+    Samples,
     confidence_intervals,
     image_draws,
+    mean_interval,
     sample,
 )
 from condinst.evaluation.coco import evaluate_coco
@@ -30,6 +33,34 @@ def test_draws_keep_multiplicities_and_repeat() -> None:
     assert (draws != image_draws(50, 200, 4)).any()
     with pytest.raises(UserError, match="needs 1 and 2 at least"):
         image_draws(0, 10, 0)
+
+
+def made(*estimates: float | None, spread: float = 1.0) -> list[Samples]:
+    """Results over 100 images, one a seed, whose draws are the estimate and `spread` about it."""
+    column = np.array([-1.0, 0.0, 1.0])[:, None] * spread
+    return [
+        Samples(
+            {EVERY: dict.fromkeys(NUMBERS, one)},
+            {EVERY: np.repeat(column + (np.nan if one is None else one), 12, axis=1)},
+            100,
+        )
+        for one in estimates
+    ]
+
+
+def test_the_interval_of_a_mean_holds_images_and_seeds() -> None:
+    assert mean_interval(made(30.0), "AP") == confidence_intervals(made(30.0)[0])["AP"]
+    two = mean_interval(made(30.0, 34.0), "AP")
+    assert two is not None
+    # Images: variance 1 of the mean of both. Seeds: variance 8 over 2 of them. Five in all, with
+    # 25 / (16 / 1 + 1 / 99) = 1.561 degrees of freedom.
+    assert (two.estimate, two.std_error) == pytest.approx((32.0, 5**0.5))
+    reach = stats.t.ppf(0.975, 25 / (16 + 1 / 99)) * 5**0.5
+    assert (two.low, two.high) == pytest.approx((32.0 - reach, 32.0 + reach))
+    wide = mean_interval(made(2.0, 98.0), "AP")
+    assert wide is not None
+    assert (wide.low, wide.high) == (0, 100)
+    assert mean_interval(made(None, None), "AP") is None
 
 
 @pytest.mark.slow

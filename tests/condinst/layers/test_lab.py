@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from condinst.layers.lab import rgb_to_lab
+from tests.condinst.modeling.supervision.slow_boxinst import lab
 
 # What scikit-image 0.26's rgb2lab gives for 8-bit colours.
 LAB = {
@@ -33,3 +34,11 @@ def test_leading_dimensions_stay() -> None:
     one = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     assert torch.equal(rgb_to_lab(one)[1], rgb_to_lab(one[1]))
     assert rgb_to_lab(one[:0]).shape == (0, 3, 4, 5)
+
+
+def test_all_kinds_of_colours_are_the_definitions() -> None:
+    steps = range(0, 256, 15)
+    colours = [(r, g, b) for r in steps for g in steps for b in steps]
+    found = rgb_to_lab(torch.tensor(colours).T[:, :, None])[:, :, 0].T
+    wanted = torch.tensor([lab(colour) for colour in colours])
+    assert (found - wanted).abs().max() < 1e-4

@@ -21,7 +21,9 @@ from tests.condinst.modeling.supervision.slow_boxinst import make_image
 from tests.condinst.modeling.tiny import example, tiny_cfg, tiny_model
 
 BOXES = [(4, 4, 40, 30), (20, 10, 90, 60), (50, 5, 62, 20)]
-BOXINST = ("MODEL.BOXINST.ENABLED", True, "MODEL.BOXINST.PAIRWISE.COLOR_THRESH", 0.0)
+# Nothing here is about the compiled loops, whose compilation takes longer than all the rest.
+READABLE = ("MODEL.CONDINST.BACKEND", "reference")
+BOXINST = (*READABLE, "MODEL.BOXINST.ENABLED", True, "MODEL.BOXINST.PAIRWISE.COLOR_THRESH", 0.0)
 EITHER = (*BOXINST, "MODEL.BOXINST.USE_MASKS", True)
 FROZEN = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.CONDINST.MASK_BRANCH.NORM", "GN")
 MASK_LOSSES = ("loss_mask", "loss_prj", "loss_pairwise")
@@ -62,6 +64,31 @@ def test_names_gradients_and_detections() -> None:
     assert found.pred_masks.shape[1:] == (64, 96)
 
 
+def test_projection_alone() -> None:
+    options = ("MODEL.BOXINST.PAIRWISE.ENABLED", False)
+    batch = [marked(example(64, 96, BOXES), [True, False, False])]
+    for source in (BOXINST, EITHER):
+        with_pairs = losses(tiny_model(*source), batch)
+        model = tiny_model(*source, *options)
+        alone = losses(model, batch)
+        assert with_pairs.pop("loss_pairwise") > 0
+        assert alone == with_pairs
+        assert model.state_dict()["mask_head._iter"].tolist() == [1.0]
+        made = model(batch)
+        sum(made.values()).backward()
+        assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+        assert losses(model, [example(64, 96, [])])["loss_prj"] == 0
+
+
+@pytest.mark.slow
+def test_every_backend_that_runs_here_gives_the_same() -> None:
+    batch = [marked(example(64, 96, BOXES), [True, False, False])]
+    for options in ((), ("MODEL.BOXINST.PAIRWISE.ENABLED", False)):
+        wanted = losses(tiny_model(*EITHER, *options), batch)
+        found = losses(tiny_model(*EITHER, *options, "MODEL.CONDINST.BACKEND", "numba"), batch)
+        assert found == pytest.approx(wanted, rel=1e-4)
+
+
 @pytest.mark.parametrize("semantic", [False, True])
 def test_masks_in_the_data_are_not_read(semantic: bool) -> None:
     options = (*BOXINST, "MODEL.CONDINST.MASK_BRANCH.SEMANTIC_LOSS_ON", semantic)
@@ -74,7 +101,7 @@ def test_masks_in_the_data_are_not_read(semantic: bool) -> None:
 
 
 def test_the_channel_order_follows_the_format() -> None:
-    options = ("MODEL.BOXINST.ENABLED", True, *FROZEN)
+    options = (*READABLE, "MODEL.BOXINST.ENABLED", True, *FROZEN)
     bgr = tiny_model(*options, "MODEL.PIXEL_MEAN", [100.0, 110.0, 120.0])
     rgb = tiny_model(*options, "MODEL.PIXEL_MEAN", [120.0, 110.0, 100.0], "INPUT.FORMAT", "RGB")
     rgb.load_state_dict(bgr.state_dict())
@@ -180,7 +207,7 @@ def test_with_masks_for_all_objects_or_none_either_is_one_of_the_two() -> None:
     x = example(64, 96, BOXES)
     every = losses(tiny_model(*EITHER), [blobs(x, 1)])
     assert every.pop("loss_prj") == every.pop("loss_pairwise") == 0
-    assert every == pytest.approx(losses(tiny_model(), [blobs(x, 1)]), rel=1e-5)
+    assert every == pytest.approx(losses(tiny_model(*READABLE), [blobs(x, 1)]), rel=1e-5)
     none = losses(tiny_model(*EITHER), [marked(blobs(x, 1), [False] * 3)])
     assert none.pop("loss_mask") == 0
     assert none == pytest.approx(losses(tiny_model(*BOXINST), [x]), rel=1e-5)

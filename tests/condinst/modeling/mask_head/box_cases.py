@@ -27,6 +27,8 @@ class BoxCase(NamedTuple):
     alike: float = 0.6
     upsampling: str = "aligned"
     scale: float = 0.5  # of the networks: large ones give confident masks
+    layout: HeadLayout = HeadLayout(8, 2, 8, 3)
+    pairs: bool = True
 
 
 CASES = {
@@ -36,6 +38,7 @@ CASES = {
     "stride 8, beyond the map": BoxCase(6, (5, 7), 3, stride=8, pattern=5, dilation=3),
     "all alike": BoxCase(alike=1.0),
     "none alike": BoxCase(alike=0.0),
+    "no pairs": BoxCase(pairs=False),
     "plain upsampling": BoxCase(upsampling="plain"),
     "confident": BoxCase(scale=8.0),
     "none": BoxCase(count=0),
@@ -46,10 +49,11 @@ def make(case: BoxCase, dtype: torch.dtype) -> tuple[MaskHeadSpec, Tensor, MaskQ
     """Boxes of all sizes, some beyond the image and one so thin that no cell lies in it."""
     g = torch.Generator().manual_seed(1)
     (h, w), s = case.size, case.stride
-    layout = HeadLayout(8, 2, 8, 3)
+    layout = case.layout
     spec = MaskHeadSpec(layout, "relative", (64.0, 128.0, 256.0), 8, s, s, case.upsampling, Dice())
     # drawn in double precision: in single, the same seed gives other numbers
-    features = torch.randn(case.images, 8, h, w, generator=g, dtype=torch.float64).to(dtype)
+    shape = (case.images, layout.features, h, w)
+    features = torch.randn(shape, generator=g, dtype=torch.float64).to(dtype)
     params = torch.randn(case.count, layout.num_params, generator=g, dtype=torch.float64)
     params = (params * case.scale).to(dtype)
     extent = torch.tensor([w * 8.0, h * 8.0])
@@ -63,7 +67,7 @@ def make(case: BoxCase, dtype: torch.dtype) -> tuple[MaskHeadSpec, Tensor, MaskQ
     boxes = torch.cat((middle - half, middle + half), dim=1)
     boxes[1] = torch.tensor([5.0, 5.0, 5.2, 30.0])
     boxes[2] = torch.tensor([0.0, 0.0, *extent])
-    offsets = neighbour_offsets(case.pattern, case.dilation)
+    offsets = neighbour_offsets(case.pattern, case.dilation) if case.pairs else []
     shape = (case.images, len(offsets), h * 8 // s, w * 8 // s)
     alike = torch.rand(shape, generator=g) < case.alike
     spans = box_spans(boxes, (h * 8, w * 8), s)

@@ -10,6 +10,9 @@ from condinst.modeling.mask_head.numba_backend import NumbaBackend
 from condinst.modeling.mask_head.reference import ReferenceBackend
 from tests.condinst.modeling.mask_head.box_cases import CASES, losses_and_gradients, make
 
+# The loops are compiled twice, for both precisions: half a minute where nothing is kept of that.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fast() -> MaskBackend:

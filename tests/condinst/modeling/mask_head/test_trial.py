@@ -16,7 +16,7 @@ from condinst.modeling.mask_head.choice import ChosenBackend
 from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.reference import ReferenceBackend
 from condinst.modeling.mask_head.spec import MaskHeadSpec, MaskQuery
-from condinst.modeling.mask_head.trial import differences, tolerance
+from condinst.modeling.mask_head.trial import box_differences, differences, tolerance
 from condinst.modeling.supervision.dice import Dice
 
 CPU = torch.device("cpu")
@@ -46,12 +46,17 @@ class Fake(ReferenceBackend):
         self,
         loss: Callable[[Tensor], Tensor] = as_it_is,
         masks: Callable[[Tensor], Tensor] = as_it_is,
+        boxes: Callable[[Tensor], Tensor] = as_it_is,
     ) -> None:
-        self.of_loss, self.of_masks, self.calls = loss, masks, 0
+        self.of_loss, self.of_masks, self.of_boxes, self.calls = loss, masks, boxes, 0
 
     def loss(self, *given: Any) -> Tensor:
         self.calls += 1
         return self.of_loss(super().loss(*given))
+
+    def box_losses(self, *given: Any) -> tuple[Tensor, Tensor]:
+        projection, pairwise = super().box_losses(*given)
+        return projection, self.of_boxes(pairwise)
 
     def masks(self, *given: Any) -> Tensor:
         return self.of_masks(super().masks(*given))
@@ -132,6 +137,45 @@ def test_one_that_is_wrong_leaves_it_to_the_reference_and_is_said_once(
         warning.message
     )
     assert [x.message for x in others] == ["Mask heads: backend reference"]
+
+
+@pytest.mark.parametrize(
+    ("fake", "figure"),
+    [
+        (Fake(boxes=more), "pairwise loss 1.0e-03 (at most 1e-04)"),
+        (Fake(boxes=steeper), "gradient of the networks "),
+        (Fake(boxes=not_a_number), "pairwise loss nan (at most 1e-04)"),
+        (Fake(boxes=raising), "failed with RuntimeError: ptxas: unknown target sm_999"),
+    ],
+    ids=["loss", "gradients", "nan", "raises"],
+)
+def test_losses_from_boxes_have_a_trial_of_their_own(
+    fake: Fake, figure: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend, features = ChosenBackend([fake]), batch()[0]
+    with caplog.at_level(logging.INFO):
+        found = [backend.choose(SPEC, features, "boxes") for _ in range(2)]
+        assert backend.choose(SPEC, features) is fake
+    assert all(isinstance(x, ReferenceBackend) and x is not fake for x in found)
+    assert found[0] is found[1]
+    warning, said, *_ = caplog.records
+    assert warning.levelname == "WARNING"
+    assert warning.message.startswith("Losses from boxes: backend fake is not used: its trial ")
+    assert figure in warning.message
+    assert said.message == "Losses from boxes: backend reference"
+
+
+def test_right_losses_from_boxes_are_used() -> None:
+    fake = Fake(loss=more)  # is not asked for
+    assert ChosenBackend([fake]).choose(SPEC, batch()[0], "boxes") is fake
+    found = box_differences(Fake(), SPEC, CPU, torch.float16)
+    assert [x.what for x in found] == [
+        "projection loss",
+        "pairwise loss",
+        "gradient of the features",
+        "gradient of the networks",
+    ]
+    assert all(x.fits for x in found), found
 
 
 def test_the_next_candidate_is_used_before_the_reference() -> None:

@@ -36,8 +36,9 @@ def run(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # the interpreter takes a minute of a quiet core, several of a busy one
-def test_kernels_give_the_references_numbers(repository: Path) -> None:
-    cases = str(HERE / "triton_cases.py")
+@pytest.mark.parametrize("cases", ["triton_cases.py", "triton_box_cases.py"])
+def test_kernels_give_the_references_numbers(repository: Path, cases: str) -> None:
+    cases = str(HERE / cases)
     done = run(repository, "-m", "pytest", "-q", "-p", "no:cacheprovider", cases, interpret=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -52,6 +53,9 @@ def test_kernels_compile_for_a_gpu(repository: Path, tmp_path: Path) -> None:
         "sums_backward_kernel",
         "network_backward_kernel",
         "masks_kernel",
+        "shadows_kernel",
+        "pairs_kernel",
+        "boxes_backward_kernel",
     ]
 
 

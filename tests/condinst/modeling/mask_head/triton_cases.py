@@ -84,13 +84,13 @@ def test_loss_and_every_gradient(case: Case) -> None:
 
 
 def test_many_instances_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condinst.modeling.mask_head import triton_backend
+    from condinst.modeling.mask_head import triton_networks
 
     case = Case(images=(2, 0, 2, 2, 0, 2, 2), layout=HeadLayout(1, 2, 2, 3), stride=8)
     spec, features, query = make(case)
     masks, targets = torch.rand(2, H, W) > 0.5, torch.arange(7) % 2
     wanted = ReferenceBackend().loss(spec, features, query, masks, targets)
-    monkeypatch.setattr(triton_backend, "_CORNER_ELEMENTS", 4 * (H + 1) * (W + 1) * 3)
+    monkeypatch.setattr(triton_networks, "_CORNER_ELEMENTS", 4 * (H + 1) * (W + 1) * 3)
     got = TritonBackend().loss(spec, features, query, masks, targets)
     for a, b in zip(
         torch.autograd.grad(got, (features, query.params)),
@@ -101,10 +101,10 @@ def test_many_instances_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_maps_of_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condinst.modeling.mask_head import triton_backend
+    from condinst.modeling.mask_head import triton_networks
 
-    monkeypatch.setattr(triton_backend, "_BLOCK", 16)
-    monkeypatch.setattr(triton_backend, "_BACKWARD_BLOCK", 16)
+    monkeypatch.setattr(triton_networks, "BLOCK", 16)
+    monkeypatch.setattr(triton_networks, "_BACKWARD_BLOCK", 16)
     test_loss_and_every_gradient(Case(layout=HeadLayout(1, 2, 2, 2)))
 
 
@@ -154,9 +154,9 @@ def test_it_passes_its_trial() -> None:
 
 @pytest.mark.usefixtures("quick_trial")
 def test_a_wrong_kernel_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condinst.modeling.mask_head import triton_backend
+    from condinst.modeling.mask_head import triton_networks
 
     # The kernels are told a place that is half a cell off.
-    monkeypatch.setattr(triton_backend, "_shift", lambda spec, factor: 0.5)
+    monkeypatch.setattr(triton_networks, "shift", lambda spec, factor: 0.5)
     spec, features, _ = make(Case(layout=HeadLayout(1, 2, 2, 2)))
     assert isinstance(ChosenBackend([TritonBackend()]).choose(spec, features), ReferenceBackend)

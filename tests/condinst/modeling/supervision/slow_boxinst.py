@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 Pixel = tuple[int, int]
+Number: TypeAlias = Any  # float, or a scalar tensor
+Cells: TypeAlias = dict[Pixel, Number]
 
 
 class Options(NamedTuple):
@@ -61,7 +63,15 @@ def box_cells(box: Tensor, size: Pixel, s: int) -> set[Pixel]:
     }
 
 
-def dice(p: list[float], t: list[float]) -> float:
+def sigmoid(z: float) -> float:
+    return 1 / (1 + math.exp(-z))
+
+
+def log(x: Number) -> Number:
+    return x.log() if isinstance(x, Tensor) else math.log(x)
+
+
+def dice(p: list[Number], t: list[float]) -> Number:
     product = sum(a * b for a, b in zip(p, t, strict=True))
     return 1 - 2 * product / (sum(a * a for a in p) + sum(t) + 1e-5)
 
@@ -70,16 +80,26 @@ def losses(
     image: Tensor, height: int, box: Tensor, logits: Tensor, o: Options
 ) -> tuple[float, float, int]:
     """Projection, sum of pairwise losses, and number of pairs of one instance."""
-    s, (rows, columns) = o.stride, logits.shape
+    values = logits.tolist()
+    p = {(y, x): sigmoid(z) for y, row in enumerate(values) for x, z in enumerate(row)}
+    q = {(y, x): sigmoid(-z) for y, row in enumerate(values) for x, z in enumerate(row)}
+    return losses_of(image, height, box, (p, q), o)
+
+
+def losses_of(
+    image: Tensor, height: int, box: Tensor, cells: tuple[Cells, Cells], o: Options
+) -> tuple[Number, Number, int]:
+    """The same from every cell's probabilities of inside and of outside.
+
+    They are numbers or scalar tensors, which pass gradients on.
+    """
+    p, q = cells
+    s = o.stride
+    rows, columns = (1 + max(cell[axis] for cell in p) for axis in (0, 1))
     size = rows * s, columns * s
     inside, lab_of = box_cells(box, size, s), colours(image, size, o)
     valid = valid_cells(image, height, o)
-    p = {
-        (y, x): 1 / (1 + math.exp(-float(logits[y, x])))
-        for y in range(rows)
-        for x in range(columns)
-    }
-    projection = 0.0
+    projection: Number = 0.0
     projection += dice(
         [max(p[y, x] for y in range(rows)) for x in range(columns)],
         [float(any(cell[1] == x for cell in inside)) for x in range(columns)],
@@ -88,7 +108,8 @@ def losses(
         [max(p[y, x] for x in range(columns)) for y in range(rows)],
         [float(any(cell[0] == y for cell in inside)) for y in range(rows)],
     )
-    total, pairs, reach = 0.0, 0, o.size // 2
+    total: Number = 0.0
+    pairs, reach = 0, o.size // 2
     for y, x in inside:
         for i in range(-reach, reach + 1):
             for j in range(-reach, reach + 1):
@@ -102,8 +123,7 @@ def losses(
                     continue
                 pairs += 1
                 if other in p:
-                    a, b = p[y, x], p[other]
-                    total -= math.log(a * b + (1 - a) * (1 - b))
+                    total -= log(p[y, x] * p[other] + q[y, x] * q[other])
     return projection, total, pairs
 
 

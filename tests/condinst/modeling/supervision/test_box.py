@@ -13,6 +13,7 @@ from condinst.modeling.supervision.box import (
     likeness_of,
     pairwise_losses,
     projection_losses,
+    shadow_losses,
 )
 from tests.condinst.modeling.supervision import slow_boxinst
 from tests.condinst.modeling.supervision.slow_boxinst import Options
@@ -139,17 +140,30 @@ def test_both_channel_orders_give_the_same() -> None:
     assert 0 < bgr.sum() < bgr.numel()
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("MODEL.BOXINST.PAIRWISE.SIZE", 4, "expected odd"),
-        ("MODEL.BOXINST.PAIRWISE.SIZE", 1, "expected odd"),
-        ("MODEL.BOXINST.PAIRWISE.DILATION", 0, "1 or more"),
-        ("MODEL.BOXINST.PAIRWISE.COLOR_THRESH", 1.5, "0 to 1"),
-        ("MODEL.BOXINST.PAIRWISE.WARMUP_ITERS", -1, "0 or more"),
-        ("INPUT.FORMAT", "L", "BGR and RGB"),
-    ],
-)
-def test_values_out_of_range_are_refused(key: str, value: object, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        BoxRules.from_config(tiny_cfg(key, value))
+def test_values_out_of_range_are_refused_together() -> None:
+    wrong = ("MODEL.BOXINST.PAIRWISE.SIZE", 4, "MODEL.BOXINST.PAIRWISE.COLOR_THRESH", 1.5)
+    with pytest.raises(UserError, match=r"(?s)SIZE = 4: expected odd.*COLOR_THRESH = 1.5.*0 to 1"):
+        BoxRules.from_config(tiny_cfg("MODEL.BOXINST.ENABLED", True, *wrong))
+
+
+def test_without_pairs_no_colour_is_compared() -> None:
+    cfg = tiny_cfg("MODEL.BOXINST.ENABLED", True, "MODEL.BOXINST.PAIRWISE.ENABLED", False)
+    cfg.INPUT.FORMAT = "L"  # of which no colour could be told
+    rules = BoxRules.from_config(cfg)
+    assert rules.offsets == []
+    alike = alike_pairs([torch.zeros(1, 8, 12)], [8], (8, 16), 4, rules)
+    assert alike.shape == (1, 0, 2, 4)
+    logits = torch.zeros(2, 2, 4)
+    assert pairwise_losses(logits, logits.bool(), alike[[0, 0]], []).tolist() == [0, 0]
+    spans = torch.tensor([[0, 1, 0, 2]])
+    assert count_pairs(spans, torch.tensor([0]), alike).tolist() == [0]
+
+
+def test_shadows_are_those_of_the_masks() -> None:
+    boxes = torch.cat((BOXES, torch.tensor([[50.0, 1.0, 60.0, 9.0]])))  # beyond the map
+    spans = box_spans(boxes, (32, 48), 4)
+    logits = torch.randn(5, 8, 12, generator=torch.Generator().manual_seed(0))
+    wanted = projection_losses(logits, box_masks(spans, (8, 12)))
+    probs = logits.sigmoid()
+    found = shadow_losses(probs.max(1).values, probs.max(2).values, spans)
+    torch.testing.assert_close(found, wanted)
