@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from condinst.annotations import merging
+from condinst.annotations import merging, rescaled
 from condinst.annotations.faults import Fault, Ledger, Place, Unusable
 from condinst.annotations.file_names import leaves_folder
 from condinst.annotations.ids import canonical, check_id, numbers
@@ -83,13 +83,16 @@ def check_annotations(
     ledger = Ledger(policy)
     info = _labels(content, ledger)
     categories, category_numbers, lost_categories = _categories(content["categories"], ledger)
-    images, image_numbers, lost_images = _images(content, ledger, look, find)
+    mark, scales = len(ledger.faults), {}
+    images, image_numbers, lost_images = _images(content, ledger, look, find, scales)
+    ledger.sum_up(mark, {rescaled.KIND}, len(content["images"]), "image")
     mender = Mender(
         ledger,
         {image["id"]: image for image in images},
         {"image": image_numbers, "category": category_numbers},
         {"image": lost_images, "category": lost_categories},
     )
+    mender.scales = scales
     mender.regions = ignored = IgnoredRegions() if regions and policy != "strict" else None
     annotations = check_objects(content["annotations"], mender)
     kept = {**content, **info, "categories": categories, "images": images}
@@ -171,7 +174,11 @@ def _category_name(ledger: Ledger, at: Place, given: Entry) -> str:
 
 
 def _images(
-    content: Mapping[str, Any], ledger: Ledger, look: Look | None, find: Find | None
+    content: Mapping[str, Any],
+    ledger: Ledger,
+    look: Look | None,
+    find: Find | None,
+    scales: dict[int, tuple[float, float]],
 ) -> Table:
     found: dict[int | str, list[tuple[Place, Entry]]] = {}
     lost: dict[Any, str] = {}
@@ -190,9 +197,14 @@ def _images(
     kept = merging.of_one_file(kept, numbered, ledger)
     pictures = look([entry for _, entry in kept]) if look is not None else [None] * len(kept)
     masked = _Masked(content["annotations"])
+    factors = [_factor(*both) for both in zip(kept, pictures, strict=True)]
+    resized = rescaled.voted([other for other in factors if other], content["annotations"])
     sized, digests = [], []
-    for (at, entry), picture in zip(kept, pictures, strict=True):
+    for (at, entry), picture, other in zip(kept, pictures, factors, strict=True):
         try:
+            if resized and other and picture and rescaled.alike(other[2], resized):
+                scale, entry = _resized(ledger, at, entry, picture)
+                scales[entry["id"]] = scale
             sized.append((at, _sized(ledger, at, entry, picture, masked)))
             digests.append(picture.digest if picture is not None else None)
         except Unusable:
@@ -282,6 +294,32 @@ def _sized(
         ledger.lost(at, kind, f"{reason}: it was resized, its annotations were not")
     ledger.repairable(at, kind, reason)
     return {**entry, "width": width, "height": height}
+
+
+def _factor(
+    kept: tuple[Place, Entry], picture: ImageFile | None
+) -> tuple[Any, tuple[int, int], float] | None:
+    """Id, stated size and factor of an image whose file has another scale; None: it has not."""
+    at, entry = kept
+    width, height = entry.get("width"), entry.get("height")
+    if picture is None or type(width) is not int or type(height) is not int:
+        return None
+    found = rescaled.factor((width, height), picture.sizes)
+    return None if found is None else (canonical(at.id), (width, height), found)
+
+
+def _resized(
+    ledger: Ledger, at: Place, entry: Entry, picture: ImageFile
+) -> tuple[tuple[float, float], Entry]:
+    """The scale of an image's annotations, and the image with its file's size."""
+    width, height = picture.sizes[0]
+    across, down = width / entry["width"], height / entry["height"]
+    reason = (
+        f"it is {width} x {height}, the annotations are made for {entry['width']} x "
+        f"{entry['height']}; they are scaled by {across:.4g}"
+    )
+    ledger.repairable(at, rescaled.KIND, reason)
+    return (across, down), {**entry, "width": width, "height": height}
 
 
 def _place(entry: str, given: object, number: int) -> Place:

@@ -89,7 +89,9 @@ class Ledger:
         self._add(place, kind, reason, REFUSED if self.policy == "strict" else DROPPED)
         raise Unusable
 
-    def sum_up(self, mark: int, kinds: Container[str], total: int) -> None:
+    def sum_up(
+        self, mark: int, kinds: Container[str], total: int, entry: str = "annotation"
+    ) -> None:
         """Faults of a kind that many entries have together become one.
 
         Under ``drop`` such a kind is fatal if most entries have it: there would be little left.
@@ -98,6 +100,7 @@ class Ledger:
             mark: how many faults there were before.
             kinds: that are meant.
             total: number of entries.
+            entry: what they are.
         """
         alike: dict[str, list[Fault]] = {}
         for fault in self.faults[mark:]:
@@ -105,7 +108,7 @@ class Ledger:
                 alike.setdefault(fault.kind, []).append(fault)
         for kind, found in alike.items():
             first, count = found[0], len(found)
-            share = f"{count:,} of {total:,} annotations ({count / max(total, 1):.0%})"
+            share = f"{count:,} of {total:,} {entry}s ({count / max(total, 1):.0%})"
             told = f"{share}, such as {first.id}: {first.reason}"
             if self.policy == "drop" and 2 * count > total:
                 self.fatal.append(
@@ -114,7 +117,7 @@ class Ledger:
                 )
             elif self.policy != "drop" and count > 1:
                 action = REFUSED if self.policy == "strict" else REPAIRED
-                one = Fault("annotation", f"{count:,} of {total:,}", None, kind, told, action)
+                one = Fault(entry, f"{count:,} of {total:,}", None, kind, told, action)
                 rest = [
                     fault
                     for fault in self.faults[mark:]

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from condinst.annotations.scales import in_percent, same_shape
+from condinst.annotations.lone_boxes import LoneBoxes
+from condinst.annotations.scales import in_percent, same_shape, shares
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -26,13 +27,14 @@ Bools = NDArray[np.bool_]
 ALIKE = 0.8  # intersection over union of a box in another reading with its outline
 SURE = 0.95  # the same, where it must be no chance
 _FIRM = 0.05  # by which one reading must be better than another to count
-_UNIT = 1.001  # of shares, with rounding
 _PERCENT = 100.5
 _SPREAD = 60.0  # percent that some outline reaches if they are percent
 _UNLIKELY = math.log(1e-4)
 _MOST = 0.8  # of all outlines, where some are to speak for all
 _EDGE = 1.0  # pixels that an outline may stick out by
 _FEW = 3
+_BEYOND = 1.1  # times its image's side that an outline reaches which is far outside
+_STRANGE = 0.3  # intersection over union of a box with a mask that it is not around
 _SAMPLES = 4096
 
 CORNERS = "box as corners"
@@ -121,19 +123,6 @@ def as_corners(boxes: Floats) -> Floats:
     return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)
 
 
-def shares(around: Floats, sizes: Floats) -> tuple[Bools, Bools]:
-    """Outlines (n,) that may be shares of their images, and those that are nothing else.
-
-    Args:
-        around: (n, 4) corners; NaN where unknown.
-        sizes: (n, 2) width and height.
-    """
-    right = (around >= 1 - _UNIT, around <= _UNIT, sizes > 4)
-    may = np.logical_and.reduce(np.concatenate(right, axis=1), axis=1)
-    odd = (around != np.round(around)).any(1)
-    return may, np.logical_and(may, odd)
-
-
 def _inside(around: Floats, sizes: Floats) -> Bools:
     right = (around[:, :2] >= -_EDGE, around[:, 2:] <= sizes + _EDGE)
     return np.logical_and.reduce(np.concatenate(right, axis=1), axis=1)
@@ -160,6 +149,9 @@ class Votes:
         self.outlines: Counter[str] = Counter()  # in that frame beside boxes in pixels
         self.leaving: Counter[str] = Counter()  # of them, outlines or boxes outside their image
         self.ratios: list[Floats] = []
+        self.lone = LoneBoxes()
+        self.strange = 0  # boxes that are around their masks in no reading
+        self.compared = 0
         self.shaped: Counter[bool] = Counter()  # masks of another size, by being of its shape
 
     def add(
@@ -177,6 +169,7 @@ class Votes:
         self.masks += len(around)
         self._alone(around[drawn], sizes[drawn])
         boxes, around, sizes = boxes[compared], around[compared], sizes[compared]
+        self.compared += len(boxes)
         self.far += int((boxes[:, :2] + boxes[:, 2:] > _PERCENT).any(1).sum())
         plain, corners = overlap(as_corners(boxes), around), overlap(boxes, around)
         self.plain += int(((plain >= ALIKE) & (plain > corners + _FIRM)).sum())
@@ -197,6 +190,8 @@ class Votes:
         self.alone["straight"] += int((straight & ~turned).sum())
         self.alone["near"] += int(near.sum())
         self.alone["near, outside"] += int((near & ~straight).sum())
+        beyond = (around[:, 2:] > _BEYOND * sizes).any(1)
+        self.alone["far outside"] += int((beyond & ~turned).sum())
         self.alone["whole as percent"] += int(in_percent(around, sizes).sum())
         self.reach = np.maximum(self.reach, around[:, 2:].max(0, initial=0))
         self.chance += float(np.log(np.minimum(_PERCENT / sizes, 1)).sum())
@@ -221,7 +216,9 @@ class Votes:
         swapped = names == "box with x and y swapped"
         self.leaving["turned outlines"] += int((swapped & ~_inside(around, sizes)).sum())
         self.leaving["turned boxes"] += int((swapped & ~_inside(pixels, sizes)).sum())
-        rest = (names == "") & ~percent & ~scaled & drawn & (boxes[:, 2:] > 0).all(1)
+        unread = (names == "") & ~percent & ~scaled & (boxes[:, 2:] > 0).all(1)
+        self.strange += int((unread & (plain < _STRANGE)).sum())
+        rest = unread & drawn
         if rest.any() and sum(map(len, self.ratios)) < _SAMPLES:
             self.ratios.append(np.concatenate((pixels, around, sizes), 1)[rest])
 
@@ -252,11 +249,32 @@ class Votes:
         alike = self.shaped[True]
         shape = alike >= _FEW and alike >= _MOST * self.shaped.total()
         verdict = Verdict(reading, minor, all_shares, shape, frame, hint=hint)
-        return verdict if frame is not None or reading is not None else self._scaled(verdict)
+        if frame is not None or reading is not None:
+            return verdict
+        verdict = self._scaled(verdict)
+        known = verdict.frame is not None or verdict.doubt is not None or verdict.shares
+        return verdict if known else verdict._replace(doubt=self._unknown())
 
     def _often(self, count: int) -> bool:
         """Whether votes are no chance: some, and not a mere few of a small file's."""
         return count >= _FEW or 0 < self.masks <= 2 * count
+
+    def _unknown(self) -> str | None:
+        """What most annotations have wrong in no way that is known here, in a sentence."""
+        far, strange = self.alone["far outside"], self.strange
+        if far >= _FEW and 2 * far > self.total:
+            return (
+                f"{far:,} of {self.total:,} outlines ({far / self.total:.0%}) reach far beyond "
+                "their images: all may be in another unit, such as thousandths, or drawn on larger "
+                "images; write them in pixels of these images"
+            )
+        if strange >= _FEW and 2 * strange > self.compared:
+            return (
+                f"{strange:,} of {self.compared:,} boxes ({strange / self.compared:.0%}) lie "
+                "elsewhere than their masks: one side is written in a way that is not known here, "
+                "such as run lengths row by row, and which cannot be told; correct the JSON"
+            )
+        return None
 
     def _both(self) -> tuple[Frame | None, str | None]:
         """A frame that boxes and outlines are in together, and what may be one."""

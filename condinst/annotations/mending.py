@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from condinst.annotations import boxes, frames, measuring, notation, polygons, resizing, rle
+from condinst.annotations import boxes, frames, measuring, notation, polygons, resizing, rle, scales
 from condinst.annotations.faults import Ledger, Place, Unusable
 from condinst.annotations.ids import canonical
 from condinst.annotations.polygons import Box, is_number
@@ -39,6 +39,7 @@ class Mender:
         verdict: on the frames that coordinates are in.
         around: corners of what the last one's mask covers.
         regions: makes regions to ignore of what is left out; None: nothing is left of it.
+        scales: (x, y) by id of images that were resized after annotating.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Mender:
         self.verdict = frames.Verdict()
         self.around: Box = (0.0, 0.0, 0.0, 0.0)
         self.regions: Regions | None = None
+        self.scales: Mapping[int, tuple[float, float]] = {}
         self.scale: tuple[float, float] | None = None  # of the box at hand, as of its mask
         self.turned = self.moved = self.rewritten = False
 
@@ -110,7 +112,7 @@ class Mender:
             reason = f"it has no mask, and its bbox is {str(box)[:80]}, must be four finite numbers"
             self.ledger.lost(at, "box unusable", reason)
         size = np.array([[width, height]], np.float64)
-        if frames.shares(np.array([boxes.corners(box)], np.float64), size)[1][0]:
+        if scales.shares(np.array([boxes.corners(box)], np.float64), size)[1][0]:
             reason = f"it has no mask, and its bbox {box} lies within 0 to 1: as shares of width"
             self.ledger.lost(at, "box normalised", f"{reason} and height it must be made pixels")
         problem = boxes.problem(box, boxes.corners(box), width, height, False)
@@ -199,7 +201,7 @@ class Mender:
     ) -> list[list[float]]:
         """Polygons in pixels, whatever frame they are in."""
         around = polygons.extents(parts)
-        may, must = frames.shares(np.array([around]), np.array([[width, height]], np.float64))
+        may, must = scales.shares(np.array([around]), np.array([[width, height]], np.float64))
         if must[0] or (may[0] and self.verdict.shares):
             found = polygons.moved(parts, (width, height))
             if (

@@ -30,6 +30,10 @@ def tidy(mask: Any, height: int, width: int) -> tuple[Any, str]:
     if isinstance(mask, str):
         return _text(mask, height, width)
     if isinstance(mask, dict):
+        if "counts" in mask and mask.get("size") is None:
+            found, unusual = _coded({**mask, "size": [height, width]})
+            if rle.problem(found, height, width) is None:
+                return found, "its run-length mask has no size" + (unusual and f" and {unusual}")
         return _coded(mask)
     if not isinstance(mask, list) or not mask:
         return mask, ""

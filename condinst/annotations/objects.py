@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from condinst.annotations import frames
+from condinst.annotations import frames, rescaled
 from condinst.annotations.faults import Place
 from condinst.annotations.frames import Votes
+from condinst.annotations.ids import canonical
 from condinst.annotations.json_lists import Edited
 from condinst.annotations.mending import Mender
 from condinst.annotations.screening import Pictures, screen
@@ -36,8 +37,7 @@ def check_objects(listed: Sequence[Any], mender: Mender) -> Sequence[Entry]:
     votes, twins = Votes(), Twins()
     kept = _look(listed, mender, votes, twins)
     verdict = votes.verdict()
-    if verdict.doubt is not None:
-        ledger.fatal.append(verdict.doubt)
+    ledger.fatal += filter(None, (verdict.doubt, votes.lone.doubt()))
     if verdict.hint is not None:
         ledger.hints.append(verdict.hint)
     if verdict.reading or verdict.minor or verdict.shares or verdict.shape or verdict.frame:
@@ -69,7 +69,8 @@ def _look(listed: Sequence[Any], mender: Mender, votes: Votes | None, twins: Twi
     seen: set[int] = set()
     numbering = {number: row for row, number in enumerate(mender.images)}
     pictures, categories = _known(mender, numbering)
-    for start, chunk in _chunks(listed):
+    for start, given_chunk in _chunks(listed):
+        chunk = [_rescaled(entry, mender) for entry in given_chunk]
         sound, rows, around = screen(chunk, pictures, categories, votes)
         if votes is None:  # in the wrong frame, sound ones may be wrong
             sound[:] = False
@@ -87,13 +88,22 @@ def _look(listed: Sequence[Any], mender: Mender, votes: Votes | None, twins: Twi
                 around[place] = np.nan if entry["iscrowd"] else mender.around
             used.append(place)
             labels.append(entry["category_id"])
-            kept.keep(start + place, None if entry is given else entry)
+            kept.keep(start + place, None if entry is given_chunk[place] else entry)
         places = np.arange(first, len(kept))
         twins.add(places, rows[used], np.array(labels, int), around[used])
     free = max(seen, default=0)
     for number, (index, entry) in enumerate(unnumbered, start=free + 1):
         kept.change(index, {**entry, "id": number})
     return kept
+
+
+def _rescaled(given: Any, mender: Mender) -> Any:
+    """An annotation in the pixels of its image's file."""
+    if not mender.scales or not isinstance(given, dict):
+        return given
+    number = mender.numbers["image"].get(canonical(given.get("image_id")))
+    scale = None if number is None else mender.scales.get(number)
+    return given if scale is None else rescaled.scaled(given, *scale)
 
 
 def _known(mender: Mender, rows: Mapping[int, int]) -> tuple[Pictures, set[int]]:

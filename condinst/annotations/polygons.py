@@ -50,7 +50,16 @@ def usual_layout(segmentation: list[Any]) -> list[Any] | None:
         return [[number for point in segmentation for number in point]]
     if segmentation and all(isinstance(part, list) and _pairs(part) for part in segmentation):
         return [[number for point in part for number in point] for part in segmentation]
+    if len(segmentation) == 1 and _nested(segmentation[0]):
+        return segmentation[0]
     return None
+
+
+def _nested(parts: object) -> bool:
+    """Whether it is a list of polygons, each a list of numbers."""
+    return isinstance(parts, list) and all(
+        isinstance(part, list) and len(part) >= 6 and all(map(is_number, part)) for part in parts
+    )
 
 
 def _pairs(points: list[Any]) -> bool:

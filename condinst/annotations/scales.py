@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+UNIT = 1.001  # of shares, with rounding
 _WHOLE = 0.05  # pixels that a percentage's rounding may move what was a whole pixel
 _ASPECT = 0.02  # by which shapes may differ
 
@@ -33,3 +34,18 @@ def in_percent(around: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArr
 def same_shape(mask: Sequence[float], image: Sequence[float]) -> bool:
     """Whether two sizes (height, width) differ by one factor, but for rounding."""
     return abs(mask[0] * image[1] / (mask[1] * image[0]) - 1) <= _ASPECT
+
+
+def shares(
+    around: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Outlines (n,) that may be shares of their images, and those that are nothing else.
+
+    Args:
+        around: (n, 4) corners; NaN where unknown.
+        sizes: (n, 2) width and height.
+    """
+    right = (around >= 1 - UNIT, around <= UNIT, sizes > 4)
+    may = np.logical_and.reduce(np.concatenate(right, axis=1), axis=1)
+    odd = (around != np.round(around)).any(1)
+    return may, np.logical_and(may, odd)

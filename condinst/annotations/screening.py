@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
-from condinst.annotations import frames, rle
+from condinst.annotations import rle, scales
 from condinst.annotations.frames import Votes, as_corners, overlap
 from condinst.annotations.ids import canonical
 from condinst.annotations.polygons import NEAR, problem
@@ -96,11 +96,14 @@ def screen(
     around, enclosed = _masks(masks, sizes, crowd, drawn, sound)
     if votes is not None:
         votes.resized(_other_sizes(masks, sizes, crowd))
+        lone = np.fromiter((v is None or v == [] for v in masks), bool, n) & (rows >= 0)
+        lone &= numeric & ~crowd
+        votes.lone.add(boxes[lone], sizes[lone])
     known = (rows >= 0) & ~np.isnan(around[:, 0]) & ~crowd
     if votes is not None:
         votes.add(boxes[known], around[known], sizes[known], drawn[known], numeric[known])
     sound &= np.isfinite(areas) & (areas >= 0) & numeric
-    sound &= _inside(boxes, sizes) & ~(drawn & frames.shares(around, sizes)[1])
+    sound &= _inside(boxes, sizes) & ~(drawn & scales.shares(around, sizes)[1])
     compared = sound & known
     good = _fits(as_corners(boxes[compared]), around[compared])
     extent = np.prod(around[compared, 2:] - around[compared, :2], axis=1)
