@@ -377,9 +377,12 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="With RUNs: folder for JSON, Markdown, LaTeX and CSV.")
     ] = None,
+    primary: Annotated[
+        str, typer.Option(help="With RUNs: the metric that the verdicts are about.")
+    ] = "segm/AP",
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Compare evaluated runs by paired bootstrap: better, worse, or not told apart."""
+    """Compare evaluated runs by paired bootstrap: better, worse, the same, or not told apart."""
     if not runs:
         if output is not None:
             raise UserError("--output needs RUNs; without them the output is outputs/compare.")
@@ -388,8 +391,7 @@ def compare(
     from pipeline.compare.stage import compare_runs
     from pipeline.params import load_params
 
-    how = load_params(params).compare
-    compare_runs(runs, draws=how.draws, confidence=how.confidence, seed=how.seed, output=output)
+    compare_runs(runs, rules=load_params(params).compare, primary=primary, output=output)
 
 
 @app.command(epilog=_examples("verify outputs/report", "verify outputs/evaluate"))

@@ -13,7 +13,8 @@ import numpy as np
 
 from condinst.cores import available_cores
 from condinst.evaluation import accumulating
-from condinst.evaluation.bootstrap import differences, image_draws, sample
+from condinst.evaluation.bootstrap import image_draws, sample
+from condinst.evaluation.differences import differences
 from condinst.evaluation.scores import summarise
 from tests.condinst.evaluation.simulation import Population, simulate
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from condinst.evaluation.accumulating import accumulate, group_events
-from condinst.evaluation.bootstrap import paired_bootstrap
+from condinst.evaluation.differences import paired_bootstrap
 from condinst.evaluation.scores import NUMBERS, summarise
 from tests.condinst.evaluation.simulation import Population, simulate
 

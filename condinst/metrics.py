@@ -21,3 +21,4 @@ MEANINGS: Final = {
 }
 NUMBERS: Final = tuple(MEANINGS)
 METRICS: Final = tuple(f"{task}/{name}" for task in TASKS for name in NUMBERS)
+PRIMARY: Final = "segm/AP"  # what a study is judged by where it declares nothing else

@@ -1,11 +1,10 @@
-"""How sure a score, or the difference of two, is: bootstrap over images.
+"""How sure a score is: bootstrap over images.
 
 The images of the dataset are drawn with replacement, and everything is measured on each
 draw. An image drawn twice counts twice. All results on the same data see the same draws, so that
-what is easy or hard for both cancels in their difference.
+what is easy or hard for both cancels in their difference (`differences`).
 
-What the interval covers: other images of the same kind. Other trainings only where results of
-several seeds are given: then the variance between the seeds is added.
+What an interval covers: other images of the same kind, not other trainings.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from condinst.errors import UserError
 from condinst.evaluation import accumulating, scores
 from condinst.evaluation.matching import Matches
 from condinst.evaluation.scores import NUMBERS
-from condinst.evaluation.verdict import Verdict, judge
 
 EVERY = "all"  # stands for the mean over categories
 
@@ -48,37 +46,6 @@ class Interval:
     low: float
     high: float
     std_error: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One score of two results on the same data, in percent.
-
-    Attributes:
-        category: Name of the category, or `all`.
-        metric: Of `NUMBERS`.
-        a: The baseline's score, mean over its seeds.
-        b: The other's.
-        difference: b - a.
-        low: Lower end of the interval of the difference.
-        high: Upper end.
-        std_error: Standard error of the difference.
-        seeds: Trainings on each side.
-        seed_std: Standard deviation of the difference between seeds; None with one seed.
-        verdict: What follows, in words.
-    """
-
-    category: str
-    metric: str
-    a: float
-    b: float
-    difference: float
-    low: float
-    high: float
-    std_error: float
-    seeds: int
-    seed_std: float | None
-    verdict: Verdict
 
 
 def image_draws(images: int, draws: int, seed: int) -> np.ndarray:
@@ -119,10 +86,10 @@ def confidence_intervals(
     intervals: dict[str, Interval | None] = {}
     for column, name in enumerate(NUMBERS):
         estimate = samples.estimate[category][name]
-        drawn = _defined(samples.draws[category][:, column])
+        drawn = defined(samples.draws[category][:, column])
         intervals[name] = None
         if estimate is not None and drawn is not None:
-            low, high = _ends(drawn, confidence, samples.images)
+            low, high = ends(drawn, confidence, samples.images)
             intervals[name] = Interval(estimate, low, high, float(drawn.std(ddof=1)))
     return intervals
 
@@ -149,158 +116,56 @@ def mean_interval(
     each = [one for samples in results if (one := samples.estimate[category][number]) is not None]
     if not each:
         return None
-    drawn = _defined(np.mean([samples.draws[category][:, column] for samples in results], axis=0))
+    drawn = defined(np.mean([samples.draws[category][:, column] for samples in results], axis=0))
     if drawn is None:
         return None
     estimate, std_error = float(np.mean(each)), float(drawn.std(ddof=1))
-    low, high = _ends(drawn, confidence, results[0].images)
+    low, high = ends(drawn, confidence, results[0].images)
     if len(each) > 1:
-        std_error, reach = _with_seeds(drawn, np.array(each), results[0].images, confidence)
+        std_error, freedom = with_seeds(std_error**2, np.array(each), results[0].images)
+        reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * std_error
         low, high = estimate - reach, estimate + reach
     return Interval(estimate, max(low, 0.0), min(high, 100.0), std_error)
 
 
-def paired_bootstrap(
-    a: Matches | Sequence[Matches],
-    b: Matches | Sequence[Matches],
-    *,
-    draws: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[Difference, ...]:
-    """Compares two results on the same data.
+def with_seeds(of_images: float, each: np.ndarray, images: int) -> tuple[float, float]:
+    """Standard error from images and seeds, its degrees of freedom (Welch and Satterthwaite).
 
     Args:
-        a: The baseline's matches; several if it was trained with several seeds.
-        b: The other's, in the same order of seeds.
-        draws: Number of draws.
-        confidence: Of the intervals, between 0 and 1.
-        seed: Of the draws.
-
-    Returns:
-        Differences b - a of the twelve numbers, over all categories and for each.
-
-    Raises:
-        UserError: If the results are not on the same data.
+        of_images: Variance of the mean over seeds, from the choice of images.
+        each: (S,) one value a seed, two at least.
+        images: Number of images.
     """
-    first = [a] if isinstance(a, Matches) else list(a)
-    second = [b] if isinstance(b, Matches) else list(b)
-    check_same_data([*first, *second])
-    multiplicities = image_draws(len(first[0].image_ids), draws, seed)
-    return differences(
-        [sample(matches, multiplicities) for matches in first],
-        [sample(matches, multiplicities) for matches in second],
-        confidence,
-    )
-
-
-def check_same_data(results: Sequence[Matches]) -> None:
-    """Raises UserError unless all were matched with the same objects in the same way."""
-    one = results[0]
-    for other in results[1:]:
-        if one.task != other.task or one.max_dets != other.max_dets:
-            raise UserError(
-                f"results of {one.task} at {one.max_dets} detections and of {other.task} at "
-                f"{other.max_dets} cannot be compared: evaluate both in the same way"
-            )
-        same = one.category_names == other.category_names and all(
-            np.array_equal(getattr(one, name), getattr(other, name))
-            for name in ("image_ids", "object_image", "object_category", "object_counts")
-        )
-        if not same:
-            raise UserError(
-                "the results were measured on different data and cannot be compared: "
-                "evaluate both runs on the same images and annotations"
-            )
-
-
-def differences(
-    a: Sequence[Samples], b: Sequence[Samples], confidence: float = 0.95
-) -> tuple[Difference, ...]:
-    """`paired_bootstrap` from samples already drawn, all with the same `image_draws`.
-
-    Args:
-        a: The baseline's, one a seed.
-        b: The other's, in the same order of seeds.
-        confidence: Of the intervals.
-    """
-    if len(a) != len(b):
-        raise UserError(f"{len(a)} seeds cannot be paired with {len(b)}: use the same for both")
-    found = []
-    for category in a[0].estimate:
-        for column, metric in enumerate(NUMBERS):
-            one = _difference(a, b, category, metric, column, confidence)
-            if one is not None:
-                found.append(one)
-    return tuple(found)
-
-
-def _difference(
-    a: Sequence[Samples],
-    b: Sequence[Samples],
-    category: str,
-    metric: str,
-    column: int,
-    confidence: float,
-) -> Difference | None:
-    before = [samples.estimate[category][metric] for samples in a]
-    after = [samples.estimate[category][metric] for samples in b]
-    pairs = [(x, y) for x, y in zip(before, after, strict=True) if x is not None and y is not None]
-    drawn = _defined(
-        np.mean(
-            [
-                y.draws[category][:, column] - x.draws[category][:, column]
-                for x, y in zip(a, b, strict=True)
-            ],
-            axis=0,
-        )
-    )
-    if not pairs or drawn is None:
-        return None
-    each = np.array([y - x for x, y in pairs])
-    difference = float(each.mean())
-    std_error = float(drawn.std(ddof=1))
-    seed_std = None
-    low, high = _ends(drawn, confidence, a[0].images)
-    if len(each) > 1:
-        seed_std = float(each.std(ddof=1))
-        std_error, reach = _with_seeds(drawn, each, a[0].images, confidence)
-        low, high = difference - reach, difference + reach
-    verdict = judge(difference, low, high, std_error, a[0].images, len(each), confidence)
-    means = np.array(pairs).mean(axis=0)
-    return Difference(
-        category, metric, float(means[0]), float(means[1]), difference, low, high, std_error,
-        len(each), seed_std, verdict,
-    )  # fmt: skip
-
-
-def _with_seeds(
-    drawn: np.ndarray, each: np.ndarray, images: int, confidence: float
-) -> tuple[float, float]:
-    """Standard error and half width from images and seeds together (Welch and Satterthwaite)."""
-    of_images = float(drawn.var(ddof=1))
     of_seeds = float(each.var(ddof=1)) / len(each)
     total = of_images + of_seeds
     if total == 0:
-        return 0.0, 0.0
-    freedom = total**2 / (of_seeds**2 / (len(each) - 1) + of_images**2 / max(images - 1, 1))
-    return total**0.5, float(stats.t.ppf((1 + confidence) / 2, freedom)) * total**0.5
+        return 0.0, 1.0
+    freedom = of_seeds**2 / (len(each) - 1) + of_images**2 / max(images - 1, 1)
+    return total**0.5, total**2 / freedom
 
 
-def _defined(drawn: np.ndarray) -> np.ndarray | None:
+def defined(drawn: np.ndarray) -> np.ndarray | None:
     """Draws in which the score exists; None if most have nothing to find."""
     kept = drawn[~np.isnan(drawn)]
     return kept if len(kept) >= max(2, len(drawn) / 2) else None
 
 
-def _ends(drawn: np.ndarray, confidence: float, images: int) -> tuple[float, float]:
+def ends(
+    drawn: np.ndarray, confidence: float, images: int, level: float | None = None
+) -> tuple[float, float]:
     """Ends of the percentile interval, expanded for few images (Hesterberg, arXiv 1411.5279).
 
     Plain percentiles are too narrow by about what the t distribution is wider than the normal
     one, and by the square root of n / (n - 1).
+
+    At a higher level than `confidence` the percentiles would lie among the last few draws; the
+    ends move outwards from the median by the ratio of the critical values instead.
     """
     n = max(images, 2)
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * (n / (n - 1)) ** 0.5
     tail = float(stats.norm.cdf(-reach))
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail])
+    if level is not None and level > confidence:
+        wider = [float(stats.t.ppf((1 + share) / 2, n - 1)) for share in (level, confidence)]
+        low, high = (middle + (end - middle) * wider[0] / wider[1] for end in (low, high))
     return float(low), float(high)

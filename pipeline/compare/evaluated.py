@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from condinst.errors import UserError
-from condinst.evaluation.bootstrap import EVERY, Samples, check_same_data, image_draws, sample
+from condinst.evaluation.bootstrap import EVERY, Samples, image_draws, sample
+from condinst.evaluation.differences import check_same_data
 from condinst.evaluation.inputs import GroundTruth, load_ground_truth
 from condinst.evaluation.losses import LostAp, lost_ap
 from condinst.evaluation.matching import Matches, match_detections

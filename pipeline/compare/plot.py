@@ -1,4 +1,4 @@
-"""A comparison as an image: each variant's difference in mask AP with its interval."""
+"""A comparison as an image: each variant's difference in the primary metric, its interval."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"better": "#1a7f37", "worse": "#cf222e", "not told apart": "#6e7781"}
+from condinst.evaluation.verdict import BETTER, OPEN, SAME, WORSE
+from pipeline.compare.sentences import metric_words, phrase, primary_difference, primary_of
+
+COLOURS = {BETTER: "#1a7f37", WORSE: "#cf222e", SAME: "#0969da", OPEN: "#6e7781"}
 
 
 def draw(content: Mapping[str, Any], path: Path) -> bool:
@@ -32,15 +35,18 @@ def draw(content: Mapping[str, Any], path: Path) -> bool:
             axis.plot([one["low"], one["high"]], [place, place], color=colour, linewidth=2)
             axis.plot(one["difference"], place, "o", color=colour)
             axis.annotate(
-                f"{label}: {one['verdict']['word']}", (one["difference"], place),
+                f"{label}: {phrase(one)}", (one["difference"], place),
                 xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
         axis.axvline(0, color="black", linewidth=0.8)
+        if "margin" in study:
+            axis.axvspan(-study["margin"], study["margin"], color="#0969da", alpha=0.08)
         axis.set_yticks([])
         axis.set_ylim(-0.6, len(rows) - 0.2)
         axis.set_title(study["question"] or name, loc="left", fontsize=10)
         interval = f"{content['confidence']:.0%} interval"
-        axis.set_xlabel(f"mask AP minus {study['baseline']}'s, points, {interval}", fontsize=8)
+        words = metric_words(*primary_of(study))
+        axis.set_xlabel(f"{words} minus {study['baseline']}'s, points, {interval}", fontsize=8)
     figure.savefig(path)
     return True
 
@@ -49,5 +55,5 @@ def _rows(study: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [
         (name, one)
         for name, variant in study["variants"].items()
-        if (one := variant.get("segm", {}).get("AP"))
+        if (one := primary_difference(study, variant))
     ]

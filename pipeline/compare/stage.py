@@ -5,29 +5,30 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from condinst.atomic import write_json
 from condinst.errors import UserError
-from condinst.evaluation.bootstrap import EVERY, Difference, differences, mean_interval
+from condinst.evaluation.bootstrap import mean_interval
+from condinst.evaluation.differences import Pair, pair_samples
 from condinst.evaluation.losses import KINDS
 from condinst.evaluation.scores import NUMBERS
-from condinst.metrics import WORDS
+from condinst.metrics import PRIMARY, WORDS
 from pipeline import runs, tracking
 from pipeline.compare import annotation
 from pipeline.compare import plot as comparison_plot
 from pipeline.compare import tables as comparison_tables
 from pipeline.compare.evaluated import EvaluatedRun, Sampler, check_comparable, locate
+from pipeline.compare.judging import Measured, check_primary, judge_studies
+from pipeline.compare.sentences import study_verdict
 from pipeline.layout import COMPARED, EVALUATED, STUDIES
 from pipeline.params import Ablation, Compare, Params
 from pipeline.params.axis import find_axis
 from pipeline.tracking import notes
 
-HEADLINE = ("segm", "AP")
 LOST = "segm"  # the task whose errors are sorted by kind
-CLASS_NUMBERS = ("AP", "AP50", "AP75", "AR100")
 
 
 def run(params: Params) -> None:
@@ -38,15 +39,7 @@ def run(params: Params) -> None:
     """
     settings = params.compare
     sampler = Sampler(settings.draws, settings.seed)
-    found: dict[str, Any] = {
-        "draws": settings.draws,
-        "confidence": settings.confidence,
-        "seed": settings.seed,
-        "mask_seconds": settings.mask_seconds,
-        "box_seconds": settings.box_seconds,
-        "headline": "/".join(HEADLINE),
-        "studies": {},
-    }
+    found: dict[str, Any] = {**dataclasses.asdict(settings), "studies": {}}
     if (EVALUATED / "evaluation.json").exists():
         found["main"] = _main(EvaluatedRun.load(EVALUATED, params.profile))
     absent = [name for name in params.ablations if not (STUDIES / name).is_dir()]
@@ -54,46 +47,58 @@ def run(params: Params) -> None:
         raise UserError(
             f"{STUDIES / absent[0]} is missing; run `python cli.py ablate {absent[0]}` first"
         )
+    studies = {}
     for name, study in params.ablations.items():
         if name in absent:
             _say(f"{name} was not run and is left out: python cli.py ablate {name}")
             continue
-        _say(f"comparing {name}")
-        found["studies"][name] = _study(name, _as_run(STUDIES / name, study), sampler, settings)
+        studies[STUDIES / name] = _as_run(STUDIES / name, study)
+    found["studies"] = compare_studies(studies, sampler, settings)
+    for folder, study in studies.items():
+        _add_axis_and_costs(found["studies"][folder.name], folder, study, settings)
     _publish(found, COMPARED)
     _log_to_parents(found, params)
     sys.stdout.write(comparison_tables.summary(found) + f"Written to {COMPARED}\n")
 
 
-def _study(name: str, study: Ablation, sampler: Sampler, settings: Compare) -> dict[str, Any]:
-    """A study's comparison, the axis of its curve, and what its annotations cost."""
-    folder = STUDIES / name
-    result = compare_study(folder, study, sampler, settings.confidence)
+def _add_axis_and_costs(
+    result: dict[str, Any], folder: Path, study: Ablation, settings: Compare
+) -> None:
+    """Adds the axis of a study's curve, and what its annotations cost."""
     axis = find_axis(study)
     if axis is not None:
         result["axis"] = {"key": axis.key, "values": dict(axis.values)}
     for variant, cost in annotation.costs(study, folder, settings, result["data_hash"]).items():
         result["variants"][variant]["annotation"] = cost
-    return result
 
 
-def compare_study(
-    folder: Path, study: Ablation, sampler: Sampler, confidence: float
-) -> dict[str, Any]:
-    """Compare the variants of one study with its baseline.
+def compare_studies(
+    studies: Mapping[Path, Ablation], sampler: Sampler, rules: Compare
+) -> dict[str, dict[str, Any]]:
+    """Compare the variants of studies with their baselines.
 
     Args:
-        folder: what the stage ``ablate`` left: ``<variant>/seed<k>/evaluate``.
-        study: its section of params.yaml.
+        studies: what the stage ``ablate`` left, ``<variant>/seed<k>/evaluate``, to its section of
+            params.yaml.
         sampler: draws samples.
-        confidence: of the intervals.
+        rules: confidence, margin and family of the verdicts.
 
     Returns:
-        Plain values, as ``comparison.json`` holds them for a study.
+        Plain values by name of the folder, as ``comparison.json`` holds them.
 
     Raises:
-        UserError: the baseline was not evaluated, or runs were not measured alike.
+        UserError: a baseline was not evaluated, or runs were not measured alike.
     """
+    measured = {}
+    for folder, study in studies.items():
+        _say(f"comparing {folder.name}")
+        measured[folder.name] = _measure(folder, study, sampler, rules.confidence)
+    judged = judge_studies(measured, rules)
+    return {name: {**one, "verdict": study_verdict(one)} for name, one in judged.items()}
+
+
+def _measure(folder: Path, study: Ablation, sampler: Sampler, confidence: float) -> Measured:
+    check_primary(study.primary, f"ablations.{folder.name}.primary")
     evaluated = {name: _seeds(folder, name, study.seeds) for name in study.variants}
     if not evaluated[study.baseline]:
         raise UserError(
@@ -102,12 +107,8 @@ def compare_study(
         )
     check_comparable([one for seeds in evaluated.values() for one in seeds.values()])
     base = evaluated[study.baseline]
-    variants = {
-        name: _variant(name, base, evaluated[name], study, sampler, confidence)
-        for name in study.variants
-    }
     about = next(iter(base.values())).about
-    result = {
+    measured = {
         "question": study.question,
         **_published(study, about),
         "baseline": study.baseline,
@@ -115,34 +116,42 @@ def compare_study(
         "images": about["images"],
         "data_hash": about.get("data_hash"),
         "evaluator": f"{about['evaluator']} {about['evaluator_version']}",
-        "variants": variants,
+        "variants": {
+            name: _scores(study, name, base, evaluated[name], sampler, confidence)
+            for name in study.variants
+        },
     }
-    return {**result, "verdict": comparison_tables.study_verdict(result)}
+    pairs = {
+        name: found
+        for name, own in evaluated.items()
+        if name != study.baseline and (found := _pairs(base, own, sampler))
+    }
+    return Measured(measured, study.primary, pairs)
 
 
 def compare_runs(
     references: Sequence[str | Path],
     *,
-    draws: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    rules: Compare,
+    primary: str = PRIMARY,
     output: Path | None = None,
 ) -> dict[str, Any]:
     """Compare evaluations with the first of them, print the table and write it if asked.
 
     Args:
         references: folders of evaluations, DVC revisions or MLflow run ids; two at least.
-        draws: number of draws.
-        confidence: of the intervals.
-        seed: of the draws.
+        rules: draws, confidence, seed and margin.
+        primary: the metric that the verdicts are about.
         output: folder for the files of ``comparison``, as JSON, Markdown, LaTeX and CSV.
 
     Returns:
         What ``comparison.json`` holds.
 
     Raises:
-        UserError: a reference names no evaluation, or they were not measured alike.
+        UserError: a reference names no evaluation, they were not measured alike, or there is no
+            such metric.
     """
+    check_primary(primary, "--primary")
     if len(references) < 2:
         raise UserError("compare needs two runs at least: the baseline first, then the others")
     if len({str(one) for one in references}) < len(references):
@@ -150,32 +159,28 @@ def compare_runs(
     with tempfile.TemporaryDirectory() as cache:
         found = [locate(reference, Path(cache)) for reference in references]
         check_comparable(found)
-        sampler = Sampler(draws, seed)
+        sampler = Sampler(rules.draws, rules.seed)
         named = {_unique(one, found): {0: one} for one in found}
         base = next(iter(named))
         study = Ablation(
-            question="", baseline=base, seeds=(0,), steps=None, variants={n: {} for n in named}
-        )
-        variants = {
-            name: _variant(name, named[base], seeds, study, sampler, confidence)
-            for name, seeds in named.items()
+            question="", baseline=base, seeds=(0,), steps=None, variants={n: {} for n in named},
+            primary=primary,
+        )  # fmt: skip
+        about = {
+            "question": "",
+            "baseline": base,
+            "images": found[0].about["images"],
+            "data_hash": found[0].about.get("data_hash"),
+            "evaluator": f"{found[0].about['evaluator']} {found[0].about['evaluator_version']}",
+            "variants": {
+                name: _scores(study, name, named[base], own, sampler, rules.confidence)
+                for name, own in named.items()
+            },
         }
-    result = {
-        "question": "",
-        "baseline": base,
-        "images": found[0].about["images"],
-        "data_hash": found[0].about.get("data_hash"),
-        "evaluator": f"{found[0].about['evaluator']} {found[0].about['evaluator_version']}",
-        "variants": variants,
-    }
-    result["verdict"] = comparison_tables.study_verdict(result)
-    content = {
-        "draws": draws,
-        "confidence": confidence,
-        "seed": seed,
-        "headline": "/".join(HEADLINE),
-        "studies": {"runs": result},
-    }
+        pairs = {n: _pairs(named[base], own, sampler) for n, own in named.items() if n != base}
+    (result,) = judge_studies({"runs": Measured(about, primary, pairs)}, rules).values()
+    result["verdict"] = study_verdict(result)
+    content = {**dataclasses.asdict(rules), "studies": {"runs": result}}
     comparison_tables.show(content)
     if output is not None:
         _publish(content, output)
@@ -183,9 +188,21 @@ def compare_runs(
 
 
 def _as_run(folder: Path, study: Ablation) -> Ablation:
-    """The study with the seeds that were really run, of which `ablate --seeds` may ask for more."""
+    """The study with the seeds that were really run, of which `ablate --seeds` may ask for more.
+
+    Raises:
+        UserError: it ran with another primary metric.
+    """
     path = folder / "results.json"
-    seeds = runs.read_json(path, "ablate").get("seeds") if path.exists() else None
+    results = runs.read_json(path, "ablate") if path.exists() else {}
+    declared = results.get("primary", PRIMARY if results else study.primary)
+    if declared != study.primary:
+        raise UserError(
+            f"ablations.{folder.name}.primary is {study.primary}, but the study ran for "
+            f"{declared}: a metric that is chosen after the results are seen proves nothing; set "
+            f"it back, or declare the new one by `python cli.py ablate {folder.name}`"
+        )
+    seeds = results.get("seeds")
     return dataclasses.replace(study, seeds=tuple(seeds)) if seeds else study
 
 
@@ -224,41 +241,24 @@ def _log_to_parents(found: dict[str, Any], params: Params) -> None:
                 run.set_tags({notes.TAG: notes.study_note(study, table, plot)})
 
 
-def _variant(
+def _scores(
+    study: Ablation,
     name: str,
     base: dict[int, EvaluatedRun],
     own: dict[int, EvaluatedRun],
-    study: Ablation,
     sampler: Sampler,
     confidence: float,
 ) -> dict[str, Any]:
-    """One variant's scores, mean over its seeds, and its differences from the baseline."""
-    both = [*base.values(), *own.values()]
-    tasks = [task for task in WORDS if all(one.measures(task) for one in both)]
-    row: dict[str, Any] = {
+    """One variant's scores, mean over its seeds."""
+    each, tasks = list(own.values()), _tasks(base, own)
+    return {
         "changes": dict(study.variants[name]),
         "seeds": sorted(own),
         "missing_seeds": sorted(set(study.seeds) - set(own)),
-        "metrics": {task: _mean_metrics(list(own.values()), task, sampler) for task in tasks},
-        "lost": _mean_lost(list(own.values()), sampler),
-        "levels": _levels(list(own.values()), tasks, sampler, confidence),
+        "metrics": {task: _mean_metrics(each, task, sampler) for task in tasks},
+        "lost": _mean_lost(each, sampler),
+        "levels": _levels(each, tasks, sampler, confidence),
     }
-    shared = sorted(set(base) & set(own))
-    if name == study.baseline or not shared:
-        return row
-    row["per_class"] = {}
-    for task in tasks:
-        before = sampler.sample([base[seed] for seed in shared], task)
-        after = sampler.sample([own[seed] for seed in shared], task)
-        sampler.sample([base[shared[0]], own[shared[0]]], task)  # both on the same data
-        found = differences(before, after, confidence)
-        row[task] = {one.metric: _plain(one) for one in found if one.category == EVERY}
-        classes: dict[str, dict[str, Any]] = {}
-        for one in found:
-            if one.category != EVERY and one.metric in CLASS_NUMBERS:
-                classes.setdefault(one.category, {})[one.metric] = _plain(one)
-        row["per_class"][task] = classes
-    return row
 
 
 def _levels(
@@ -269,6 +269,25 @@ def _levels(
         return {}
     found = {task: mean_interval(sampler.sample(own, task), "AP", confidence) for task in tasks}
     return {task: {"AP": dataclasses.asdict(one)} for task, one in found.items() if one}
+
+
+def _pairs(
+    base: dict[int, EvaluatedRun], own: dict[int, EvaluatedRun], sampler: Sampler
+) -> dict[str, tuple[Pair, ...]]:
+    """Task to what a variant and the baseline have both; empty where they share no seed."""
+    shared = sorted(set(base) & set(own))
+    found = {}
+    for task in _tasks(base, own) if shared else ():
+        before = sampler.sample([base[seed] for seed in shared], task)
+        after = sampler.sample([own[seed] for seed in shared], task)
+        sampler.sample([base[shared[0]], own[shared[0]]], task)  # both on the same data
+        found[task] = pair_samples(before, after)
+    return found
+
+
+def _tasks(base: dict[int, EvaluatedRun], own: dict[int, EvaluatedRun]) -> list[str]:
+    both = [*base.values(), *own.values()]
+    return [task for task in WORDS if all(one.measures(task) for one in both)]
 
 
 def _seeds(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, EvaluatedRun]:
@@ -301,14 +320,6 @@ def _mean_lost(found: Sequence[EvaluatedRun], sampler: Sampler) -> dict[str, flo
 def _main(found: EvaluatedRun) -> dict[str, Any]:
     intervals = found.about.get("intervals", {})
     return {"name": found.name, "metrics": found.metrics, "intervals": intervals}
-
-
-def _plain(one: Difference) -> dict[str, Any]:
-    kept = ("a", "b", "difference", "low", "high", "std_error", "seeds", "seed_std")
-    return {
-        **{key: getattr(one, key) for key in kept},
-        "verdict": dataclasses.asdict(one.verdict),
-    }
 
 
 def _unique(one: EvaluatedRun, found: Sequence[EvaluatedRun]) -> str:

@@ -12,61 +12,28 @@ from rich.table import Table
 from rich.text import Text
 
 from condinst.evaluation.losses import KINDS
+from condinst.evaluation.verdict import BETTER, OPEN, SAME, WORSE
 from condinst.metrics import NUMBERS, WORDS
+from pipeline.compare.judging import UNCLEAR
+from pipeline.compare.sentences import (
+    metric_words,
+    needed,
+    phrase,
+    primary_difference,
+    primary_of,
+    seeds_of,
+    value_of,
+)
 from pipeline.console import terminal
 
 LOST = "Points of mask AP50 that each kind of error costs (TIDE)"
-NO_MASKS = "Without masks in the data or the detections mask AP is undefined: box AP is compared."
-NEAR_ZERO = 1.0  # percent
 COLUMNS = (("segm", "AP"), ("boundary", "AP"), ("segm", "AP50"), ("segm", "AP75"), ("bbox", "AP"))
-_COLOURS = {"better": "green", "worse": "red", "not told apart": "yellow"}
+_COLOURS = {BETTER: "green", WORSE: "red", SAME: "cyan", OPEN: "yellow"}
 _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
-
-
-def study_verdict(study: Mapping[str, Any]) -> str:
-    """What the study says of mask AP, in plain sentences; of box AP where there are no masks."""
-    base, task = study["baseline"], _judged(study)
-    sentences = [NO_MASKS] if task == "bbox" else []
-    for name, variant in study["variants"].items():
-        if name == base:
-            continue
-        one = variant.get(task, {}).get("AP")
-        if one is None:
-            sentences.append(f"{name} was not evaluated on the baseline's seeds.")
-        elif one["verdict"]["word"] == "not told apart":
-            sentences.append(
-                f"{name} and {base} are not told apart on {study['images']:,} images "
-                f"({_span(one, task)}){_needed(one)}."
-            )
-        else:
-            sentences.append(
-                f"{name} is {one['verdict']['word']} than {base} ({_span(one, task)})."
-            )
-    if not sentences:
-        return f"{base} stands alone: there is nothing to compare."
-    if _seeds(study) < 2:
-        sentences.append(
-            "One training each: the intervals cover other images, not other seeds of training."
-        )
-    scores = {n: _value(v, task, "AP") for n, v in study["variants"].items()}
-    low = [name for name, score in scores.items() if score is not None and score < NEAR_ZERO]
-    if low:
-        word = WORDS[task].capitalize()
-        sentences.append(f"{word} AP is next to zero for {', '.join(low)}: train longer.")
-    return " ".join(sentences)
-
-
-def _judged(study: Mapping[str, Any]) -> str:
-    """The task of the verdict: masks, unless box AP alone is defined."""
-    scored = {
-        task: any(_value(one, task, "AP") is not None for one in study["variants"].values())
-        for task in WORDS
-    }
-    return "bbox" if scored["bbox"] and not scored["segm"] else "segm"
 
 
 def flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +42,7 @@ def flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
     for study_name, study in content["studies"].items():
         rows: dict[str, Any] = {}
         for name, variant in study["variants"].items():
-            row = rows[name] = {f"{task}/AP": _value(variant, task, "AP") for task in WORDS}
+            row = rows[name] = {f"{task}/AP": value_of(variant, task, "AP") for task in WORDS}
             for task in WORDS:
                 one = variant.get(task, {}).get("AP")
                 if one:
@@ -95,21 +62,20 @@ def show(content: Mapping[str, Any], console: Console | None = None) -> None:
     for name, study in content["studies"].items():
         table = Table(title=_title(name, study), caption=_caption(content, study))
         table.add_column("run", style="bold")
-        for task, number in COLUMNS:
-            table.add_column(f"{WORDS[task]} {number}", justify="right")
-        table.add_column("mask AP against the first", justify="right")
+        for column in _columns(study):
+            table.add_column(metric_words(*column), justify="right")
+        table.add_column(f"{metric_words(*primary_of(study))} against the first", justify="right")
         table.add_column("verdict")
         for column in _more_columns(study):
             table.add_column(column, justify="right")
         for label, variant in study["variants"].items():
-            one = variant.get("segm", {}).get("AP")
-            word = one["verdict"]["word"] if one else ""
-            colour = _COLOURS.get(word, "default")
+            one = primary_difference(study, variant)
+            colour = _COLOURS.get(one["verdict"]["word"], "default") if one else "default"
             table.add_row(
                 label,
-                *[_score(variant, task, number) for task, number in COLUMNS],
+                *[_score(variant, *column) for column in _columns(study)],
                 _difference(one) if one else _no_difference(label, study),
-                Text(word, colour),
+                Text(phrase(one) if one else "", colour),
                 *_more_cells(label, study),
             )
         console.print(table)
@@ -129,19 +95,20 @@ def markdown(content: Mapping[str, Any]) -> str:
     parts = ["# Comparison", ""]
     for name, study in content["studies"].items():
         parts += [f"## {_title(name, study)}", "", study["verdict"], ""]
-        head = ["run", *[f"{WORDS[t]} {n}" for t, n in COLUMNS], "mask AP difference", "verdict"]
+        head = ["run", *[metric_words(*column) for column in _columns(study)]]
+        head += [f"{metric_words(*primary_of(study))} difference", "verdict"]
         head += _more_columns(study)
         parts += _markdown_table(head, _rows(study))
         parts += ["", f"*{_caption(content, study)}*", ""]
         lost = list(_lost_rows(study))
         if lost:
             parts += [f"### {LOST}", "", *_markdown_table(["run", *KINDS.values()], iter(lost)), ""]
-        parts += ["### All numbers", ""]
+        parts += ["### All numbers", "", _exploratory(study), ""]
         parts += _markdown_table(
             ["run", "number", "baseline", "run's", "difference", "verdict"],
             _difference_rows(study),
         )
-        parts += ["", *_class_section(study, content["confidence"])]
+        parts += ["", *_class_section(study)]
     return "\n".join(parts) + "\n"
 
 
@@ -150,12 +117,13 @@ def latex(content: Mapping[str, Any]) -> str:
     parts = []
     for name, study in content["studies"].items():
         more = _more_columns(study)
-        head = ["run", *[f"{WORDS[t]} {n}" for t, n in COLUMNS], "difference", "verdict", *more]
+        head = ["run", *[metric_words(*column) for column in _columns(study)]]
+        head += ["difference", "verdict", *more]
         parts += [
             r"\begin{table}",
             rf"\caption{{{_escape(_title(name, study))} {_escape(_caption(content, study))}}}",
             rf"\label{{tab:{''.join(c for c in name if c.isalnum())}}}",
-            r"\begin{tabular}{l" + "r" * len(COLUMNS) + "rl" + "r" * len(more) + "}",
+            r"\begin{tabular}{l" + "r" * len(_columns(study)) + "rl" + "r" * len(more) + "}",
             r"\toprule",
             " & ".join(map(_escape, head)) + r" \\",
             r"\midrule",
@@ -169,7 +137,8 @@ def csv_table(content: Mapping[str, Any]) -> str:
     """All numbers of all variants, one a line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    keys = ("difference", "low", "high", "std_error", "seed_std", "verdict", "images_needed")
+    keys = ("difference", "low", "high", "std_error", "seed_std", "p_value", "exploratory")
+    keys += ("verdict", "smallest", "images_needed", "seeds_needed")
     writer.writerow(["study", "variant", "seeds", "task", "number", "value", "baseline", *keys])
     for name, study in content["studies"].items():
         for label, variant in study["variants"].items():
@@ -177,9 +146,8 @@ def csv_table(content: Mapping[str, Any]) -> str:
                 for number in NUMBERS:
                     one = variant.get(task, {}).get(number, {})
                     verdict = one.get("verdict", {})
-                    one = {**one, "verdict": verdict.get("word")}
-                    one["images_needed"] = verdict.get("images_needed")
-                    value = _value(variant, task, number)
+                    one = {**one, **verdict, "verdict": verdict.get("phrase", verdict.get("word"))}
+                    value = value_of(variant, task, number)
                     row = [name, label, len(variant["seeds"]), task, number, value]
                     writer.writerow([*row, one.get("a"), *[one.get(key) for key in keys]])
     return text.getvalue()
@@ -190,10 +158,12 @@ def _title(name: str, study: Mapping[str, Any]) -> str:
 
 
 def _caption(content: Mapping[str, Any], study: Mapping[str, Any]) -> str:
-    seeds = _seeds(study)
+    seeds = seeds_of(study)
     trained = f"{seeds} seeds each, their variance included" if seeds > 1 else "one seed each"
+    together = len(study["variants"]) > 2 and "level" in study
     return (
-        f"{content['confidence']:.0%} intervals by paired bootstrap over {study['images']:,} "
+        f"{content['confidence']:.0%} {'simultaneous ' if together else ''}intervals by paired "
+        f"bootstrap over {study['images']:,} "
         f"images, {content['draws']:,} draws; {trained}; differences from {study['baseline']}"
         f"{_about_published(study)}{_about_annotation(content, study)}"
     )
@@ -235,20 +205,15 @@ def _annotated(study: Mapping[str, Any]) -> bool:
     return any(variant.get("annotation") for variant in study["variants"].values())
 
 
-def _seeds(study: Mapping[str, Any]) -> int:
-    seeds = [len(variant["seeds"]) for variant in study["variants"].values()]
-    return min((number for number in seeds if number), default=0)
-
-
 def _rows(study: Mapping[str, Any]) -> Iterator[list[str]]:
-    """One row a variant: the columns, the difference in mask AP, the verdict."""
+    """One row a variant: the columns, the difference in the primary metric, the verdict."""
     for name, variant in study["variants"].items():
-        one = variant.get("segm", {}).get("AP")
+        one = primary_difference(study, variant)
         yield [
             name,
-            *[_score(variant, task, number) for task, number in COLUMNS],
+            *[_score(variant, *column) for column in _columns(study)],
             _difference(one) if one else _no_difference(name, study),
-            one["verdict"]["word"] if one else "",
+            phrase(one) if one else "",
             *_more_cells(name, study),
         ]
 
@@ -265,30 +230,42 @@ def _difference_rows(study: Mapping[str, Any]) -> Iterator[list[str]]:
         for task, word in WORDS.items():
             for number, one in variant.get(task, {}).items():
                 scores = [_number(one["a"]), _number(one["b"]), _difference(one)]
-                verdict = one["verdict"]["word"] + _needed(one)
+                verdict = phrase(one) + needed(one, study)
                 yield [name, f"{word} {number}", *scores, verdict]
 
 
-def _class_section(study: Mapping[str, Any], confidence: float) -> list[str]:
-    rows, tried = [], 0
+def _class_section(study: Mapping[str, Any]) -> list[str]:
+    rows = []
     for name, variant in study["variants"].items():
         for category, numbers in variant.get("per_class", {}).get("segm", {}).items():
             one = numbers.get("AP")
-            tried += one is not None
-            if one and one["verdict"]["word"] != "not told apart":
+            if one and one["verdict"]["word"] not in (UNCLEAR, OPEN):
                 line = [name, category, _number(one["a"]), _number(one["b"])]
                 rows.append([*line, _difference(one), one["verdict"]["word"]])
-    if not tried:
-        return []
-    chance = round(tried * (1 - confidence))
-    intro = (
-        f"Of {tried} class differences in mask AP {len(rows)} are told from zero; about {chance} "
-        "would be by chance alone."
-    )
     if not rows:
-        return ["### Classes", "", intro, ""]
-    head = ["run", "class", "baseline", "run's", "difference", "verdict"]
-    return ["### Classes", "", intro, "", *_markdown_table(head, iter(rows)), ""]
+        return []
+    head = ["run", "class", "baseline", "run's", "mask AP difference", "exploratory"]
+    return ["### Classes", "", *_markdown_table(head, iter(rows)), ""]
+
+
+def _exploratory(study: Mapping[str, Any]) -> str:
+    """What is to be made of everything but the primary metric."""
+    explored = study.get("explored")
+    if not explored:
+        return ""
+    return (
+        f"The verdicts are about {metric_words(*primary_of(study))}, declared beforehand. All "
+        f"else is exploratory: of {explored['tried']:,} differences, classes included, "
+        f"{explored['kept']:,} are kept as higher or lower, of which about "
+        f"{explored['rate']:.0%} may be by chance (Benjamini-Hochberg); their intervals are of "
+        "one comparison each."
+    )
+
+
+def _columns(study: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Those that all tables have, the primary metric first."""
+    first = primary_of(study)
+    return (first, *(column for column in COLUMNS if column != first))
 
 
 def _markdown_table(head: list[str], rows: Iterator[list[str]]) -> list[str]:
@@ -296,13 +273,8 @@ def _markdown_table(head: list[str], rows: Iterator[list[str]]) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
 
 
-def _value(variant: Mapping[str, Any], task: str, number: str) -> float | None:
-    """A variant's score; results of former versions know no boundaries."""
-    return variant["metrics"].get(task, {}).get(number)
-
-
 def _score(variant: Mapping[str, Any], task: str, number: str) -> str:
-    return _number(_value(variant, task, number))
+    return _number(value_of(variant, task, number))
 
 
 def _number(value: float | None) -> str:
@@ -316,19 +288,7 @@ def _difference(one: Mapping[str, Any]) -> str:
 def _no_difference(name: str, study: Mapping[str, Any]) -> str:
     if name == study["baseline"]:
         return "baseline"
-    return "undefined" if "segm" in study["variants"][name] else "not evaluated"
-
-
-def _span(one: Mapping[str, Any], task: str) -> str:
-    interval = f"{one['low']:+.1f} to {one['high']:+.1f}"
-    return f"{one['difference']:+.1f} points of {WORDS[task]} AP, interval {interval}"
-
-
-def _needed(one: Mapping[str, Any]) -> str:
-    needed = one["verdict"]["images_needed"]
-    if needed is None:
-        return ""
-    return f"; about {needed:,} images would tell a difference of this size"
+    return "undefined" if "bbox" in study["variants"][name] else "not evaluated"
 
 
 def _escape(text: str) -> str:

@@ -10,13 +10,20 @@ from typing import Any
 from condinst.errors import UserError
 from condinst.evaluation.coco import evaluate_coco
 from condinst.evaluation.scores import NUMBERS
+from condinst.evaluation.verdict import MARGIN
+from condinst.metrics import PRIMARY
 from pipeline import runs
 from pipeline.compare.evaluated import EvaluatedRun, Sampler
-from pipeline.compare.stage import compare_study
+from pipeline.compare.stage import compare_studies
 from pipeline.layout import STUDIES
-from pipeline.params import Ablation
+from pipeline.params import Ablation, Compare
 
 DIGITS = 1e-9  # percent; measuring the same twice gives the same
+_RULES = tuple(field.name for field in dataclasses.fields(Compare))
+_FORMER: dict[str, Any] = {
+    "margin": MARGIN,
+    "family": "study",
+}  # what a former version's comparison lacks
 _ROOTS = {"report": ("evaluate", "ablate", "compare")}
 
 
@@ -90,38 +97,49 @@ def _evaluation(found: EvaluatedRun) -> Check:
 
 
 def _comparison(content: Mapping[str, Any], root: Path) -> Iterator[Check]:
-    """Each study computed again with the same draws, from the detections of ``outputs/ablate``."""
-    sampler = Sampler(int(content["draws"]), int(content["seed"]))
+    """Each study computed again with the same draws, from the detections of ``outputs/ablate``.
+
+    Of a comparison of a former version, which judged otherwise, the scores are checked.
+    """
+    judged = "margin" in content
+    known: dict[str, Any] = {key: content[key] for key in _RULES if key in content}
+    rules = Compare(**_FORMER | known)
+    asked = {}
     for name, study in content["studies"].items():
         folder = root.parent / STUDIES.name / name
         if not folder.is_dir():
             raise UserError(f"{folder}, which {root} compares, is not there any more")
         seeds = sorted({seed for one in study["variants"].values() for seed in one["seeds"]})
-        asked = Ablation(
+        asked[folder] = Ablation(
             question=study["question"], baseline=study["baseline"], seeds=tuple(seeds),
-            steps=study.get("steps"),
+            steps=study.get("steps"), primary=study.get("declared", PRIMARY),
             variants={label: one["changes"] for label, one in study["variants"].items()},
         )  # fmt: skip
-        again = compare_study(folder, asked, sampler, float(content["confidence"]))
+    again = compare_studies(asked, Sampler(rules.draws, rules.seed), rules)
+    for name, study in content["studies"].items():
         tasks = {task for one in study["variants"].values() for task in one["metrics"]}
-        stored, fresh = _figures(study, tasks), _figures(again, tasks)
+        stored, fresh = (_figures(one, tasks, judged) for one in (study, again[name]))
         origin = f"data {study.get('data_hash')}, {study.get('evaluator')}"
         yield Check(f"{root}: {name}", len(stored), tuple(_wrong(stored, fresh)), origin)
 
 
-def _figures(study: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any]:
+def _figures(study: Mapping[str, Any], tasks: Collection[str], judged: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for label, variant in study["variants"].items():
         for task in tasks:
             values = variant["metrics"].get(task, {})
             found |= {f"{label} {task} {k}": v for k, v in values.items()}
+            if judged:
+                level = variant.get("levels", {}).get(task, {}).get("AP", {})
+                found |= {f"{label} {task} AP's {k}": v for k, v in level.items()}
             level = variant.get("levels", {}).get(task, {}).get("AP", {})
             found |= {f"{label} {task} AP's {k}": v for k, v in level.items()}
             found |= {f"{label} lost to {k}": v for k, v in variant.get("lost", {}).items()}
             for number, one in variant.get(task, {}).items():
-                for key in ("a", "b", "difference", "low", "high"):
+                for key in ("a", "b", "difference", *(("low", "high") if judged else ())):
                     found[f"{label} {task} {number} {key}"] = one[key]
-                found[f"{label} {task} {number} verdict"] = one["verdict"]["word"]
+                if judged:
+                    found[f"{label} {task} {number} verdict"] = one["verdict"]["word"]
     return found
 
 

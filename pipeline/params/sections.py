@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from condinst.metrics import METRICS
+from condinst.metrics import METRICS, PRIMARY
 from pipeline.params import schema
 from pipeline.params.schema import setting
 
@@ -168,6 +168,7 @@ class Ablation:
     `grid` adds every combination of its axes; it is expanded when the file is read. All are
     compared with `baseline`. `published` has mask AP that others published for a variant;
     `published_from` says where and `published_data`, a dataset's name, on which data.
+    `primary` is the one metric that the verdicts are about, declared before the study runs.
 
     `axis` is the key over which the report draws a curve; every variant gives it a number. Null:
     the only key that differs between the variants, if it is a number in all of them.
@@ -184,12 +185,16 @@ class Ablation:
     published: Mapping[str, float] | None = setting(None)
     published_from: str | None = setting(None)
     published_data: str | None = setting(None)
+    primary: str = setting(PRIMARY, choices=METRICS)
     axis: str | None = setting(None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """The paired bootstrap: number of draws, confidence of the interval, seed.
+    """The paired bootstrap, and what follows from its intervals.
+
+    `margin` holds the points of the primary metric that make no difference in practice. The
+    verdicts of a `family` hold together with the confidence: those of a study, or of all studies.
 
     `mask_seconds` and `box_seconds` are what it takes to draw an object's mask, or its box alone; a
     study of masks tells by them what its variants' annotations cost. A mask gives its box.
@@ -198,6 +203,8 @@ class Compare:
     draws: int = setting(minimum=10)
     confidence: float = setting(above=0, below=1)
     seed: int = setting(minimum=0)
+    margin: float = setting(above=0)
+    family: str = setting(choices=("study", "report"))
     mask_seconds: float = setting(79.2, minimum=0)
     box_seconds: float = setting(7.0, minimum=0)
 

@@ -199,6 +199,7 @@ def write_results(
         "study": study,
         "question": section.question,
         "baseline": section.baseline,
+        "primary": section.primary,
         "steps": section.steps,
         "seeds": list(section.seeds),
         "variants": {name: dict(changes) for name, changes in section.variants.items()},

@@ -16,9 +16,10 @@ from pipeline.compare import stage as compare
 from pipeline.compare import tables as comparison_tables
 from pipeline.compare import verify
 from pipeline.compare.evaluated import Sampler
+from pipeline.compare.sentences import study_verdict
 from pipeline.evaluate import scoring
 from pipeline.layout import COMPARED, EVALUATED, STUDIES
-from pipeline.params import Ablation
+from pipeline.params import Ablation, Compare
 from pipeline.report.collect import collect
 from pipeline.report.studies import study_views
 
@@ -29,6 +30,9 @@ STUDY = Ablation(
     steps=10,
     variants={"old": {}, "new": {"MODEL.X": 1}, "same": {"MODEL.X": 2}},
 )
+
+
+RULES = Compare(draws=50, confidence=0.95, seed=0, margin=0.3, family="study")
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +98,11 @@ def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[s
     assert new["a"] == pytest.approx(found["variants"]["old"]["metrics"]["segm"]["AP"])
     assert "segm" not in found["variants"]["old"]
     assert found["variants"]["same"]["segm"]["AP"]["verdict"]["word"] == "not told apart"
-    assert "new is better than old" in found["verdict"]
+    assert new["verdict"]["phrase"] == "better on these images, one training each"
+    assert "new is better than old on these images, one training each" in found["verdict"]
+    assert "The 2 intervals hold together" in found["verdict"]
+    assert (found["primary"], found["margin"]) == ("segm/AP", 0.3)
+    assert 0.95 < found["level"] < 0.975  # two comparisons that share a baseline
     assert "not other seeds of training" in found["verdict"]
     assert content["main"]["metrics"]["segm"]["AP"] > 0
     assert set(found["variants"]["new"]["per_class"]["segm"]) == {"disc", "star & bar"}
@@ -104,7 +112,11 @@ def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[s
     assert json.loads((COMPARED / "metrics.json").read_text())["study"]["new"]["segm/AP"] > 0
     text = (COMPARED / "comparison.md").read_text()
     assert "Is it better?" in text
-    assert "by chance alone" in text
+    assert "All else is exploratory" in text
+    assert "may be by chance (Benjamini-Hochberg)" in text
+    others = [one for row in found["variants"].values() for one in row.get("bbox", {}).values()]
+    assert {one["verdict"]["word"] for one in others} <= {"higher", "lower", "unclear"}
+    assert all(one["exploratory"] for one in others)
     assert "study: " in capsys.readouterr().out
 
 
@@ -116,13 +128,15 @@ def test_the_report_reads_what_compare_wrote(params: Any, project: Path) -> None
     shown = {variant.name: variant for variant in view.variants}
     assert shown["old"].comparison is None
     for name in ("new", "same"):
-        for task, seen in (("segm", shown[name].comparison), ("bbox", shown[name].box)):
+        seen_by_task = {"segm": shown[name].comparison, "bbox": shown[name].others["bbox/AP"]}
+        for task, seen in seen_by_task.items():
             written = content["studies"]["study"]["variants"][name][task]["AP"]
             assert seen is not None
             assert seen.difference == written["difference"]
             assert (seen.low, seen.high) == (written["low"], written["high"])
             assert seen.word == written["verdict"]["word"]
-    assert "better masks than old" in view.answer
+    assert "is better than old on these images, one training each" in view.answer
+    assert "All else is exploratory" in view.explored
     assert view.verdict
 
 
@@ -151,6 +165,12 @@ def test_a_comparison_of_a_version_without_boundaries_is_verified(params: Any) -
     for variant in content["studies"]["study"]["variants"].values():
         variant.pop("boundary", None)
         variant["metrics"].pop("boundary")
+        for one in variant.get("segm", {}).values():
+            one["verdict"].pop("phrase")
+    for key in ("margin", "family"):
+        del content[key]
+    for key in ("primary", "level", "margin", "explored"):
+        del content["studies"]["study"][key]
     path.write_text(json.dumps(content))
     assert [check.wrong for check in verify.verify(COMPARED)] == [()]
     text = comparison_tables.markdown(content)
@@ -165,9 +185,42 @@ def test_results_without_masks(project: Path) -> None:
             del entry["segmentation"]
         card = scoring.score(Path("data/prepared/val/annotations.json"), found)
         scoring.publish(card, folder, {})
-    study = compare.compare_runs(["a", "b"], draws=50)["studies"]["runs"]
+    study = compare.compare_runs(["a", "b"], rules=RULES, primary="bbox/AP")["studies"]["runs"]
     assert list(study["variants"]["b"]["metrics"]) == ["bbox"]
     assert study["variants"]["b"]["bbox"]["AP"]["verdict"]["word"] == "better"
+
+
+def test_the_primary_metric_is_declared_before(params: Any) -> None:
+    root = study_runs()
+    boxes = dataclasses.replace(STUDY, primary="bbox/AP50")
+    one = dataclasses.replace(params, ablations={"study": boxes})
+    compare.run(one)
+    found = json.loads((COMPARED / "comparison.json").read_text())["studies"]["study"]
+    assert "exploratory" not in found["variants"]["new"]["bbox"]["AP50"]
+    assert found["variants"]["new"]["segm"]["AP"]["exploratory"]
+    assert "points of box AP50" in found["verdict"]
+    assert verify.verify(COMPARED)[0].wrong == ()
+    for content in ({"seeds": [0]}, {"seeds": [0], "primary": "segm/AP"}):
+        (root / "results.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"primary is bbox/AP50, but the study ran for segm/AP"):
+            compare.run(one)
+    unknown = dataclasses.replace(STUDY, primary="segm/ap")
+    with pytest.raises(UserError, match=r"study\.primary is segm/ap, .* \(did you mean segm/AP"):
+        compare.compare_studies({root: unknown}, Sampler(10, 0), RULES)
+    with pytest.raises(UserError, match=r"--primary is AP, must be one of the metrics"):
+        compare.compare_runs(["a", "b"], rules=RULES, primary="AP")
+
+
+def test_all_studies_may_be_one_family(project: Path) -> None:
+    roots = [study_runs(project / name) for name in ("one", "two")]
+    studies = dict.fromkeys(roots, STUDY)
+    sampler = Sampler(50, 0)
+    alone = compare.compare_studies(studies, sampler, RULES)
+    wide = dataclasses.replace(RULES, family="report")
+    together = compare.compare_studies(studies, sampler, wide)
+    assert alone["one"]["level"] == alone["two"]["level"]
+    # The same runs twice add no error, so no correction either.
+    assert together["one"]["level"] == pytest.approx(alone["one"]["level"], abs=1e-3)
 
 
 def test_stage_with_what_is_missing(params: Any) -> None:
@@ -196,17 +249,18 @@ def test_several_seeds_add_their_variance(project: Path) -> None:
         for seed in study.seeds:
             folder = project / "runs" / name / f"seed{seed}" / "evaluate"
             evaluated(folder, error + seed, seed=seed + 10)
-    found = compare.compare_study(project / "runs", study, Sampler(50, 0), 0.95)
+    found = compare.compare_studies({project / "runs": study}, Sampler(50, 0), RULES)["runs"]
     one = found["variants"]["new"]["segm"]["AP"]
     assert one["seeds"] == 2
     assert one["seed_std"] > 0
     assert "not other seeds" not in found["verdict"]
+    assert one["verdict"]["phrase"] == one["verdict"]["word"]
 
 
 def test_runs_in_folders(project: Path) -> None:
     evaluated(project / "a/evaluate", 8.0)
     evaluated(project / "b", 2.0, seed=1)
-    content = compare.compare_runs(["a", "b"], draws=50, output=project / "out")
+    content = compare.compare_runs(["a", "b"], rules=RULES, output=project / "out")
     found = content["studies"]["runs"]
     assert list(found["variants"]) == ["a", "b"]
     assert found["variants"]["b"]["segm"]["AP"]["verdict"]["word"] == "better"
@@ -223,24 +277,24 @@ def test_runs_in_folders(project: Path) -> None:
 def test_runs_that_cannot_be_compared(project: Path) -> None:
     a = evaluated(project / "a", 8.0)
     with pytest.raises(UserError, match="two runs at least"):
-        compare.compare_runs([a])
+        compare.compare_runs([a], rules=RULES)
     with pytest.raises(UserError, match="same run twice"):
-        compare.compare_runs([a, a])
+        compare.compare_runs([a, a], rules=RULES)
     other = evaluated(project / "b", 8.0, score_threshold=0.3)
     with pytest.raises(UserError, match="with different score thresholds"):
-        compare.compare_runs([a, other])
+        compare.compare_runs([a, other], rules=RULES)
     (project / "empty").mkdir()
     with pytest.raises(UserError, match=r"evaluation\.json is missing"):
-        compare.compare_runs([a, project / "empty"])
+        compare.compare_runs([a, project / "empty"], rules=RULES)
     with pytest.raises(UserError, match="neither a folder nor a revision"):
-        compare.compare_runs([a, "no-such-thing"])
+        compare.compare_runs([a, "no-such-thing"], rules=RULES)
     same = evaluated(project / "c", 2.0)
     write_truth(project / "data/prepared/val/annotations.json", images=31)
     with pytest.raises(UserError, match="any more: prepare that dataset"):
-        compare.compare_runs([a, same])
+        compare.compare_runs([a, same], rules=RULES)
     changed = evaluated(project / "d", 2.0)
     with pytest.raises(UserError, match="on different data"):
-        compare.compare_runs([a, changed])
+        compare.compare_runs([a, changed], rules=RULES)
 
 
 def test_table_says_near_zero_and_undefined() -> None:
@@ -253,7 +307,7 @@ def test_table_says_near_zero_and_undefined() -> None:
             "b": {"metrics": numbers, "seeds": []},
         },
     }  # fmt: skip
-    sentence = comparison_tables.study_verdict(study)
+    sentence = study_verdict(study)
     assert "next to zero for a, b" in sentence
     console = Console(file=io.StringIO(), width=120)
     content = {"studies": {"x": {**study, "verdict": sentence}}, "confidence": 0.95, "draws": 9}
@@ -330,8 +384,10 @@ def test_data_of_boxes_alone_is_compared_by_boxes(params: Any) -> None:
     assert found["variants"]["new"]["bbox"]["AP"]["verdict"]["word"] == "better"
     assert found["variants"]["new"]["segm"] == {}
     assert set(found["variants"]["new"]["levels"]) == {"bbox"}
-    assert "undefined: box AP is compared. new is better than old (+" in found["verdict"]
-    assert "| undefined |" in (COMPARED / "comparison.md").read_text()
+    assert "undefined: box AP is compared. new is better than old on these" in found["verdict"]
+    assert (found["declared"], found["primary"]) == ("segm/AP", "bbox/AP")
+    assert "box AP difference" in (COMPARED / "comparison.md").read_text()
+    assert [check.wrong for check in verify.verify(COMPARED)] == [()]
 
 
 @pytest.mark.slow

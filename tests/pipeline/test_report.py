@@ -255,8 +255,9 @@ def test_masks_are_decoded_from_polygons_and_both_kinds_of_rle() -> None:
 
 
 def variant(name: str, word: str, difference: float) -> Variant:
-    comparison = Comparison(difference, difference - 1, difference + 1, word, "")
-    return Variant(name, "", False, {}, "", "", comparison, None, None)
+    alone = f"{word} on these images, one training each" if name == "e" else word
+    comparison = Comparison(difference, difference - 1, difference + 1, word, "", alone)
+    return Variant(name, "", False, {}, "", "", comparison, {})
 
 
 def test_the_answer_of_a_study_is_plain() -> None:
@@ -266,13 +267,18 @@ def test_the_answer_of_a_study_is_plain() -> None:
             variant("b", "better", 1.0),
             variant("c", "worse", -4.0),
             variant("d", "not told apart", 0.1),
+            variant("e", "better", 2.0),
+            variant("f", "the same for practice", 0.0),
         ],
         "base",
+        "mask AP",
     )
     assert answer == (
-        "a (+3.2 points of mask AP) and b (+1.0) give better masks than base. "
-        "c (\N{MINUS SIGN}4.0 points of mask AP) gives worse masks than base. "
-        "d (+0.1 points of mask AP) cannot be told apart from base on these images."
+        "a (+3.2 points of mask AP) and b (+1.0) are better than base. "
+        "c (\N{MINUS SIGN}4.0 points of mask AP) is worse than base. "
+        "d (+0.1 points of mask AP) cannot be told apart from base on these images. "
+        "e (+2.0 points of mask AP) is better than base on these images, one training each. "
+        "f (+0.0 points of mask AP) and base are the same for practice."
     )
 
 
