@@ -31,7 +31,7 @@ INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 class _Verbs(TyperGroup):
-    """Prints a user's error as one message; a traceback only where it was asked for."""
+    """Prints a user error as one message; shows a traceback only on request."""
 
     def invoke(self, ctx: typer.Context) -> Any:
         try:
@@ -59,25 +59,25 @@ app = typer.Typer(
     cls=_Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich's help pages take three times as long to import as all else
+    rich_markup_mode=None,  # importing rich's help pages takes three times as long as all the rest
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Train, measure and ablate CondInst. `make repro` runs all stages in order.",
     epilog=_examples("doctor", "train", "report --open", "VERB --help"),
 )
 profile_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Ready experiments: list, show, use."
+    rich_markup_mode=None, no_args_is_help=True, help="Ready-made experiments: list, show, use."
 )
 weights_app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Published weights by name."
 )
 data_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="What the prepared dataset holds."
+    rich_markup_mode=None, no_args_is_help=True, help="Look into the prepared dataset."
 )
 app.add_typer(
     profile_app, name="profile", epilog=_examples("profile list", "profile use coco-r101-3x")
 )
 runs_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Recorded runs between stores."
+    rich_markup_mode=None, no_args_is_help=True, help="Move recorded runs between stores."
 )
 app.add_typer(
     runs_app, name="runs", epilog=_examples("runs export runs.zip", "runs import runs.zip")
@@ -123,7 +123,7 @@ def main(
     ] = False,
 ) -> None:
     """Settings for all verbs."""
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot write is no end
+    for stream in (sys.stdout, sys.stderr):  # names the terminal cannot encode must not be fatal
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if debug:
@@ -163,7 +163,7 @@ def _add_stage(stage: str, text: str) -> None:
 def acquire(
     params: ParamsFile = PARAMS,
     check: Annotated[
-        bool, typer.Option("--check", help="Only tell whether linked files changed since.")
+        bool, typer.Option("--check", help="Only say whether linked files have changed.")
     ] = False,
 ) -> None:
     """Draw, link or download the dataset into data/raw."""
@@ -195,38 +195,41 @@ def train(
         typer.Argument(metavar="KEY VALUE", help="detectron2 keys, with --config-file."),
     ] = None,
     config_file: Annotated[
-        Path | None, typer.Option(help="A recipe: train it as both public repositories do.")
+        Path | None, typer.Option(help="Train this recipe, as both public repositories do.")
     ] = None,
     num_gpus: Annotated[
         int | None, typer.Option(min=0, help="GPUs on this machine; 0: CPU.", show_default="1 or 0")
     ] = None,
-    eval_only: Annotated[bool, typer.Option("--eval-only", help="Measure MODEL.WEIGHTS.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT_DIR.")] = False,
+    eval_only: Annotated[
+        bool, typer.Option("--eval-only", help="Only evaluate MODEL.WEIGHTS.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from OUTPUT_DIR.")] = False,
     num_processes: Annotated[
         int | None, typer.Option(min=1, help="Processes on a CPU.", show_default="1")
     ] = None,
     max_time: Annotated[
-        str, typer.Option(help="Stop then, to go on by the same command: 30m, 8h, 1:30:00.")
+        str, typer.Option(help="Stop after 30m, 8h, 1:30:00; the same command resumes.")
     ] = "",
     skip_preflight: Annotated[
-        bool, typer.Option("--skip-preflight", help="Train what the preflight refuses.")
+        bool, typer.Option("--skip-preflight", help="Train even if the preflight check refuses.")
     ] = False,
-    overfit: Annotated[int, typer.Option(min=0, help="Debug: train on so many images.")] = 0,
+    overfit: Annotated[int, typer.Option(min=0, help="Debug: train on this many images.")] = 0,
     fast_dev_run: Annotated[
-        bool, typer.Option("--fast-dev-run", help="Debug: everything once, in 3 steps.")
+        bool, typer.Option("--fast-dev-run", help="Debug: run everything once, in 3 steps.")
     ] = False,
     detect_anomaly: Annotated[
-        bool, typer.Option("--detect-anomaly", help="Debug: find what gave the first NaN.")
+        bool,
+        typer.Option("--detect-anomaly", help="Debug: find the operation behind the first NaN."),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Debug: a trace of 4 steps for the browser.")
+        bool, typer.Option("--profile", help="Debug: trace 4 steps, to view in a browser.")
     ] = False,
-    num_machines: Annotated[int, typer.Option(min=1, help="That run this command.")] = 1,
-    machine_rank: Annotated[int, typer.Option(min=0, help="Number of this machine.")] = 0,
+    num_machines: Annotated[int, typer.Option(min=1, help="How many run this command.")] = 1,
+    machine_rank: Annotated[int, typer.Option(min=0, help="Rank of this machine.")] = 0,
     dist_url: Annotated[str, typer.Option(help="Where machines meet: tcp://HOST:PORT.")] = "auto",
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Train by params.yaml, or one recipe by --config-file."""
+    """Train the experiment in params.yaml, or a recipe with --config-file."""
     from pipeline.train.options import TrainOptions, seconds_of
 
     keys = console.key_values(overrides)
@@ -244,8 +247,8 @@ def train(
         if extra:
             raise UserError(
                 f"{', '.join(extra)} need{'s' if len(extra) == 1 else ''} --config-file. "
-                "Without it everything stands in params.yaml: train.num_gpus, model.overrides; "
-                "an interrupted training of the same parameters goes on by itself."
+                "Without it, set train.num_gpus and model.overrides in params.yaml; "
+                "an interrupted training with the same parameters resumes by itself."
             )
         _run_train(params, options, num_processes)
         return
@@ -280,12 +283,12 @@ def _run_train(params: Path, options: TrainOptions, num_processes: int | None) -
 
 @app.command(epilog=_examples("replay .runs/HASH/nonfinite/step_0000012_rank0.pth"))
 def replay(
-    dump: Annotated[Path, typer.Argument(help="What a training left at a non-finite loss.")],
+    dump: Annotated[Path, typer.Argument(help="Dump that a non-finite loss left.")],
     detect_anomaly: Annotated[
-        bool, typer.Option("--detect-anomaly", help="Name the operation that gave the NaN.")
+        bool, typer.Option("--detect-anomaly", help="Name the operation that produced the NaN.")
     ] = False,
 ) -> None:
-    """Repeat the step at which a training stopped: same batch, weights and random numbers."""
+    """Repeat the step that stopped a training: same batch, weights and random numbers."""
     from pipeline.train.replay import run
 
     run(dump, detect_anomaly)
@@ -310,17 +313,24 @@ def ablate(
     ],
     params: ParamsFile = PARAMS,
     variant: Annotated[
-        list[str] | None, typer.Option("--variant", help="Run this one alone; may be repeated.")
+        list[str] | None, typer.Option("--variant", help="Run only this one; repeatable.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="So many.", show_default="the study's")
+        int | None,
+        typer.Option("--seeds", min=1, help="Number of seeds.", show_default="the study's"),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="Trainings at a time.", show_default="that fit"),
+        typer.Option(
+            "--jobs", "-j", min=1, help="Trainings at a time.", show_default="all that fit"
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would run, how long, how much disk.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only print what would run, its time and its disk space.",
+        ),
     ] = False,
 ) -> None:
     """Train and evaluate every variant of one study."""
@@ -330,7 +340,7 @@ def ablate(
     if study not in loaded.ablations:
         known = ", ".join(loaded.ablations) or "none"
         near = schema.nearest(study, loaded.ablations)
-        raise UserError(f"{params} has no ablations.{study}{near}. Studies there: {known}.")
+        raise UserError(f"{params} has no ablations.{study}{near}. Its studies: {known}.")
     chosen = variant or []
     if dry_run:
         from pipeline.studies import estimate
@@ -344,7 +354,7 @@ def ablate(
 _add_stage(
     "sweep",
     "Search sweep.space for the best sweep.metric.\n\n"
-    "Leaves the best parameters, a ready profile, in outputs/sweep/best.yaml.",
+    "Writes the best parameters to outputs/sweep/best.yaml, a ready-made profile.",
 )
 
 
@@ -361,7 +371,7 @@ def compare(
         typer.Argument(
             metavar="RUN",
             help="Folders of evaluations, DVC revisions or MLflow run ids; the first is the "
-            "baseline. None: every study's variants with its baseline.",
+            "baseline. Without any: every study's variants against its baseline.",
         ),
     ] = None,
     output: Annotated[
@@ -372,7 +382,7 @@ def compare(
     """Compare evaluated runs by paired bootstrap: better, worse, or not told apart."""
     if not runs:
         if output is not None:
-            raise UserError("--output needs RUNs; without them outputs/compare is written.")
+            raise UserError("--output needs RUNs; without them the output is outputs/compare.")
         _run("compare", params)
         return
     from pipeline.compare.stage import compare_runs
@@ -388,7 +398,7 @@ def verify(
         Path, typer.Argument(help="A report, an evaluation, a study, or outputs/compare.")
     ] = REPORT,
 ) -> None:
-    """Compute the tables again from stored detections and say whether they hold."""
+    """Recompute the tables from stored detections and say whether they match."""
     from pipeline.compare import verify as checks
 
     found = checks.verify(report)
@@ -402,19 +412,19 @@ def verify(
 def report(
     params: ParamsFile = PARAMS,
     show: Annotated[
-        bool, typer.Option("--open", help="Open the page that is there; write it if none is.")
+        bool, typer.Option("--open", help="Open the page; write it first if there is none.")
     ] = False,
 ) -> None:
-    """Write one page on all of it, readable offline.
+    """Write the report: one page on everything, readable offline.
 
-    The page is outputs/report/index.html; report.md beside it says the same.
+    The page is outputs/report/index.html; report.md beside it has the same content.
     """
     page = REPORT / "index.html"
     if not show or not page.is_file():
         _run("report", params)
     typer.echo(f"Report: {page.resolve()}")
     if show and not webbrowser.open(page.resolve().as_uri()):
-        typer.echo("No browser could be started here; open that file in one.")
+        typer.echo("No browser could be started here; open the file in one yourself.")
 
 
 @app.command(
@@ -433,14 +443,14 @@ def convert(
         Literal["condinst", "adelaidet", "epiphqny"], typer.Option("--to")
     ] = "condinst",
     strip_optimizer: Annotated[
-        bool, typer.Option("--strip-optimizer", help="Leave out everything but weights.")
+        bool, typer.Option("--strip-optimizer", help="Keep only the weights.")
     ] = False,
     config_file: Annotated[
         Path | None,
-        typer.Option(help="Recipe of the weights, for a mask head whose size shapes do not tell."),
+        typer.Option(help="Recipe of the weights, if shapes do not tell the mask head's size."),
     ] = None,
 ) -> None:
-    """Convert weights from and to both public projects."""
+    """Convert weights to and from both public projects."""
     from condinst.convert import convert as run
 
     typer.echo(run(src, dst, source, target, strip_optimizer, config_file=config_file))
@@ -454,7 +464,7 @@ def convert(
     )
 )
 def predict(
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders, patterns, videos.")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders, globs, videos.")],
     config_file: Annotated[
         Path | None, typer.Option(help="Recipe of the weights.", show_default="last training's")
     ] = None,
@@ -462,14 +472,14 @@ def predict(
         str | None, typer.Option(help="File, URL or name.", show_default="last training's")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("outputs/predict"),
-    score: Annotated[float, typer.Option(help="Leave out instances below it.")] = 0.5,
-    batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = 4,
-    precision: Annotated[str, typer.Option(help="fp32, bf16; fp16 on a GPU.")] = "fp32",
-    overlays: Annotated[bool, typer.Option(help="Write images with instances drawn in.")] = True,
+    score: Annotated[float, typer.Option(help="Leave out instances that score lower.")] = 0.5,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 4,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or fp16 on a GPU.")] = "fp32",
+    overlays: Annotated[bool, typer.Option(help="Write images with the instances drawn.")] = True,
     json: Annotated[bool, typer.Option(help="Write predictions.json in COCO's format.")] = True,
-    masks: Annotated[bool, typer.Option(help="Write one PNG for each instance.")] = False,
+    masks: Annotated[bool, typer.Option(help="Write one PNG per instance.")] = False,
     opts: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; repeat it.")
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the recipe; repeatable.")
     ] = None,
 ) -> None:
     """Find instances in images and videos."""
@@ -501,14 +511,14 @@ def analyze(
     config_file: Annotated[Path, typer.Option(help="The recipe.")] = Path(
         "outputs/train/config.yaml"
     ),
-    height: Annotated[int, typer.Option(help="Of the input.")] = 800,
-    width: Annotated[int, typer.Option(help="Of the input.")] = 1216,
+    height: Annotated[int, typer.Option(help="Height of the input.")] = 800,
+    width: Annotated[int, typer.Option(help="Width of the input.")] = 1216,
     weights: Annotated[str | None, typer.Option(help="Weights to load first.")] = None,
-    depth: Annotated[int, typer.Option(help="Levels of modules shown.")] = 2,
-    repeats: Annotated[int, typer.Option(help="Timed runs.")] = 3,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write too.")] = None,
+    depth: Annotated[int, typer.Option(help="Levels of modules to show.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Number of timed runs.")] = 3,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write as well.")] = None,
 ) -> None:
-    """Count parameters and FLOPs by module, and time them."""
+    """Count parameters and FLOPs per module, and time them."""
     keys = console.key_values(overrides)
     from pipeline.analyze import run_analyze
 
@@ -533,12 +543,12 @@ def weights_list() -> None:
 
 @app.command(epilog=_examples("doctor"))
 def doctor(params: ParamsFile = PARAMS) -> None:
-    """Check environment, data, disk; say what to do."""
+    """Check environment, data and disk, and say what to fix."""
     from rich.text import Text
 
     from pipeline import doctor as checks
 
-    with console.terminal(stderr=True).status("Looking, which takes about 15 s"):
+    with console.terminal(stderr=True).status("Checking, which takes about 15 s"):
         results = checks.examine(params)
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     console.print_table(
@@ -564,14 +574,14 @@ def dashboard(
 
 @profile_app.command("list", epilog=_examples("profile list"))
 def profile_list(params: ParamsFile = PARAMS) -> None:
-    """List the ready experiments; a star marks the one in use."""
+    """List the ready-made experiments; a star marks the one in use."""
     from pipeline.params import profiles
 
     current = profiles.current(params)
     rows = [("*" if n == current else "", n, profiles.summary(n)) for n in profiles.names()]
     console.print_table(("", "profile", "what it is"), rows)
     if current is None and params.is_file():
-        typer.echo(f"{params} has edits of its own; `git diff {params}` shows them.")
+        typer.echo(f"{params} has been edited; `git diff {params}` shows the changes.")
 
 
 @profile_app.command("show", epilog=_examples("profile show coco-r101-3x"))
@@ -591,10 +601,10 @@ def profile_use(
     name: Annotated[str, typer.Argument(autocompletion=_complete_profile)],
     params: ParamsFile = PARAMS,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace edits too; a backup is kept.")
+        bool, typer.Option("--force", help="Replace edits as well; a backup is kept.")
     ] = False,
 ) -> None:
-    """Make a profile the experiment in params.yaml."""
+    """Copy a profile to params.yaml as the experiment."""
     from pipeline.params import profiles
 
     backup = profiles.use(name, params, force=force)
@@ -607,16 +617,17 @@ def profile_use(
 def runs_export(
     archive: Annotated[Path, typer.Argument(help="Zip file to write.")],
     run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN_ID", help="None: all; with nested ones.")
+        list[str] | None,
+        typer.Argument(metavar="RUN_ID", help="Runs, with nested ones; none: all."),
     ] = None,
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Write runs with params, series and files into one archive."""
+    """Write runs with parameters, metrics and files to one archive."""
     from pipeline.params import load_params
     from pipeline.tracking import archive as run_archive
 
     number = run_archive.export_runs(load_params(params).tracking, archive, run_ids or [])
-    typer.echo(f"{number} runs in {archive}")
+    typer.echo(f"{number} runs written to {archive}")
 
 
 @runs_app.command("import", epilog=_examples("runs import runs.zip"))
@@ -624,20 +635,20 @@ def runs_import(
     archive: Annotated[Path, typer.Argument(help="What `runs export` wrote.")],
     params: ParamsFile = PARAMS,
 ) -> None:
-    """Add an archive's runs to the store; twice adds nothing twice."""
+    """Add an archive's runs to the store, except those already there."""
     from pipeline.params import load_params
     from pipeline.tracking import archive as run_archive
 
     added, there = run_archive.import_runs(load_params(params).tracking, archive)
-    typer.echo(f"{added} runs added, {there} were there already")
+    typer.echo(f"{added} runs added, {there} already there")
 
 
 @data_app.command("show", epilog=_examples("data show", "data show --images 60 --seed 3"))
 def data_show(
-    images: Annotated[int, typer.Option(min=0, help="On a sheet; 0: no sheets.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses them.")] = 0,
+    images: Annotated[int, typer.Option(min=0, help="Images per sheet; 0: no sheets.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that chooses them.")] = 0,
 ) -> None:
-    """Print what the prepared dataset holds; draw sheets of its images with masks."""
+    """Print a summary of the prepared dataset; draw sheets of its images with masks."""
     from pipeline.prepare import stage as prepare
 
     console.terminal().print(prepare.summary())

@@ -68,6 +68,12 @@ def _way(backend: MaskBackend, side: float) -> Callable[[], Callable[[], object]
     return make
 
 
+def _colours() -> Callable[[], object]:
+    boxes, images = scene(128, 2, SIZE, _SIDE)
+    truth(boxes, images)
+    return lambda: truth(boxes, images)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -81,6 +87,7 @@ def main() -> None:
             [
                 Row("reference", reference),
                 Row("numba", numba, reference, ">= 10 times, peak <= 0.10"),
+                Row("comparing colours, in both", measure(_colours, repeats)),
             ],
         )
 

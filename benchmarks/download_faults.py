@@ -1,4 +1,4 @@
-"""What comes of each fault of a download: run on a server of this machine, printed as a table.
+"""Downloads under every fault, from a server on this machine; prints the outcomes as a table.
 
 The cases are those of the tests; a wrong file or another outcome ends the run with an error.
 """
@@ -14,7 +14,7 @@ from tests.pipeline.download_faults import FAULTS, WHOLE, outcome
 
 def main() -> None:
     """Brings about all faults and prints a Markdown table."""
-    print("| fault | what comes of it | s |\n|---|---|---:|")
+    print("| fault | outcome | s |\n|---|---|---:|")
     for fault in FAULTS:
         with tempfile.TemporaryDirectory() as name:
             began = time.perf_counter()

@@ -27,7 +27,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parent.parent
 STEPS, PERIOD = 400, 20
 KILLS = ("driver", "worker", "driver", "worker", "driver")
-_GOES_ON = re.compile(r"going on from step (\d+) of")
+_GOES_ON = re.compile(r"resuming from step (\d+) of")
 _ROW = "{:>4}  {:8}  {:>32}  {:>18}  {}"
 
 

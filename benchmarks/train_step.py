@@ -55,8 +55,8 @@ def entry(h: int, w: int) -> dict[str, Any]:
     return {"image": torch.randint(0, 256, (3, h, w), dtype=torch.uint8), "instances": objects}
 
 
-def readable_numbers(controller: nn.Conv2d, features: list[Tensor], chosen: Tensor) -> Tensor:
-    """`instances.numbers_at` as the paper has it: everywhere, then chosen."""
+def readable_parameters(controller: nn.Conv2d, features: list[Tensor], chosen: Tensor) -> Tensor:
+    """`instances.parameters_at` as the paper has it: everywhere, then chosen."""
     return flatten([controller(x) for x in features])[chosen]
 
 
@@ -65,7 +65,7 @@ def readable_parts() -> Iterator[None]:
     """Targets and controller as their specifications have them."""
     with (
         mock.patch.object(instances, "assign", assign_readably),
-        mock.patch.object(instances, "numbers_at", readable_numbers),
+        mock.patch.object(instances, "parameters_at", readable_parameters),
     ):
         yield
 

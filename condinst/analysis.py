@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, activations and time, module by module."""
+"""The cost of a model: parameters, operations, activations and time, module by module."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from torch import nn
 
 @dataclass(frozen=True)
 class ModuleCost:
-    """The cost of one module with all that is inside it.
+    """The cost of one module, including its submodules.
 
     Attributes:
         name: Dotted name in the model; empty for the whole.
         kind: Its class.
         depth: Nesting below the whole.
-        parameters: Numbers that are learned or fixed.
-        flops: Multiply-add operations of one image, as fvcore counts them.
-        activations: Numbers put out by convolutions and matrix products.
-        milliseconds: Median time of one image; None for a module that is not called by itself.
+        parameters: Number of parameters, trainable or frozen.
+        flops: Multiply-add operations per image, as fvcore counts them.
+        activations: Number of outputs of convolutions and matrix products.
+        milliseconds: Median time per image; None for a module that is not called by itself.
         calls: How often it runs for one image.
     """
 
@@ -52,10 +52,10 @@ class Analysis:
     Attributes:
         height: Of the input in pixels.
         width: Of the input in pixels.
-        device: Where it ran.
+        device: The device it ran on.
         threads: CPU threads used.
-        modules: The whole first, then its modules in order of definition.
-        uncounted: Operators that fvcore has no count for, with how often they ran.
+        modules: The whole model first, then its modules in order of definition.
+        uncounted: Operators that fvcore cannot count, with how often they ran.
     """
 
     height: int
@@ -74,7 +74,7 @@ class Analysis:
 def analyze(
     model: nn.Module, height: int, width: int, *, depth: int = 3, repeats: int = 5, seed: int = 0
 ) -> Analysis:
-    """Counts and measures a detectron2 model in inference on an image of noise.
+    """Counts and times a detectron2 model in inference on a noise image.
 
     How many instances pass the score threshold depends on the weights, and so does the cost of
     the mask heads.
@@ -84,7 +84,7 @@ def analyze(
         height: Of the input.
         width: Of the input.
         depth: Modules nested deeper are left out of the result.
-        repeats: Timed runs after one that warms up; the median counts.
+        repeats: Timed runs after a warm-up run; the median counts.
         seed: Of the image.
 
     Returns:
@@ -138,7 +138,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def _count(model: nn.Module, inputs: list[dict]) -> tuple[Counter[str], Counter[str], Counter[str]]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every shape that it takes as fixed
+        warnings.simplefilter("ignore")  # tracing warns about every shape that it treats as fixed
         operations = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False)
         operations.uncalled_modules_warnings(False).tracer_warnings("none")
         flops = operations.by_module()

@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or as they were before, whatever ends the process."""
+"""Atomic writes of files and folders: complete, or as before, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from condinst.errors import UserError
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path beside ``path``, with its suffix, that takes its place when the block ends well.
+    """A path beside ``path``, with its suffix, that replaces it when the block succeeds.
 
     Args:
-        path: the destination, as it was before when the block raises; its folder is made.
+        path: the destination; unchanged if the block raises. Its folder is created.
 
     Raises:
-        UserError: the disk does not take it.
+        UserError: it cannot be written to disk.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -36,10 +36,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """An empty folder beside ``target`` that takes its place when the block ends well.
+    """An empty folder beside ``target`` that replaces it when the block succeeds.
 
     Args:
-        target: made or replaced; as it was before when the block raises.
+        target: the destination; unchanged if the block raises.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
@@ -62,10 +62,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """Write a JSON file, whole or not at all; what JSON has no form for becomes text.
+    """Write a JSON file atomically; values that JSON cannot represent become text.
 
     Raises:
-        UserError: the disk does not take it.
+        UserError: it cannot be written to disk.
     """
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(value, indent=2, default=str) + "\n")

@@ -1,7 +1,7 @@
-"""Rewrite a checkpoint under another project's names, such that the way back is the identity.
+"""Rewrite a checkpoint under another project's names, so that converting back is the identity.
 
-What the target has no place for (buffers, optimizer, iteration, order and container of the state
-dict) is kept in the new file as the record of its origin, and put back on the way home.
+What has no counterpart in the target (buffers, optimizer, iteration, order and container of the
+state dict) is kept in the new file as a record of its origin, and restored on the way back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from condinst.modeling.mask_head.layout import HeadLayout
 from condinst.modeling.mask_head.spec import MaskHeadSpec
 
 KINDS = ("condinst", *TABLES)
-_FEATURE_STRIDE = 8  # of the mask features, for which a head's size is the same at any
+_FEATURE_STRIDE = 8  # of the mask features; a head's size does not depend on it
 _ORIGIN = "condinst_origin"  # where a peer's file keeps the record of its origin
 _TRAINING_STATE = frozenset(
     {"optimizer", "scheduler", "lr_scheduler", "grad_scaler", "iteration", "hooks", "_trainer"}
@@ -42,9 +42,9 @@ class Conversion:
         source: kind of the file read.
         target: kind of the file written.
         tensors: number of tensors written under the target's names.
-        kept: what was carried along without a place in the target.
+        kept: what was kept without a counterpart in the target.
         stripped: top-level entries that were left out.
-        restored: whether the file was brought back to where it once came from.
+        restored: whether the file was converted back to its origin.
     """
 
     source: str
@@ -79,20 +79,18 @@ def convert(
         source: "condinst", "adelaidet", "epiphqny", or "auto" to recognise it.
         target: one of the same names.
         strip_optimizer: leave out optimizer, schedule and iteration.
-        config_file: recipe of the weights, needed where shapes alone do not tell the size of
-            the mask head, which Epiphqny's order depends on.
+        config_file: recipe of the weights, needed if shapes alone do not tell the size of the mask
+            head, on which Epiphqny's order depends.
 
     Returns:
         What was done.
 
     Raises:
-        UserError: unknown names, an unreadable or unrecognised file, or one whose architecture
-            the target cannot hold.
+        UserError: unknown names, an unreadable or unrecognised file, or an architecture that
+            the target does not have.
     """
     if target not in KINDS or source not in ("auto", *KINDS):
-        raise UserError(
-            f"cannot convert from {source!r} to {target!r}: known are {', '.join(KINDS)}"
-        )
+        raise UserError(f"cannot convert from {source!r} to {target!r}: use {', '.join(KINDS)}")
     head = None
     if config_file is not None:
         head = MaskHeadSpec.from_config(load_config(config_file, []), _FEATURE_STRIDE).layout
@@ -118,7 +116,7 @@ def convert(
 
 
 def _strip(content: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Leave out the state of training, in the records of earlier conversions as well."""
+    """Remove training state, also from the records of earlier conversions."""
     new: dict[str, Any] = OrderedDict() if isinstance(content, OrderedDict) else {}
     new.update((k, v) for k, v in content.items() if k not in _TRAINING_STATE)
     stripped = tuple(k for k in content if k in _TRAINING_STATE)
@@ -138,8 +136,8 @@ def _source_kind(tensors: Mapping[str, Tensor], source: str, src: str | Path) ->
     kind = recognise(tensors)
     if kind not in KINDS:
         raise UserError(
-            f"{src} is no CondInst checkpoint ({KIND_NAMES[kind]}; its names begin with "
-            f"{sorted({n.split('.')[0] for n in tensors})[:8]}): convert knows {', '.join(KINDS)}"
+            f"{src} is not a CondInst checkpoint ({KIND_NAMES[kind]}; its names begin with "
+            f"{sorted({n.split('.')[0] for n in tensors})[:8]}): expected {', '.join(KINDS)}"
         )
     if source not in ("auto", kind):
         raise UserError(f"{src} is a checkpoint of {kind}, not of {source}: use --from auto")
@@ -157,7 +155,7 @@ def _origin_of(content: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
 def _rename(
     tensors: Mapping[str, Tensor], kind: str, target: str, head: HeadLayout | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors under the target's names, and those that have no place there."""
+    """Tensors under the target's names, and those without a counterpart there."""
     state, rest = dict(tensors), {}
     if kind != "condinst":
         mapped = to_ours(state, kind, head)
@@ -171,8 +169,8 @@ def _rename(
         homeless += [n for n in mapped.state if n.startswith("mask_branch.tower.")]
     if homeless:
         raise UserError(
-            f"{KIND_NAMES[target]} has no place for {len(homeless)} tensors of this checkpoint, "
-            f"among them {', '.join(homeless[:3])}: it is of another architecture"
+            f"{KIND_NAMES[target]} has no counterpart for {len(homeless)} tensors of this "
+            f"checkpoint, among them {', '.join(homeless[:3])}: its architecture is different"
         )
     return mapped.state, rest
 
@@ -185,7 +183,7 @@ def _forward(
     target: str,
     head: HeadLayout | None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Write for the target and keep everything else as the record of the origin."""
+    """Write for the target and keep everything else as a record of the origin."""
     state, rest = _rename(tensors, kind, target, head)
     container = content if key is None else content[key]
     moved = set(tensors) if key is None else {key}
@@ -208,7 +206,7 @@ def _forward(
 def _restore(
     tensors: Mapping[str, Tensor], kind: str, origin: Mapping[str, Any], head: HeadLayout | None
 ) -> Mapping[str, Any]:
-    """Rebuild the file that the record describes, with the values of today's tensors."""
+    """Rebuild the file that the record describes, with the current tensors' values."""
     state, rest = _rename(tensors, kind, origin["kind"], head)
     state = {**state, **origin["rest"], **rest}
     key, top = origin["key"], origin["top"]

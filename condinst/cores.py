@@ -1,4 +1,4 @@
-"""How many cores there are to compute on."""
+"""How many CPU cores are available."""
 
 from __future__ import annotations
 

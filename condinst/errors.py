@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used.
+    """Something the user provided cannot be used.
 
     The message names what was wrong (key, value), what is allowed and what to do. The command
     line prints it without a traceback and exits with status 1.
@@ -10,4 +10,4 @@ class UserError(ValueError):
 
 
 class PassingError(UserError):
-    """What the same command may get over when it is run again, such as a lost connection."""
+    """An error that may pass when the same command is run again, such as a lost connection."""

@@ -1,4 +1,4 @@
-"""The step at which a training stopped, once more."""
+"""Repeat the step at which a training stopped."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from condinst.layers.threads import limited
 
 
 class Replay(NamedTuple):
-    """What came of it.
+    """The outcome.
 
     Attributes:
         step: its number.
-        recorded: losses as the training had them.
+        recorded: losses in the training.
         losses: losses now.
         bad_gradients: parameters whose gradient is not finite.
-        workers: that shared the step then; more than one had other images as well.
+        workers: how many shared the step then; with several, the others had other images.
     """
 
     step: int
@@ -42,20 +42,22 @@ class Replay(NamedTuple):
 
 
 def load_dump(path: Path) -> dict[str, Any]:
-    """Read what a training left; nothing in it is executed.
+    """Read a training's dump without executing anything in it.
 
     Raises:
-        UserError: it is missing or no such file.
+        UserError: it is missing or not a dump.
     """
     try:
         dump = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there") from error
+        raise UserError(f"{path} does not exist") from error
     except Exception as error:  # a torn file fails in many ways
         raise UserError(f"{path} cannot be read as a dump: {error}") from error
     missing = {"batch", "model", "config", "seed", "iteration"} - set(dump)
     if missing:
-        raise UserError(f"{path} is no dump of a training: it has no {', '.join(sorted(missing))}")
+        raise UserError(
+            f"{path} is not a dump of a training: it has no {', '.join(sorted(missing))}"
+        )
     return dump
 
 

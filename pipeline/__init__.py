@@ -1,11 +1,11 @@
 """The stages of an experiment, each with `run(params)`; they know DVC's layout, MLflow and Ray.
 
-A folder is a stage's room. What stands beside the rooms, all of them use.
+Each folder is one stage's package; the modules beside them are shared.
 """
 
 from typing import Final
 
-# The module of each stage: what its verb runs, and where its dependencies are followed from.
+# The module of each stage: what its verb runs, and where its dependencies are traced from.
 STAGES: Final = {
     "acquire": "pipeline.acquire.stage",
     "prepare": "pipeline.prepare.stage",

@@ -1,4 +1,4 @@
-"""The verb `analyze`: what the model of a recipe costs, as a tree and as JSON."""
+"""The verb `analyze`: the cost of a recipe's model, as a tree and as JSON."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def run_analyze(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Analysis:
-    """Prints parameters, FLOPs, activations and measured time by module.
+    """Prints parameters, FLOPs, activations and measured time per module.
 
     Args:
         config_file: The recipe.
         height: Of the input in pixels.
         width: Of the input in pixels.
-        weights: Loaded first if given; random ones find other instances and so cost another time.
-        depth: Of nested modules shown.
-        repeats: Timed runs.
-        output: A JSON file to write too.
+        weights: Loaded first if given; random ones find other instances and so take another time.
+        depth: Levels of nested modules to show.
+        repeats: Number of timed runs.
+        output: A JSON file to write as well.
         overrides: KEY VALUE pairs for the config.
         console: Where to print; a new one by default.
 
@@ -96,7 +96,7 @@ def print_analysis(analysis: Analysis, title: str, console: Console | None = Non
         device = f"CPU, {analysis.threads} thread{'s' if analysis.threads > 1 else ''}"
     table = Table(
         title=f"{title} at {analysis.height} x {analysis.width}, {device}",
-        caption="FLOPs: multiply-adds; acts: activations; a module includes what is inside it",
+        caption="FLOPs: multiply-adds; acts: activations; a module includes its submodules",
         header_style="bold",
         box=SIMPLE,
     )
@@ -128,7 +128,7 @@ def print_analysis(analysis: Analysis, title: str, console: Console | None = Non
 
 
 def _outside(modules: Sequence[ModuleCost]) -> float | None:
-    """Milliseconds of the whole that no module directly below it accounts for."""
+    """Milliseconds of the whole that none of its direct submodules accounts for."""
     inside = [m.milliseconds for m in modules if m.depth == 1 and m.milliseconds is not None]
     if modules[0].milliseconds is None or not inside:
         return None
@@ -136,7 +136,7 @@ def _outside(modules: Sequence[ModuleCost]) -> float | None:
 
 
 def tree_stems(modules: Sequence[ModuleCost]) -> list[str]:
-    """The lines that lead to each module in a drawn tree."""
+    """The branches that lead to each module in a drawn tree."""
     stems = []
     for index, module in enumerate(modules):
         stem = ""

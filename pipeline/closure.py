@@ -1,6 +1,6 @@
-"""What a module's result depends on: our modules that it imports, directly or through others.
+"""The code that a module's result depends on: our modules that it imports, directly or not.
 
-Sources are read, not run, so that imports inside functions count as well. Light: no torch.
+Sources are parsed, not run, so that imports inside functions count as well. Light: no torch.
 """
 
 from __future__ import annotations
@@ -14,40 +14,41 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("condinst", "pipeline")
 
-# Imported by what decides results, but deciding none: their edits neither train nor measure again.
+# Imported by code that affects results without affecting them: edits here cause no new training or
+# evaluation.
 OBSERVERS: Mapping[str, str] = {
-    "condinst.atomic": "writes files whole or not at all",
+    "condinst.atomic": "writes files atomically",
     "condinst.cores": "counts cores; the number of threads is a setting",
     "condinst.errors": "one class of exceptions",
-    "pipeline.closure": "finds out what to do again",
+    "pipeline.closure": "finds out what to run again",
     "pipeline.cluster": "says where work runs; it is the same work everywhere",
-    "pipeline.console": "what the command line says",
-    "pipeline.disk": "looks whether there is room on the disk",
-    "pipeline.identity": "finds out what to do again",
+    "pipeline.console": "the output of the command line",
+    "pipeline.disk": "checks for free disk space",
+    "pipeline.identity": "finds out what to run again",
     "pipeline.layout": "says where stages find each other's outputs, as dvc.yaml does",
     "pipeline.params": "reads and checks params.yaml, whose values count themselves",
     "pipeline.runs": "names, locks and copies finished work",
     "pipeline.studies.sweep_board": "shows a sweep's trials",
     "pipeline.tracking": "records in MLflow what was done",
-    "pipeline.train.debugging": "looks at a training and leaves no result",
-    "pipeline.train.options": "what one call asks for beside its parameters",
-    "pipeline.train.preflight": "refuses a training or lets it begin",
+    "pipeline.train.debugging": "debug runs, which leave no result",
+    "pipeline.train.options": "options of one call, besides its parameters",
+    "pipeline.train.preflight": "refuses a training or lets it start",
 }
 
 
 def closure(
     *entries: str, root: Path = ROOT, without: Iterable[str] = OBSERVERS
 ) -> dict[str, Path]:
-    """Our modules that some modules depend on, themselves included; name -> file.
+    """Our modules that the given ones depend on, including those; name -> file.
 
-    Packages on the way to a module count, since they are imported with it. So do modules that are
-    imported inside functions, and those that a string names: in ``importlib.import_module``, in
-    ``pipeline.STAGES`` for who uses it, or wherever else a string is a module's whole name and
-    perhaps that of something in it. What only type checkers see does not count.
+    A module's parent packages count, since they are imported with it. So do modules imported
+    inside functions, and those named by a string: in ``importlib.import_module``, in
+    ``pipeline.STAGES`` for its users, or wherever a string is the full name of a module or of
+    something in one. Imports only for type checkers do not count.
 
     Args:
         entries: names of modules.
-        root: folder that holds our packages.
+        root: folder of our packages.
         without: modules and packages that neither count nor are followed.
     """
     left_out = tuple(without)
@@ -65,7 +66,7 @@ def closure(
 
 
 def file_of(name: str, root: Path = ROOT) -> Path | None:
-    """A module's file; None if the name is not that of one of ours."""
+    """A module's file; None if it is not one of ours."""
     parts = name.split(".")
     if parts[0] not in PACKAGES or not all(part.isidentifier() for part in parts):
         return None
@@ -75,7 +76,7 @@ def file_of(name: str, root: Path = ROOT) -> Path | None:
 
 
 def fingerprints(modules: Mapping[str, Path]) -> dict[str, str]:
-    """Module -> 16 digits that its code alone decides: no comments, docstrings or formatting."""
+    """Module -> 16 digits for its code, without comments, docstrings or formatting."""
     return {name: _fingerprint(path, path.stat().st_mtime_ns) for name, path in modules.items()}
 
 
@@ -84,20 +85,20 @@ def _within(name: str, packages: Iterable[str]) -> bool:
 
 
 def _parents(name: str) -> list[str]:
-    """The packages around a module but the topmost, which hold no code that results depend on."""
+    """A module's parent packages but the topmost, which have no code that affects results."""
     parts = name.split(".")[:-1]
     return [".".join(parts[:depth]) for depth in range(2, len(parts) + 1)]
 
 
 @cache
 def _tree(path: Path, changed: int) -> ast.Module:
-    """The parsed file, read again only when it has changed."""
+    """The parsed file; read again only if it has changed."""
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 @cache
 def _imports(path: Path, changed: int, root: Path) -> frozenset[str]:
-    """Names of our modules that a file imports or names in a string."""
+    """Names of our modules that a file imports or has in a string."""
     found: set[str] = set()
     for node in _running(_tree(path, changed)):
         if isinstance(node, ast.Import):
@@ -110,7 +111,7 @@ def _imports(path: Path, changed: int, root: Path) -> frozenset[str]:
 
 
 def _from(node: ast.ImportFrom, path: Path, root: Path) -> set[str]:
-    """Modules in ``from package import a, b``; a registry's strings count for who imports it."""
+    """Modules in ``from package import a, b``; a registry's strings count for its importers."""
     base = node.module or ""
     if node.level:
         above = path.relative_to(root).parts[: -node.level]
@@ -127,7 +128,7 @@ def _from(node: ast.ImportFrom, path: Path, root: Path) -> set[str]:
 
 
 def _registry(path: Path, name: str, root: Path) -> set[str]:
-    """Modules that the strings of a package's constant name."""
+    """Modules named by the strings in a package's constant."""
     for node in _tree(path, path.stat().st_mtime_ns).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
@@ -137,7 +138,7 @@ def _registry(path: Path, name: str, root: Path) -> set[str]:
 
 
 def _named(value: object, root: Path) -> set[str]:
-    """The module that a string names, alone or with something in it: ``package.module.name``."""
+    """The module named by a string, alone or with something in it: ``package.module.name``."""
     if not isinstance(value, str) or value.partition(".")[0] not in PACKAGES or "." not in value:
         return set()
     names = [value, value.rpartition(".")[0]]
@@ -145,7 +146,7 @@ def _named(value: object, root: Path) -> set[str]:
 
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but docstrings and what stands under ``if TYPE_CHECKING``."""
+    """All nodes except docstrings and those under ``if TYPE_CHECKING``."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -159,7 +160,7 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Whether it is a docstring, or another string that stands alone."""
+    """Whether it is a docstring, or another string on its own."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -173,7 +174,7 @@ def _fingerprint(path: Path, changed: int) -> str:
 
 
 def _plain(value: object) -> object:
-    """A tree as nested tuples; what is empty is left out, so that all versions of Python agree."""
+    """A tree as nested tuples; empty fields are left out, so that all Python versions agree."""
     if isinstance(value, list):
         return tuple(_plain(one) for one in value if not _is_text(one))
     if not isinstance(value, ast.AST):

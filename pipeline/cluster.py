@@ -20,18 +20,18 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",  # it takes progress of two trials, equal but for numbers, for one line
+    "RAY_DEDUP_LOGS": "0",  # it merges progress lines of trials that differ only in numbers
 }
 _TRIES = 3
 
 
 @contextlib.contextmanager
 def connected(settings: Ray, cpus: int | None = None) -> Iterator[None]:
-    """A Ray of our own on this machine, or the cluster at ``ray.address``; left at the end.
+    """Connect to our own Ray on this machine or to the cluster at ``ray.address``, then leave.
 
     Args:
         settings: section of params.yaml.
-        cpus: that an own Ray may use; all by default.
+        cpus: how many our own Ray may use; all by default.
 
     Raises:
         UserError: the cluster does not answer.
@@ -41,7 +41,7 @@ def connected(settings: Ray, cpus: int | None = None) -> Iterator[None]:
     import ray
 
     root = str(Path(__file__).resolve().parent.parent)
-    quiet = "ignore::FutureWarning,ignore::DeprecationWarning"  # of the libraries, when imported
+    quiet = "ignore::FutureWarning,ignore::DeprecationWarning"  # from libraries, when imported
     options: dict[str, Any] = {
         "logging_level": "warning",
         "runtime_env": {
@@ -58,7 +58,7 @@ def connected(settings: Ray, cpus: int | None = None) -> Iterator[None]:
         try:
             ray.init(**options)
             break
-        except Exception as error:  # Ray raises bare ones too
+        except Exception as error:  # Ray also raises bare ones
             ray.shutdown()
             slow = settings.address is None and "timed out" in str(error)
             if not slow or attempt + 1 == _TRIES:
@@ -79,27 +79,27 @@ def _unreachable(settings: Ray, error: Exception) -> str:
 
 
 def hush() -> None:
-    """Keep Ray Train's processes from telling what the training itself tells."""
+    """Keep Ray Train's processes from repeating what the training itself prints."""
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
 
 
 def inside() -> bool:
-    """Whether this process is connected to a Ray already, as a study's task is."""
+    """Whether this process is already connected to Ray, as a study's task is."""
     import ray
 
     return ray.is_initialized()
 
 
 def ready(workers: int, *, gpu: bool, seconds: float) -> None:
-    """Wait until Ray has room for so many workers.
+    """Wait until Ray has room for this many workers.
 
     Args:
         workers: each takes a CPU.
-        gpu: and a GPU.
-        seconds: to wait at most.
+        gpu: whether each also takes a GPU.
+        seconds: maximum wait.
 
     Raises:
-        UserError: it has not by then.
+        UserError: there is no room by then.
     """
     import ray
 
@@ -115,16 +115,16 @@ def ready(workers: int, *, gpu: bool, seconds: float) -> None:
     there = " and ".join(f"{found.get(name, 0):g} {name}s" for name in wanted)
     asked = " and ".join(f"{count} {name}s" for name, count in wanted.items())
     raise UserError(
-        f"Ray has {there}, but the training needs {asked}, after {seconds:g} s of waiting "
-        "(CONDINST_RENDEZVOUS_SECONDS); add machines, lower train.num_gpus (num_processes), or let "
-        "it start with fewer: train.min_workers"
+        f"after waiting {seconds:g} s (CONDINST_RENDEZVOUS_SECONDS), Ray has {there}, but the "
+        f"training needs {asked}; add machines, lower train.num_gpus (num_processes), or let it "
+        "start with fewer: train.min_workers"
     )
 
 
 class Faults:
-    """An actor that knows why the workers gave up, so that Ray does not try that again.
+    """An actor that knows why the workers gave up, so that Ray does not retry that.
 
-    Ray starts workers again whatever ended them; what a user must mend ends them once more.
+    Ray restarts workers whatever ended them; an error that the user must fix would end them again.
     """
 
     def __init__(self) -> None:
@@ -136,34 +136,33 @@ class Faults:
         self._text = self._text or text
 
     def text(self) -> str:
-        """What was told, or nothing."""
+        """The text that was reported, or nothing."""
         return self._text
 
     def begin(self) -> int:
-        """Count the lives of the first worker."""
+        """Count the starts of the first worker."""
         self._lives += 1
         return self._lives
 
 
 def storage_of(path: str) -> tuple[Any, str]:
-    """A file system of pyarrow's and the path on it, made if missing.
+    """A pyarrow file system and the path on it, created if missing.
 
     Args:
-        path: a folder, or an address that pyarrow (``s3://``, ``gs://``, ``hdfs://``) or fsspec
-            knows.
+        path: a folder, or a URL that pyarrow (``s3://``, ``gs://``, ``hdfs://``) or fsspec knows.
 
     Raises:
-        UserError: nobody knows it, or it cannot be written to.
+        UserError: neither knows it, or it cannot be written to.
     """
     from pyarrow import fs
 
     try:
         filesystem, inner = fs.FileSystem.from_uri(path if "://" in path else Path(path).resolve())
-    except Exception:  # unknown to pyarrow: fsspec has more
+    except Exception:  # unknown to pyarrow; fsspec knows more
         filesystem, inner = _by_fsspec(path)
     try:
         filesystem.create_dir(inner, recursive=True)
-    except Exception as error:  # every service has its own
+    except Exception as error:  # every service raises its own
         first = str(error).partition("\n")[0]
         raise UserError(f"ray.storage = {path}: cannot be written to ({first})") from error
     return filesystem, inner
@@ -178,7 +177,7 @@ def _by_fsspec(path: str) -> tuple[Any, str]:
     except Exception as error:  # an unknown protocol, or its package is missing
         raise UserError(
             f"ray.storage = {path}: {error}; give a folder, s3://bucket/path, gs://bucket/path, or "
-            "an address of fsspec whose package is installed"
+            "an fsspec URL whose package is installed"
         ) from error
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), inner
 
@@ -188,16 +187,16 @@ def tasks(
 ) -> Iterator[tuple[int, Any]]:
     """Run ``work(*job)`` for every job, as many at a time as fit.
 
-    A job whose worker dies is tried again; one that fails for good does not stop the others.
+    A job whose worker dies is retried; one that fails for good does not stop the others.
 
     Args:
         work: importable by name.
         jobs: picklable arguments.
-        cpus: that one job takes.
-        gpus: likewise.
+        cpus: per job.
+        gpus: per job.
 
     Yields:
-        Number of the job, and its result or the exception that ended it, as they come.
+        Index of the job, and its result or the exception that ended it, as they finish.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""What the command line says: tables, system faults, words of KEY VALUE arguments."""
+"""The command line's output and arguments: tables, system errors, KEY VALUE words."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def terminal(*, stderr: bool = False, **options: Any) -> Console:
-    """A console that prints every text as it stands.
+    """A console that prints every text literally.
 
-    Names come from outside: `[/red]` in one is no markup, and what would steer the terminal shows
-    as an escape. Colour needs rich's ``Text``.
+    Names come from outside: `[/red]` in one is not markup, and control characters are shown as
+    escapes. Colour needs rich's ``Text``.
 
     Args:
         stderr: print to standard error.
@@ -45,7 +45,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> 
 
 
 def system_fault(error: OSError) -> str:
-    """An error of disk or system in words."""
+    """A disk or system error in words."""
     place = f": {error.filename}" if error.filename else ""
     return (
         f"{error.strerror or error}{place}\n`python cli.py doctor` checks the disk and the data; "
@@ -54,7 +54,7 @@ def system_fault(error: OSError) -> str:
 
 
 def key_values(words: Sequence[str] | None) -> list[str]:
-    """Checks KEY VALUE words; options that nobody knows end up among them.
+    """Checks KEY VALUE words; unknown options end up among them.
 
     Raises:
         UserError: If a key looks like an option, or a value is missing.
@@ -62,14 +62,14 @@ def key_values(words: Sequence[str] | None) -> list[str]:
     words = list(words or [])
     stray = [word for word in words[::2] if word.startswith("-")]
     if stray:
-        raise UserError(f"There is no option {stray[0]}; --help lists them.")
+        raise UserError(f"Unknown option {stray[0]}; --help lists the options.")
     if len(words) % 2:
-        raise UserError(f"KEY VALUE come in pairs, got {len(words)} words: {' '.join(words)}")
+        raise UserError(f"KEY VALUE must come in pairs, got {len(words)} words: {' '.join(words)}")
     return words
 
 
 def assignments(texts: Sequence[str] | None) -> list[str]:
-    """KEY=VALUE texts as the words KEY VALUE.
+    """KEY=VALUE texts as words KEY VALUE.
 
     Raises:
         UserError: If a text has no `=`.
@@ -84,7 +84,7 @@ def assignments(texts: Sequence[str] | None) -> list[str]:
 
 
 def weights_rows() -> list[tuple[str, ...]]:
-    """Published weights: name, box and mask AP, whether they are here; within 80 columns."""
+    """Published weights: name, box and mask AP, whether they are cached; within 80 columns."""
     from condinst.checkpoint.zoo import list_weights
 
     def figure(value: float | None) -> str:

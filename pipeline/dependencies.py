@@ -1,4 +1,4 @@
-"""The code that each stage depends on, as `deps` of dvc.yaml: written by the imports, not by hand.
+"""The code that each stage depends on, as `deps` in dvc.yaml: from imports, not by hand.
 
 ``python -m pipeline.dependencies`` writes them into dvc.yaml and pipeline/dvc.yaml.
 """
@@ -13,21 +13,21 @@ from pipeline import STAGES
 from pipeline.closure import PACKAGES, ROOT, closure
 
 FILES = ("dvc.yaml", "pipeline/dvc.yaml")
-# In the room of a stage that does not import them; not worth a list of the room's other files.
+# In the folder of a stage that does not import them; not worth listing the folder's other files.
 ASIDE: Mapping[str, str] = {
-    "pipeline.acquire.changes": "`acquire --check` looks at what acquire has left",
+    "pipeline.acquire.changes": "`acquire --check` checks what acquire has left",
 }
 
 
 def code_deps(stage: str, root: Path = ROOT) -> list[str]:
-    """Folders and files of our code that decide a stage's result.
+    """Folders and files of our code that affect a stage's result.
 
-    A folder stands for its files where all of them do; a package's own file, where it imports
-    nothing, is left out beside single files.
+    A folder stands for its files if all of them do; next to single files, a package's
+    ``__init__.py`` without code is left out.
 
     Args:
         stage: name in `STAGES`.
-        root: folder that holds our packages.
+        root: folder of our packages.
     """
     found = closure(STAGES[stage], root=root)
     files = {path.relative_to(root) for path in found.values()}
@@ -52,7 +52,7 @@ def _cover(
 
 
 def _is_marker(path: Path) -> bool:
-    """Whether it is a package's own file, without a line of code."""
+    """Whether it is an ``__init__.py`` without code."""
     return (
         path.name == "__init__.py"
         and re.fullmatch(r'\s*("""[^"]*""")?\s*', path.read_text()) is not None
@@ -63,8 +63,8 @@ def rewritten(text: str, root: Path = ROOT) -> str:
     """A dvc.yaml whose stages depend on the code that they import; other lines stay.
 
     Args:
-        text: of the file; under `stages`, each with `deps`.
-        root: folder that holds our packages.
+        text: of the file, with `deps` in each of its `stages`.
+        root: folder of our packages.
     """
     lines: list[str] = []
     stage, inside = "", False
@@ -81,7 +81,7 @@ def rewritten(text: str, root: Path = ROOT) -> str:
 
 
 def is_code(path: str) -> bool:
-    """Whether a dependency is code of ours, not data, a recipe or another stage's output."""
+    """Whether a dependency is our code, not data, a recipe or another stage's output."""
     return path.partition("/")[0] in PACKAGES
 
 

@@ -1,4 +1,4 @@
-"""Room on a disk, before something large is written to it."""
+"""Free disk space, checked before something large is written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from condinst.errors import UserError
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """Make sure that a disk has room.
+    """Make sure that a disk has enough space.
 
     Args:
-        folder: on the disk; it need not be there yet.
+        folder: on the disk; it need not exist yet.
         needed: bytes.
-        what: is to be written, for the message.
+        what: will be written, for the message.
 
     Raises:
         UserError: there is less.
@@ -31,7 +31,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 
 def human_bytes(count: float) -> str:
-    """A number of bytes as people write it."""
+    """A number of bytes in readable form."""
     units = ["B", "kB", "MB", "GB", "TB"]
     while count >= 1000 and len(units) > 1:
         count /= 1000

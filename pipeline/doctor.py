@@ -1,4 +1,4 @@
-"""Checks of environment, parameters, data and tools, each with what to do about it."""
+"""Checks of environment, parameters, data and tools, each with a remedy."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Result:
 
     Attributes:
         state: `bad` stops the pipeline, `note` does not.
-        name: What was looked at.
+        name: What was checked.
         found: What was found.
-        remedy: What to do; empty when nothing is.
+        remedy: What to do; empty if nothing.
     """
 
     state: State
@@ -206,13 +206,13 @@ def _data(params: Params | None) -> Iterator[Result]:
         if path.is_file():
             yield Result("ok", name, str(path))
         else:
-            yield Result("note", name, "not made yet", "make repro")
+            yield Result("note", name, "not created yet", "make repro")
     for remark in _remarks(Path("data/prepared/dataset.json")):
         yield Result("note", "prepared data", remark)
 
 
 def _remarks(path: Path) -> list[str]:
-    """What `prepare` remarked on the data as a whole."""
+    """Remarks of `prepare` on the data as a whole."""
     if not path.is_file():
         return []
     return json.loads(path.read_text()).get("remarks", [])
@@ -228,7 +228,7 @@ def _versioning() -> Iterator[Result]:
     commit = ask("git", "rev-parse", "--short", "HEAD")
     if commit is None:
         remedy = "clone the project with git: DVC and the runs' records need it"
-        yield Result("bad", "git", "no git repository", remedy)
+        yield Result("bad", "git", "not a git repository", remedy)
     else:
         changed = ask("git", "status", "--porcelain", "--untracked-files=no")
         edited = f", {len(changed.splitlines())} files edited" if changed else ""

@@ -1,7 +1,7 @@
-"""What a training or an evaluation is: equal identities give equal results on one kind of CPU.
+"""Identities of trainings and evaluations: equal ones give equal results on one kind of CPU.
 
-An identity has four parts: settings, data, our code and the versions of the packages below it. Its
-key, a hash of them, finds former results; the parts themselves say why there is none.
+An identity has four parts: settings, data, our code and the versions of the packages it uses. Its
+key, a hash of them, finds earlier results; the parts themselves explain why there is none.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 FILE = "identity.json"
 _TRAINING = "pipeline.train.job"
 _EVALUATION = "pipeline.evaluate.stage"
-# Decide nothing in a training beyond what its identity holds already, or measure on the way.
+# Affect nothing in a training beyond what its identity already has, or evaluate during it.
 _BY_VALUE = ("pipeline.recipe",)  # its result is the config, every value of which counts
 _MEASURING = ("condinst.evaluation",)
-# Name -> distributions that hold it, and that decide numbers.
+# Name -> distributions that provide it; all of them affect results.
 _PACKAGES: Mapping[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "torchvision": ("torchvision",),
@@ -43,7 +43,7 @@ _SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """All that decides a result.
+    """Everything that affects a result.
 
     Attributes:
         settings: dotted key -> value as text.
@@ -67,7 +67,7 @@ class Identity:
         return (self.settings, self.data) == (other.settings, other.data)
 
     def changes_since(self, former: Identity) -> list[str]:
-        """What differs, for people: ``torch 2.13.0, now 2.14.1``."""
+        """What differs, in readable form: ``torch 2.13.0, now 2.14.1``."""
         found = [
             f"{name} {former.versions.get(name, 'absent')}, now {self.versions.get(name, 'absent')}"
             for name in _differing(self.versions, former.versions)
@@ -98,8 +98,8 @@ def of_training(
         cfg: the resolved config.
         data_hash: of the prepared data.
         processes: they share a step's images, so batch statistics depend on their number.
-        eval_period: steps between evaluations on the way; they choose the best weights, so that
-            with them the code that measures counts too.
+        eval_period: steps between evaluations during training; these choose the best weights, so
+            with them the evaluation code counts too.
         measuring: settings of those evaluations.
     """
     from condinst.engine.agreement import deciding_keys
@@ -120,7 +120,7 @@ def of_evaluation(settings: Mapping[str, object], data_hash: str, *, threads: in
     Args:
         settings: section ``evaluate`` of params.yaml.
         data_hash: of the prepared data.
-        threads: that compute on a CPU; 0 on a GPU.
+        threads: number used on a CPU; 0 on a GPU.
     """
     plain = {f"evaluate.{key}": str(value) for key, value in settings.items()}
     plain["threads"] = str(threads)
@@ -128,42 +128,42 @@ def of_evaluation(settings: Mapping[str, object], data_hash: str, *, threads: in
 
 
 def training_code(*, measures: bool = False, root: Path = ROOT) -> dict[str, str]:
-    """Module -> fingerprint, of all modules that decide weights.
+    """Module -> fingerprint, of all modules that affect weights.
 
     Args:
-        measures: whether evaluations on the way choose among them.
-        root: folder that holds our packages.
+        measures: whether evaluations during training choose among them.
+        root: folder of our packages.
     """
     left_out = (*OBSERVERS, *_BY_VALUE, *(() if measures else _MEASURING))
     return fingerprints(closure(_TRAINING, root=root, without=left_out))
 
 
 def measuring_code(root: Path = ROOT) -> dict[str, str]:
-    """Module -> fingerprint, of all modules that decide what given weights are measured to be.
+    """Module -> fingerprint, of all modules that affect the evaluation of given weights.
 
     Args:
-        root: folder that holds our packages.
+        root: folder of our packages.
     """
     return fingerprints(closure(_EVALUATION, root=root))
 
 
 def code_hash() -> str:
-    """Identifies the code that training runs through, and the versions of the packages below it."""
+    """Identifies the code that training runs, and the versions of the packages it uses."""
     return digest([training_code(), versions()])
 
 
 def versions(packages: Mapping[str, Iterable[str]] = _PACKAGES) -> dict[str, str]:
-    """Package -> version; ``absent`` where it is not installed."""
+    """Package -> version; ``absent`` if it is not installed."""
     return {name: _version(distributions) for name, distributions in packages.items()}
 
 
 def explanation(now: Identity, folder: Path, last: str = "", done: str = "trained") -> str:
-    """Why no former result is used again, in a sentence; empty where nothing is like it.
+    """Why no earlier result can be reused, in a sentence; empty if there is no similar one.
 
     Args:
-        now: what is asked for.
-        folder: holds former results, each in a folder with its identity.
-        last: name of the one that was asked for last; told of if no other has the same settings.
+        now: the requested identity.
+        folder: has earlier results, each in a folder with its identity.
+        last: name of the last requested one; mentioned if no other has the same settings.
         done: what was done with it.
     """
     files = sorted(folder.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime_ns)
@@ -177,7 +177,7 @@ def explanation(now: Identity, folder: Path, last: str = "", done: str = "traine
 
 
 def load(path: Path) -> Identity | None:
-    """An identity that was written as JSON; None if it is missing or damaged."""
+    """An identity stored as JSON; None if it is missing or damaged."""
     try:
         return Identity(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):

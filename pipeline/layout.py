@@ -1,4 +1,4 @@
-"""Where the stages leave what they make, below the project's folder; dvc.yaml names the same."""
+"""Output folders of the stages, below the project's folder; the same as in dvc.yaml."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""What pyproject.toml says of the project itself: the one place of its version and its Pythons."""
+"""The project's version and supported Pythons, from pyproject.toml, their only source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def version() -> str:
 
 
 def pythons() -> str:
-    """The Pythons that it runs on, as a specifier: ``>=3.0,<3.1``."""
+    """The Python versions it supports, as a specifier: ``>=3.0,<3.1``."""
     return str(_table()["requires-python"])
 
 

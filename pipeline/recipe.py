@@ -1,4 +1,4 @@
-"""From params.yaml to the config that detectron2 trains and evaluates by."""
+"""From params.yaml to the detectron2 config for training and evaluation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ VAL_NAME = "condinst_val"
 
 @dataclasses.dataclass(frozen=True)
 class PreparedData:
-    """What the stage ``prepare`` left.
+    """The output of the stage ``prepare``.
 
     Attributes:
-        root: its folder, with one folder a split.
-        name: the data set's own name.
+        root: its folder, with one folder per split.
+        name: the dataset's own name.
         hash: identifies its content.
         classes: names in order of the contiguous class index.
         ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
@@ -58,7 +58,7 @@ class PreparedData:
             raise UserError(f"{path} is damaged; run `python cli.py prepare` again") from error
 
     def register(self) -> None:
-        """Make both splits known to detectron2 as ``condinst_train`` and ``condinst_val``."""
+        """Register both splits with detectron2 as ``condinst_train`` and ``condinst_val``."""
         from condinst.data.registration import register_index
 
         register_index(TRAIN_NAME, self.root / "train")
@@ -67,20 +67,20 @@ class PreparedData:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A resolved config, and what was decided on the way that the user did not write."""
+    """A resolved config, and notes on choices that the user did not make."""
 
     cfg: CfgNode
     notes: tuple[str, ...]
 
 
 def resolve(params: Params, data: PreparedData) -> Recipe:
-    """Put params.yaml and the data set's classes onto the model recipe.
+    """Apply params.yaml and the dataset's classes to the model recipe.
 
-    Null values in ``train`` leave the recipe's. When the images a step differ from the recipe's,
-    learning rate, warm-up and steps follow by the linear rule unless params fix them.
+    Null values in ``train`` keep the recipe's. If the images per step differ from the recipe's,
+    learning rate, warm-up and steps follow the linear scaling rule unless params fix them.
 
     Raises:
-        UserError: the recipe is missing, a key is unknown, or what is asked for cannot be run here.
+        UserError: the recipe is missing, a key is unknown, or the request cannot be run here.
     """
     overrides = [text for item in params.model.overrides.items() for text in map(str, item)]
     masks = params.dataset.masks
@@ -117,9 +117,9 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
 
 
 def threads(train: Train) -> int:
-    """Threads of each process of a training on a CPU.
+    """Threads per process of a training on a CPU.
 
-    Null means OMP_NUM_THREADS where it is set, else all cores for a single process, else one.
+    Null means OMP_NUM_THREADS if set, else all cores for a single process, else one.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     usual = int(given) if given.isdigit() else available_cores() if train.num_processes == 1 else 1
@@ -127,7 +127,7 @@ def threads(train: Train) -> int:
 
 
 def own_threads(params: Params) -> dict[str, int]:
-    """What gives each training of a study its threads, however many others run beside it."""
+    """The change that sets each training's threads in a study, however many run in parallel."""
     return {} if params.train.num_gpus else {"train.threads": params.train.threads or 1}
 
 
@@ -139,24 +139,24 @@ def set_schedule(
     lr: float | None,
     warmup_steps: int | None,
 ) -> list[str]:
-    """Set images a step; what else is None follows by the linear rule. Notes on what was done.
+    """Set images per step; what is None follows the linear scaling rule. Returns notes.
 
-    Drops of the learning rate keep their place relative to the steps.
+    Drops of the learning rate keep their position relative to the steps.
 
     Args:
-        cfg: with the recipe's own schedule; changed.
-        images_per_step: None leaves the recipe's.
+        cfg: with the recipe's own schedule; changed in place.
+        images_per_step: None keeps the recipe's.
         steps: in all.
         lr: the base learning rate.
-        warmup_steps: likewise.
+        warmup_steps: steps of warm-up.
     """
     solver, notes = cfg.SOLVER, []
     factor = 1.0
     if images_per_step is not None and images_per_step != solver.IMS_PER_BATCH:
         factor = images_per_step / solver.IMS_PER_BATCH
         notes.append(
-            f"{images_per_step} images a step instead of {solver.IMS_PER_BATCH}: "
-            "what train leaves null of learning rate, warm-up and steps follows by the linear rule"
+            f"{images_per_step} images per step instead of {solver.IMS_PER_BATCH}: learning rate, "
+            "warm-up and steps that train leaves null follow the linear scaling rule"
         )
         solver.IMS_PER_BATCH = images_per_step
     before = solver.MAX_ITER
@@ -180,7 +180,7 @@ def set_schedule(
 
 
 def _set_long_training(solver: CfgNode, train: Train) -> None:
-    """Keys that both have under much the same names."""
+    """Copy keys that have much the same names in both."""
     solver.ACCUMULATE = train.accumulate
     solver.EMA = train.ema
     solver.SYNC_BN = train.sync_bn
@@ -204,7 +204,7 @@ def load_resolved(path: Path) -> CfgNode:
     """The ``config.yaml`` that a training left, for this machine's device.
 
     Raises:
-        UserError: the file is missing or no config.
+        UserError: the file is missing or not a config.
     """
     if not Path(path).is_file():
         raise UserError(f"{path} is missing; run `python cli.py train` first")

@@ -1,7 +1,7 @@
 """Runs and where they live: ``.runs/<hash>``, outside DVC's outputs.
 
-The hash is the key of a training's identity (`pipeline.identity`), which holds all that decides the
-weights. The same hash goes on or is used again; anything else starts afresh.
+The hash is the key of a training's identity (`pipeline.identity`), which has everything that
+affects the weights. A run with the same hash resumes or is reused; anything else starts anew.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def run_hash(cfg: CfgNode, data_hash: str, **more: Any) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes of this machine out of a folder.
+    """Keep other processes on this machine out of a folder.
 
     Args:
-        folder: made if missing.
-        wait: for the other process to end, however long that takes; it is said.
+        folder: created if missing.
+        wait: for the other process to end, however long that takes, with a message.
 
     Raises:
-        UserError: another process is at work there, and nobody wants to wait for it.
+        UserError: another process is using it, and ``wait`` is false.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
@@ -66,7 +66,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
                 raise UserError(
                     f"{folder} is in use by {holder}; wait for it or stop it"
                 ) from error
-            sys.stderr.write(f"waiting for {holder}, which is at work in {folder}\n")
+            sys.stderr.write(f"waiting for {holder}, which is using {folder}\n")
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(_this_process())
@@ -75,7 +75,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def in_turn(stage: str) -> contextlib.AbstractContextManager[None]:
-    """Let a stage that runs already in this checkout end before it runs again."""
+    """Wait until the same stage is no longer running in this checkout."""
     return locked(RUNS / "stages" / stage, wait=True)
 
 
@@ -85,10 +85,10 @@ def _this_process() -> str:
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:
-    """A JSON file that another stage leaves.
+    """A JSON file written by another stage.
 
     Raises:
-        UserError: it is missing or damaged; names the stage to run.
+        UserError: it is missing or damaged; the message names the stage to run.
     """
     try:
         return json.loads(path.read_text())
@@ -99,14 +99,14 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
 
 
 def publish(files: Mapping[str, Path], output: Path) -> None:
-    """Make the files the whole content of an output folder, in one step.
+    """Make the files the whole content of an output folder, atomically.
 
     Args:
         files: name in the folder -> source file or folder, copied.
         output: replaced.
 
     Raises:
-        UserError: the disk does not take it; the former folder stays.
+        UserError: it cannot be written to disk; the earlier folder stays.
     """
     try:
         with atomic_folder(output) as folder:

@@ -1,4 +1,4 @@
-"""The name under which models that MLflow stores since before the rooms know their loader."""
+"""The loader's old name, which models stored in MLflow by earlier versions refer to."""
 
 from pipeline.predict.served_model import _load_pyfunc
 

@@ -1,4 +1,4 @@
-"""torchrun around us: it repeats whatever fails, also what fails in the same way each time."""
+"""Running under torchrun, which restarts whatever fails, even if it fails the same way again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from condinst.errors import PassingError, UserError
 
 
 def end_for_good(error: UserError) -> None:
-    """Stop the torchrun that started this process, if it would try a user's error again.
+    """Stop the torchrun that started this process, if it would retry after a user error.
 
-    torchrun has no exit status for "do not repeat": a worker can only end its agent, by the signal
-    that also ends it when a job is cancelled. Errors that a new start may mend are left to it.
+    torchrun has no exit status for "do not restart": a worker can only end its agent, with the
+    signal that also ends it when a job is cancelled. Errors that a restart may fix are left to it.
 
     Args:
-        error: what ends the worker; it has been shown.
+        error: what ends the worker; it has already been shown.
     """
     made, most = (
         int(os.environ.get(f"TORCHELASTIC_{name}", "0"))

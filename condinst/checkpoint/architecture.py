@@ -1,4 +1,4 @@
-"""Tell whether a checkpoint belongs to a model, and say which parts of it fit."""
+"""Check whether a checkpoint belongs to a model, and report which parts fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from condinst.checkpoint.report import KIND_NAMES, CheckpointMismatch, LoadReport
 
-# Layers whose rows are classes: fine-tuning on other classes starts them afresh.
+# Layers with one row per class: fine-tuning on other classes starts them from scratch.
 CLASS_LAYERS = ("fcos_head.cls_logits.", "semantic_head.logits.")
 # Parts that training needs but inference does not: a checkpoint may come without them.
 OPTIONAL_PARTS = ("semantic_head.",)
@@ -25,8 +25,8 @@ def check_architecture(
     Args:
         report: what would be loaded.
         wanted: the model's tensors by name.
-        strict: everything has to fit.
-        partial: whatever fits will do.
+        strict: require everything to fit.
+        partial: accept whatever fits.
 
     Raises:
         CheckpointMismatch: a whole part of the model, or more than a tenth of it, would get
@@ -53,7 +53,7 @@ def check_architecture(
 
 
 def part_of(name: str) -> str:
-    """The model's part that a tensor belongs to, as coarse as a reader wants it.
+    """The part of the model that a tensor belongs to, coarse enough to read.
 
     Args:
         name: a name in our state dict.
@@ -78,7 +78,7 @@ def _mismatch_text(report: LoadReport, total: Counter[str], lost_in: Counter[str
     ]
     return "\n".join(
         [
-            f"the checkpoint ({origin}) is of another architecture than the model; nothing was "
+            f"the checkpoint ({origin}) has a different architecture from the model; nothing was "
             "loaded. What fits, by part:",
             *parts,
             *_shortened("ill-shaped", details),

@@ -1,4 +1,4 @@
-"""Weights over the network: fetched once, whoever asks."""
+"""Fetch weights over the network, once for all processes."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from urllib.parse import urlsplit
 
 from iopath.common.file_io import file_lock
 
-ATTEMPTS, FIRST_WAIT_S, TIMEOUT_S = 3, 0.4, 30.0  # without a network the answer comes soon
+ATTEMPTS, FIRST_WAIT_S, TIMEOUT_S = 3, 0.4, 30.0  # without a network, fail soon
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|pkl|safetensors)$")
 
 
 def fetch(url: str, dst: Path, sha256: str | None = None) -> Path:
     """Fetch a URL into a file, unless the file is there already.
 
-    A transfer that stops is gone on with by the next one; see `condinst.download`. Processes that
-    want the same file wait for each other.
+    The next call resumes an interrupted transfer; see `condinst.download`. Processes that want the
+    same file wait for each other.
 
     Args:
         url: http or https.
-        dst: where the file shall lie.
-        sha256: its hash or the hash's beginning; taken from the name where that ends in
-            ``-<hash>.pth`` as PyTorch's files do.
+        dst: destination of the file.
+        sha256: its hash or a prefix of it; taken from the name if that ends in
+            ``-<hash>.pth``, as PyTorch's files do.
 
     Returns:
         ``dst``.
 
     Raises:
-        UserError: the file cannot be had, or its hash is wrong; says what to put where.
+        UserError: the file cannot be fetched, or its hash is wrong; says what to put where.
     """
     if dst.is_file():
         return dst
-    from condinst import download  # brings a client of HTTP
+    from condinst import download  # imports an HTTP client
 
     remedy = f"download it elsewhere and put it at {dst}, or give the path of your copy"
     remote = download.RemoteFile(
@@ -46,7 +46,7 @@ def fetch(url: str, dst: Path, sha256: str | None = None) -> Path:
 
 
 def hash_in_name(url: str) -> str | None:
-    """The beginning of a sha256 that PyTorch's way of naming files holds.
+    """The sha256 prefix in a file name that follows PyTorch's convention.
 
     Args:
         url: a URL or file name.

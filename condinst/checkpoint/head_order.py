@@ -1,10 +1,10 @@
-"""Order of the numbers that the controller predicts for one instance's mask head.
+"""Order of the parameters that the controller predicts for one instance's mask head.
 
 AdelaiDet lists all weights, then all biases, and feeds the coordinates before the mask features.
 Epiphqny/CondInst goes layer by layer (weights, bias) and feeds the features before the coordinates.
 Ours is AdelaiDet's order. For the paper's head that is 169 = (8 + 2) * 8 + 8 + 8 * 8 + 8 + 8 + 1.
 
-Letters: ``C`` mask features, ``N`` numbers an instance needs.
+Letters: ``C`` mask features, ``N`` parameters per instance.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PAPER_HEAD = HeadLayout()
 
 
 def epiphqny_rows(size: HeadLayout) -> Tensor:
-    """Where each of our rows lies in Epiphqny's order.
+    """Index of each of our rows in Epiphqny's order.
 
     Args:
         size: the head's size.
 
     Returns:
-        (N,) int64 such that ``ours = epiphqny[rows]``; ``argsort`` of it is the way back.
+        (N,) int64 such that ``ours = epiphqny[rows]``; its ``argsort`` is the inverse.
     """
     weights: list[Tensor] = []
     biases: list[Tensor] = []
@@ -56,7 +56,7 @@ def infer_head_size(count: int, features: int) -> HeadLayout:
         features: channels of the mask branch's output, ``C``.
 
     Returns:
-        The only size that fits; of several, the paper's width and depth if it is among them.
+        The only size that fits; if several do, the paper's width and depth if among them.
 
     Raises:
         UserError: no size fits, or several do and none is the paper's.
@@ -76,5 +76,5 @@ def infer_head_size(count: int, features: int) -> HeadLayout:
     found = ", ".join(map(str, fitting)) or "none"
     raise UserError(
         f"cannot tell the mask head's size from {count} controller rows and {features} mask "
-        f"features (fitting sizes: {found}): name the recipe of the weights (`--config-file`)"
+        f"features (fitting sizes: {found}): give the recipe of the weights (`--config-file`)"
     )

@@ -1,6 +1,6 @@
 """Names of the same tensor here and in the two public implementations, as data.
 
-Read downwards: a tensor belongs to the first row that knows it.
+A tensor belongs to the first row that matches it.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ EPIPHQNY: tuple[Row, ...] = (
 
 TABLES: dict[str, tuple[Row, ...]] = {"adelaidet": ADELAIDET, "epiphqny": EPIPHQNY}
 
-# Names of tensors that hold nothing of use here, and why they may be left out.
+# Names of tensors that are of no use here, and why they may be left out.
 IGNORABLE: tuple[tuple[str, str], ...] = (
     (r"mask_head\.sizes_of_interest", "a constant of the recipe, read from the config here"),
     (r"mask_head\._iter", "the count of training steps, for BoxInst's warm-up only"),
     (r"pixel_(mean|std)", "a constant of the recipe, read from the config here"),
-    (r".*\blevel\d\.project\..*", "of an outer tree of DLA, which never uses it"),
+    (r".*\blevel\d\.project\..*", "part of an outer tree of DLA, which never uses it"),
     (r".*\.num_batches_tracked", "a count of steps that this model's norm does not keep"),
 )
 
 
 def why_ignorable(name: str) -> str | None:
-    """Why a tensor may be left out if the model has no place for it, or None.
+    """Why a tensor that the model does not have may be left out, or None.
 
     Args:
         name: its name in the file.
@@ -76,7 +76,7 @@ def to_ours(state: Mapping[str, Tensor], kind: str, head: HeadLayout | None = No
         head: size of the mask head; inferred from shapes when None.
 
     Returns:
-        The renamed tensors, their origin, and what has no place here.
+        The renamed tensors, their origin, and what has no counterpart here.
     """
     mapped = Mapped(rest=dict(state))
     for row in TABLES[kind]:

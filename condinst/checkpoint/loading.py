@@ -1,4 +1,4 @@
-"""Load weights of any known origin into a model, and say what happened to every tensor."""
+"""Load weights of any known origin into a model, and report what happened to every tensor."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def load_weights(
 ) -> LoadReport:
     """Load a checkpoint file into a model.
 
-    Ours, AdelaiDet's, Epiphqny's and detectron2's, MSRA's or torchvision's ImageNet backbones are
-    recognised by their names. Nothing is written to the model if an error is raised.
+    Checkpoints of ours, AdelaiDet and Epiphqny, and ImageNet backbones of detectron2, MSRA and
+    torchvision are recognised by their tensor names. On error the model is left unchanged.
 
     Args:
         model: a model built by detectron2's ``build_model``.
@@ -42,8 +42,8 @@ def load_weights(
         The fate of every tensor.
 
     Raises:
-        CheckpointMismatch: the checkpoint is of another architecture, or ``strict`` and not
-            everything fits.
+        CheckpointMismatch: the checkpoint has a different architecture, or ``strict`` is set and
+        not everything fits.
         UserError: the file is missing, damaged or unsafe.
     """
     content = load_checkpoint(resolve_weights(path))
@@ -72,7 +72,7 @@ def load_state(
     others = [str(k) for k in state if k != key and (key is not None or k not in tensors)]
     tensors, notes = _strip_wrapper(tensors)
     if others:
-        notes.append(f"also in the file, of no use to a model: {', '.join(others)}")
+        notes.append(f"also in the file, but not part of a model: {', '.join(others)}")
     wanted = model.state_dict()
     kind = _kind_for(tensors, wanted)
     mapped, ignored = _rename(tensors, kind, wanted, _layout_of(model))
@@ -85,12 +85,12 @@ def load_state(
 
 
 def _layout_of(model: nn.Module) -> HeadLayout | None:
-    """Size of the model's dynamic mask head, or None where it does not tell."""
+    """Size of the model's dynamic mask head, or None if it has none."""
     return getattr(getattr(model, "mask_spec", None), "layout", None)
 
 
 def _kind_for(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """The checkpoint's kind; timm's own names are told by comparing them with the model's."""
+    """The checkpoint's kind; timm's own names are recognised by comparison with the model's."""
     kind = recognise(tensors)
     net = _backbone_prefix(wanted) + "net."
     inside = sum(net + name in wanted for name in tensors)
@@ -117,7 +117,7 @@ def _rename(
 
 
 def _backbone_prefix(wanted: Iterable[str]) -> str:
-    """Where the model's bottom-up network lies; BiFPN wraps it once more than FPN."""
+    """Prefix of the model's bottom-up network; BiFPN wraps it once more than FPN."""
     wrapped = any(name.startswith(f"{BOTTOM_UP}backbone.") for name in wanted)
     return f"{BOTTOM_UP}backbone." if wrapped else BOTTOM_UP
 
@@ -177,7 +177,7 @@ def _explain(
                 f"{in_model[0]} in the model: the class layer starts from its initial values"
             )
     if any(name.startswith(OPTIONAL_PARTS) for name in missing):
-        notes.append("the auxiliary semantic head is not in the checkpoint: it starts afresh")
+        notes.append("the auxiliary semantic head is not in the checkpoint: it starts from scratch")
     if kind == "torchvision-backbone":
         notes.append(
             "torchvision's networks expect RGB images scaled to [0, 1] and STRIDE_IN_1X1 False: "

@@ -1,7 +1,7 @@
 """Read checkpoints without executing them.
 
-Torch files go through ``weights_only``; pickles of detectron2's zoo through an unpickler that knows
-numpy arrays, plain containers, strings and numbers and nothing else.
+Torch files go through ``weights_only``; pickles of detectron2's zoo through an unpickler that
+accepts only numpy arrays, plain containers, strings and numbers.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from condinst.files import names
 from condinst.files.bounds import INFLATED
 from condinst.files.names import brief
 
-# Where a checkpoint's tensors may lie, in the order in which they are looked for.
+# Keys under which a checkpoint's tensors may be, in the order of search.
 STATE_KEYS = ("model", "state_dict", "model_state", "blobs")
 
 
 class _Latin1Encode:
-    """Stand-in for ``_codecs.encode``, which old pickles use to hold bytes.
+    """Stand-in for ``_codecs.encode``, which old pickles use to store bytes.
 
     An object without attributes, so that a pickle cannot alter it.
     """
@@ -45,27 +45,27 @@ class _Latin1Encode:
 
 
 class _FromBuffer:
-    """Stand-in for numpy's ``_frombuffer``, by which protocol 5 holds arrays."""
+    """Stand-in for numpy's ``_frombuffer``, with which protocol 5 stores arrays."""
 
     __slots__ = ()
 
     def __call__(self, buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> Any:
         if dtype.hasobject:
-            raise UserError("the pickle holds an array of objects, not of numbers")
+            raise UserError("the pickle contains an array of objects, not of numbers")
         return np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 class _Reconstruct:
     """Stand-in for numpy's ``_reconstruct``: an array that its state fills.
 
-    Numpy's own would make one of any size, without a byte of it in the file.
+    Numpy's own would allocate any size, even with no data in the file.
     """
 
     __slots__ = ()
 
     def __call__(self, kind: object, shape: object, code: object) -> NDArray[Any]:
         if kind is not _ARRAY or shape != (0,):
-            raise UserError("the pickle makes an array without the numbers in it")
+            raise UserError("the pickle creates an array without data")
         return np.empty(0, np.int8)
 
 
@@ -98,7 +98,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint's content as it is, without running any code that it may hold.
+    """Read a checkpoint's content as it is, without running any code in it.
 
     Args:
         path: a torch file, a ``.pkl`` of numpy arrays, or a ``.safetensors`` file.
@@ -107,12 +107,14 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         The top-level mapping; arrays of a ``.pkl`` stay numpy arrays.
 
     Raises:
-        UserError: there is no such file, it is damaged, it holds a class that is not plain data,
-            or its top level is no mapping.
+        UserError: the file does not exist or is damaged, it contains a class that is not plain
+            data, or its top level is not a mapping.
     """
     path = Path(path)
     if names.problem(str(path)) is not None or not path.is_file():
-        raise UserError(f"no checkpoint at {path}: give a file, a URL or a name of `weights list`")
+        raise UserError(
+            f"no checkpoint at {path}: give a file, a URL or a name from `weights list`"
+        )
     if path.suffix == ".safetensors":
         content: object = _read_safetensors(path)
     elif path.suffix == ".pkl" and not zipfile.is_zipfile(path):
@@ -120,7 +122,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     else:
         content = _read_torch(path)
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a mapping of tensors")
+        raise UserError(f"{path} contains a {type(content).__name__}, not a mapping of tensors")
     return dict(content) if not isinstance(content, dict) else content
 
 
@@ -140,30 +142,32 @@ def _read_torch(path: Path) -> object:
         raise UserError(f"{path} was not read: {_refused_class(error)}") from error
     except Exception as error:  # a damaged file may fail in any way
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} is no readable checkpoint, or cut short: {reason}") from error
+        raise UserError(
+            f"{path} is not a readable checkpoint, or is cut short: {reason}"
+        ) from error
 
 
 def _check_inflation(path: Path) -> None:
-    """``torch.save`` stores its zip as it is: one that grows much when read is made to."""
+    """Refuse a zip that would inflate a lot; ``torch.save`` does not compress."""
     try:
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
             total = sum(member.file_size for member in archive.infolist())
     except Exception as error:  # a damaged archive may fail in any way
-        raise UserError(f"{path} is no readable checkpoint, or cut short: {error}") from error
+        raise UserError(f"{path} is not a readable checkpoint, or is cut short: {error}") from error
     if total > 2 * path.stat().st_size:
         what = f"is compressed and would inflate from {path.stat().st_size:,} to {total:,} bytes"
         INFLATED.require(total, str(path), what)
 
 
 def _refused_class(error: Exception) -> str:
-    """The one sentence of torch's long message that says what was refused."""
+    """The sentence in torch's long message that says what was refused."""
     text = str(error)
     for mark in ("Unsupported global: GLOBAL ", "Unsupported class ", "GLOBAL "):
         if mark in text:
             name = text.split(mark, 1)[1].split()[0].rstrip(".,:")
-            return f"it holds {name}, which is not plain data, and loading it could run code"
+            return f"it contains {name}, which is not plain data, and loading it could run code"
     return text.splitlines()[0] if text else type(error).__name__
 
 
@@ -175,19 +179,19 @@ def _read_pickle(path: Path) -> object:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle may fail in any way
-        raise UserError(f"{path} is no readable pickle, or cut short: {error}") from error
+        raise UserError(f"{path} is not a readable pickle, or is cut short: {error}") from error
 
 
 def _check_pickle(content: bytes) -> None:
-    """Walk through a pickle's instructions before they are followed.
+    """Check a pickle's instructions before they are executed.
 
     Raises:
-        UserError: one asks for memory by a number alone: a place far behind all that is there.
+        UserError: one would allocate memory by a mere number: a memo index beyond its values.
         Exception: it is damaged.
     """
     for count, (code, argument, _) in enumerate(pickletools.genops(content)):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
-            raise UserError(f"the pickle keeps its value {count} at place {argument}")
+            raise UserError(f"the pickle stores value {count} at memo index {argument}")
 
 
 def _read_safetensors(path: Path) -> object:
@@ -198,7 +202,7 @@ def _read_safetensors(path: Path) -> object:
     try:
         return load_file(path)
     except Exception as error:  # the Rust side raises its own class
-        raise UserError(f"{path} is no readable safetensors file: {error}") from error
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | None]:
@@ -208,10 +212,10 @@ def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | Non
         content: what `load_checkpoint` returned, or a plain state dict.
 
     Returns:
-        The tensors by name, and the key they lay under (None when they are the top level).
+        The tensors by name, and the key they were under (None if they are the top level).
 
     Raises:
-        UserError: there are none, or one of them is no array.
+        UserError: there are none, or one of them is not an array.
     """
     key = next((k for k in STATE_KEYS if isinstance(content.get(k), Mapping)), None)
     state = content if key is None else content[key]
@@ -225,25 +229,25 @@ def find_state(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], str | Non
             raise UserError(f"{key}[{name!r}] in the checkpoint is a {type(value).__name__}")
     if not tensors:
         entries = brief(sorted(map(str, content)), 300)
-        raise UserError(f"the checkpoint holds no tensors, only the entries {entries}")
+        raise UserError(f"the checkpoint has no tensors, only the entries {entries}")
     return tensors, key
 
 
 def _plain(tensor: Tensor, name: object) -> Tensor:
-    """A tensor whose numbers are all there: not sparse, and none of them repeated by its strides.
+    """A tensor that is stored in full: not sparse, and without values repeated by its strides.
 
     Raises:
-        UserError: it is another one.
+        UserError: it is not.
     """
     if not isinstance(name, str) or tensor.layout != torch.strided or tensor.is_quantized:
         kind = f"{tensor.layout} tensor of {tensor.dtype}"
         raise UserError(f"{brief(name)} in the checkpoint is a {kind}, expected a plain one")
     if tensor.device.type != "cpu":
-        raise UserError(f"{name!r} in the checkpoint has no numbers (device {tensor.device})")
-    least = min(tensor.shape, default=0)  # torch makes tensors of sizes -1 and 0
+        raise UserError(f"{name!r} in the checkpoint has no data (device {tensor.device})")
+    least = min(tensor.shape, default=0)  # torch creates tensors of sizes -1 and 0
     if least < 0 or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise UserError(
-            f"{name!r} in the checkpoint says to have {' x '.join(map(str, tensor.shape))} "
-            "numbers, which are not there"
+            f"{name!r} in the checkpoint claims to have {' x '.join(map(str, tensor.shape))} "
+            "values, but they are not there"
         )
     return tensor

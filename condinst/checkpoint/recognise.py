@@ -1,4 +1,4 @@
-"""Recognise who wrote a checkpoint by its names, and bring bare backbones to our names."""
+"""Recognise who wrote a checkpoint by its names, and rename bare backbones to our names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from condinst.checkpoint.backbone_tables import BACKBONES, BOTTOM_UP
 from condinst.checkpoint.rows import Mapped
 
-_CLASSIFIER = "the ImageNet classifier, which a detector has no use for"
+_CLASSIFIER = "the ImageNet classifier, which a detector does not use"
 _CLASSIFIER_NAMES = re.compile(
     r"(stem\.fc|linear|fc|fc1000|pred|classifier|head|conv_head|bn2|features\.18|conv\.[01])[._]"
 )
@@ -25,7 +25,7 @@ TORCHVISION_RESNET: tuple[tuple[str, str], ...] = (
     (r"\.bn(\d)\.", r".conv\1.norm."),
 )
 
-# A name that only this kind of bare backbone has.
+# A name found only in this kind of bare backbone.
 _BACKBONE_MARKS = {
     "caffe2-backbone": r"(conv1|res2_0_branch2a)_w",
     "torchvision-backbone": r"layer1\.0\.conv1\.weight",
@@ -64,12 +64,12 @@ def recognise(names: Iterable[str]) -> str:
 def backbone_to_ours(
     state: Mapping[str, Tensor], kind: str, prefix: str
 ) -> tuple[Mapped, list[tuple[str, str]]]:
-    """Bring an ImageNet backbone's names to ours.
+    """Rename an ImageNet backbone's tensors to our names.
 
     Args:
         state: its tensors.
         kind: one of the ``*-backbone`` kinds.
-        prefix: where the backbone lies in the model, such as ``backbone.bottom_up.``.
+        prefix: the backbone's prefix in the model, such as ``backbone.bottom_up.``.
 
     Returns:
         The renamed tensors and the ignored (name, reason) pairs.

@@ -16,7 +16,7 @@ KIND_NAMES = {
     "caffe2-backbone": "Caffe2 backbone (MSRA, FAIR)",
     "torchvision-backbone": "torchvision ResNet",
     "vovnet-backbone": "VoVNet of vovnet-detectron2",
-    "mobilenetv2-backbone": "MobileNetV2 of the peers",
+    "mobilenetv2-backbone": "MobileNetV2 of the public implementations",
     "dla-backbone": "DLA",
     "timm-backbone": "timm",
     "unknown": "unknown origin",
@@ -30,11 +30,11 @@ class LoadReport:
     Attributes:
         kind: who wrote the checkpoint, a key of `KIND_NAMES`.
         loaded: names in the model that got their value from the checkpoint.
-        missing: names in the model that the checkpoint does not have; they keep their values.
-        unexpected: names in the checkpoint that the model has no place for.
+        missing: names in the model that are not in the checkpoint; they keep their values.
+        unexpected: names in the checkpoint that are not in the model.
         ill_shaped: (name, shape in the checkpoint, shape in the model); they keep their values.
-        ignored: (name, reason) of tensors that need no place.
-        notes: what else a reader should know, one sentence each.
+        ignored: (name, reason) of tensors that are not needed.
+        notes: anything else worth knowing, one sentence each.
     """
 
     kind: str
@@ -47,11 +47,11 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor of the model was loaded and every one of the file used."""
+        """Whether every tensor of the model was loaded and every tensor of the file used."""
         return not (self.missing or self.unexpected or self.ill_shaped)
 
     def __str__(self) -> str:
-        """The report as text, every name that was not loaded included."""
+        """The report as text, including every name that was not loaded."""
         lines = [
             f"checkpoint of {KIND_NAMES.get(self.kind, self.kind)}: {len(self.loaded)} loaded, "
             f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, "
@@ -69,7 +69,7 @@ class LoadReport:
 
 
 class CheckpointMismatch(UserError):
-    """A checkpoint of another architecture; the model was left untouched.
+    """The checkpoint has a different architecture; the model is unchanged.
 
     Attributes:
         report: what would have been loaded.

@@ -1,7 +1,8 @@
-"""Rows of key tables: each knows how one group of tensors is called here and at a peer.
+"""Rows of key tables: each knows the names of one group of tensors here and in a peer.
 
-A table is a list of rows. Each row moves what it knows from one state dict to another and leaves
-the rest alone, so what no row claimed remains visible at the end. Rows work in both directions.
+A table is a list of rows. Each row moves the tensors it knows from one state dict to another and
+leaves the rest alone, so what no row claimed remains visible at the end. Rows work in both
+directions.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Mapped:
         state: tensors under their new names.
         sources: new name -> the names it was made from.
         rest: tensors that no row knows, under their old names.
-        names: all old names, whether moved already or not.
+        names: all old names, moved or not.
     """
 
     state: State = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Mapped:
 
 
 class Row(Protocol):
-    """One line of a key table; both methods take what they know out of ``rest``."""
+    """One row of a key table; both methods remove what they know from ``rest``."""
 
     def to_ours(self, mapped: Mapped, head: HeadLayout | None) -> None:
         """Move tensors with the peer's names in ``mapped.rest`` to ours in ``mapped.state``."""
@@ -79,8 +80,8 @@ class Prefix:
 class Template:
     """Names that differ in their pattern; ``{i}`` stands for a number, ``{i+1}`` for one more.
 
-    Both templates are beginnings of names; what follows them is kept. With ``only_if``, a
-    tensor is moved only where our state dict has that name as well.
+    Both templates match the start of names; what follows is kept. With ``only_if``, a tensor is
+    moved only where our state dict has that name as well.
     """
 
     peer: str
@@ -108,7 +109,7 @@ class Template:
 
 @dataclass(frozen=True)
 class StackedScales:
-    """One scale a level, (1,) each at the peer's; one vector (L,) here."""
+    """One scale per level: (1,) each in the peer, one vector (L,) here."""
 
     peer: str  # with {} for the level
     ours: str
@@ -133,7 +134,7 @@ class StackedScales:
 
 @dataclass(frozen=True)
 class FlatTower:
-    """A flat run of (conv, norm, ReLU) at the peer's; a list of blocks and a last conv here.
+    """A flat sequence of (conv, norm, ReLU) in the peer; a list of blocks and a last conv here.
 
     The step between two convolutions is 3 with a norm and 2 without one.
     """
@@ -244,5 +245,5 @@ def _fill(template: str, numbers: dict[str, int]) -> str:
 
 
 def _tower_step(indices: set[int]) -> int:
-    """Distance of two convolutions in a flat tower: with a norm its index 1 is taken."""
+    """Distance between two convolutions in a flat tower: with a norm, index 1 is taken."""
     return 3 if 1 in indices else 2

@@ -27,11 +27,11 @@ class ZooEntry:
         name: what to write in ``MODEL.WEIGHTS``.
         origin: who published it.
         recipe: the recipe it belongs to; empty for a backbone.
-        url: where it is.
+        url: its address.
         file: its name in the cache.
         box_ap: published box AP on val2017.
         mask_ap: published mask AP on val2017.
-        manual: whether only a browser can fetch it.
+        manual: whether it can only be fetched with a browser.
         sha256: its hash, where known.
     """
 
@@ -52,7 +52,7 @@ class WeightsRow:
 
     Attributes:
         entry: the published weights.
-        path: where they lie, or would lie, in the cache.
+        path: where they are, or would be, in the cache.
         cached: whether they are there.
     """
 
@@ -128,7 +128,7 @@ ZOO: tuple[ZooEntry, ...] = (
     ),
 )
 
-# Other ways in which the same weights are named.
+# Other names for the same weights.
 _ALIASES = {entry.file.removesuffix(".pth"): entry for entry in ZOO} | {
     entry.file: entry for entry in ZOO
 }
@@ -136,12 +136,12 @@ _TIMM = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
 
 
 def cache_folder() -> Path:
-    """Where fetched weights lie: ``$CONDINST_CACHE``, else ``~/.cache/condinst``."""
+    """Folder of fetched weights: ``$CONDINST_CACHE``, else ``~/.cache/condinst``."""
     return Path(os.environ.get("CONDINST_CACHE") or "~/.cache/condinst").expanduser() / "weights"
 
 
 def list_weights() -> list[WeightsRow]:
-    """Every set of weights with a name, and whether it is at hand."""
+    """Every named set of weights, and whether it is in the cache."""
     rows = []
     for entry in ZOO:
         path = cache_folder() / entry.file
@@ -150,7 +150,7 @@ def list_weights() -> list[WeightsRow]:
 
 
 def resolve_weights(name: str | Path) -> Path:
-    """Find weights by name and fetch them where needed.
+    """Find weights by name and fetch them if needed.
 
     Args:
         name: path, http(s) URL (``#sha256=...`` gives its hash), ``detectron2://`` path, name
@@ -160,7 +160,7 @@ def resolve_weights(name: str | Path) -> Path:
         A file on this machine.
 
     Raises:
-        UserError: nothing bears the name, or it cannot be fetched; says what to put where.
+        UserError: nothing has that name, or it cannot be fetched; says what to put where.
     """
     text = str(name)
     path = expanded(text)
@@ -222,8 +222,8 @@ def _fetch_detectron2(text: str) -> Path:
 def _unknown(text: str) -> str:
     names = [e.name for e in ZOO]
     near = difflib.get_close_matches(text, names, n=3)
-    hint = f"; near it: {', '.join(near)}" if near else ""
+    hint = f"; similar names: {', '.join(near)}" if near else ""
     return (
-        f"no weights at {text!r}: neither a file nor a URL nor a name of the zoo{hint} "
+        f"no weights at {text!r}: not a file, a URL or a name in the zoo{hint} "
         "(`weights list` shows all names)"
     )

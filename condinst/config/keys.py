@@ -1,7 +1,7 @@
 """Every configuration key that we add to detectron2's, with its default and meaning.
 
 The sections and names are those of the two public implementations, so their YAML files and command
-lines work here. Where the two compute different things, the difference is a key of its own under
+lines work here. Where the two compute different things, the difference has its own key under
 ``MODEL.CONDINST`` (marked *peer*): AdelaiDet's value is the default, Epiphqny's is in
 ``condinst.config.peers.EPIPHQNY``.
 """
@@ -33,7 +33,7 @@ from condinst.modeling.supervision.box_keys import box_problems
 logger = logging.getLogger(__name__)
 META_ARCHITECTURE = "CondInst"
 _PEER_META_ARCHITECTURE = "OneStageDetector"
-# Keys that say where and how fast a training runs, not what comes out; sections with all below.
+# Keys that affect where and how fast a training runs, not its result; sections count as a whole.
 WITHOUT_EFFECT = (
     "OUTPUT_DIR",
     "VERSION",
@@ -71,7 +71,7 @@ def memory_format(cfg: CfgNode) -> str:
     """``SOLVER.MEMORY_FORMAT``, or what ``auto`` means on ``MODEL.DEVICE``.
 
     Raises:
-        UserError: there is no such format.
+        UserError: the format is unknown.
     """
     wanted = cfg.SOLVER.MEMORY_FORMAT
     known = ("auto", "contiguous", "channels_last")
@@ -83,23 +83,23 @@ def memory_format(cfg: CfgNode) -> str:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgNode:
-    """Read a recipe: ours, or a YAML file of either public implementation as it is.
+    """Read a recipe: ours, or an unmodified YAML file of either public implementation.
 
     A file whose meta architecture is ``OneStageDetector`` with masks on is one of Epiphqny's: the
-    keys in which the implementations differ then take Epiphqny's values, unless file or overrides
-    set them. What is in ``condinst.config.peers.IGNORED`` is left out, and a warning says so once.
+    keys in which the implementations differ then take Epiphqny's values, unless the file or the
+    overrides set them. Keys in ``condinst.config.peers.IGNORED`` are dropped with one warning.
 
     Args:
         path: the YAML file; its ``_BASE_`` is followed.
-        overrides: KEY VALUE pairs that win over the file. Values may be strings ("0.01", "[8,
+        overrides: KEY VALUE pairs that override the file. Values may be strings ("0.01", "[8,
             16]").
 
     Returns:
         The complete config, not frozen.
 
     Raises:
-        UserError: the file cannot be read, or names keys that do not exist or values of the wrong
-            type; all faults are reported together, each with the nearest key that does exist.
+        UserError: the file cannot be read, or has unknown keys or values of the wrong type; all
+        errors are reported together, unknown keys with the nearest existing one.
     """
     tree, unread = without(read_yaml(Path(path)), IGNORED)
     given, more = overrides_without(list(overrides), IGNORED)
@@ -143,15 +143,15 @@ def _add_fcos(cfg: CfgNode) -> None:
         256,
         512,
     ]  # pixels; limits between the levels, one fewer than levels
-    fcos.TOP_LEVELS = 2  # levels made beyond the backbone's last: 0, 1 or 2
+    fcos.TOP_LEVELS = 2  # levels added beyond the backbone's last: 0, 1 or 2
 
     # Head
     fcos.NUM_CLS_CONVS = 4
     fcos.NUM_BOX_CONVS = 4
     fcos.NUM_SHARE_CONVS = 0  # convolutions before both towers
-    fcos.NORM = "GN"  # GN, NaiveGN, none; BN, SyncBN: one a level
-    fcos.USE_SCALE = True  # one learnable factor a level on the distances
-    fcos.USE_RELU = True  # neither implementation reads it: distances always pass a ReLU
+    fcos.NORM = "GN"  # GN, NaiveGN, none; BN, SyncBN: one per level
+    fcos.USE_SCALE = True  # one learnable factor per level on the distances
+    fcos.USE_RELU = True  # unused by both implementations: distances always pass a ReLU
     fcos.USE_DEFORMABLE = False  # the last convolution of each tower is deformable
     fcos.PRIOR_PROB = 0.01  # class probability at the start
 
@@ -165,8 +165,8 @@ def _add_fcos(cfg: CfgNode) -> None:
     fcos.LOSS_NORMALIZER_CLS = "fg"  # fg: positives; moving_fg: their moving mean; all: locations
     fcos.LOSS_WEIGHT_CLS = 1.0
 
-    # Inference. The *_TRAIN keys rule proposals during training, which only AdelaiDet's other
-    # models take.
+    # Inference. The *_TRAIN keys control proposals during training, which only AdelaiDet's other
+    # models use.
     fcos.THRESH_WITH_CTR = False  # True: multiply by the box quality before the threshold
     fcos.INFERENCE_TH_TRAIN = 0.05
     fcos.INFERENCE_TH_TEST = 0.05
@@ -175,7 +175,7 @@ def _add_fcos(cfg: CfgNode) -> None:
     fcos.NMS_TH = 0.6
     fcos.POST_NMS_TOPK_TRAIN = 100  # per image; ties with the last one stay
     fcos.POST_NMS_TOPK_TEST = 100
-    fcos.YIELD_PROPOSAL = False  # for AdelaiDet's two-stage models; CondInst takes none
+    fcos.YIELD_PROPOSAL = False  # for AdelaiDet's two-stage models; CondInst uses none
     fcos.YIELD_BOX_FEATURES = False  # likewise
 
 
@@ -191,22 +191,22 @@ def _add_condinst(cfg: CfgNode) -> None:
     node.COORDINATES = (
         "relative"  # peer: relative (to the instance, in sizes of interest), absolute, none
     )
-    node.USE_MASK_FEATURES = True  # False: the heads see coordinates alone
+    node.USE_MASK_FEATURES = True  # False: the heads only see coordinates
     node.CENTER = "mass"  # peer: centre sampled around: mass (of the mask), box
     node.DICE_NUMERATOR = 0.0  # peer: added to twice the intersection
     node.DICE_DENOMINATOR = 1e-5  # peer: added to the sum of squares
-    node.MAX_PROPOSALS = -1  # at most so many random positives a worker get a mask loss; -1: all
-    node.TOPK_PROPOSALS_PER_IM = -1  # else the best of an image, shared over its instances; -1: all
-    node.BOTTOM_PIXELS_REMOVED = -1  # neither implementation reads it; see MODEL.BOXINST
+    node.MAX_PROPOSALS = -1  # at most this many random positives per worker get a loss; -1: all
+    node.TOPK_PROPOSALS_PER_IM = -1  # else the best per image, shared among its instances; -1: all
+    node.BOTTOM_PIXELS_REMOVED = -1  # unused by both implementations; see MODEL.BOXINST
 
     node.MASK_HEAD = head = CfgNode()
     head.CHANNELS = 8
     head.NUM_LAYERS = 3
-    head.USE_FP16 = False  # neither implementation reads it; see SOLVER.AMP
+    head.USE_FP16 = False  # unused by both implementations; see SOLVER.AMP
     head.DISABLE_REL_COORDS = False  # True: as COORDINATES none
 
     node.MASK_BRANCH = branch = CfgNode()
-    # peer: multi_level (levels refined and added), single_level (the finest alone)
+    # peer: multi_level (levels refined and added), single_level (only the finest)
     branch.KIND = "multi_level"
     branch.IN_FEATURES = ["p3", "p4", "p5"]
     branch.OUT_CHANNELS = 8
@@ -230,7 +230,7 @@ def _add_peers_backbones(cfg: CfgNode) -> None:
     cfg.MODEL.MOBILENET = False  # MobileNetV2 under the pyramid
     cfg.MODEL.BACKBONE.ANTI_ALIAS = False
     cfg.MODEL.RESNETS.DEFORM_INTERVAL = (
-        1  # in stages with DEFORM_ON_PER_STAGE: every so many blocks
+        1  # in stages with DEFORM_ON_PER_STAGE: every this many blocks
     )
     cfg.MODEL.VOVNET = vovnet = CfgNode()
     vovnet.CONV_BODY = "V-39-eSE"
@@ -245,11 +245,11 @@ def _add_boxinst(cfg: CfgNode) -> None:
     node.ENABLED = False
     node.BOTTOM_PIXELS_REMOVED = 10  # rows of the original image in which colours say nothing
     node.PAIRWISE = pairwise = CfgNode()
-    pairwise.ENABLED = True  # False: projection alone, colours are not compared
+    pairwise.ENABLED = True  # False: projection only, colours are not compared
     pairwise.SIZE = 3  # a pixel is compared with the SIZE x SIZE around it; odd
     pairwise.DILATION = 2  # steps between those, at the stride of the loss
-    pairwise.WARMUP_ITERS = 10000  # steps over which the pairwise loss grows to its weight
-    pairwise.COLOR_THRESH = 0.3  # likeness of colours from which on two pixels belong together
+    pairwise.WARMUP_ITERS = 10000  # steps over which the pairwise loss ramps up to its weight
+    pairwise.COLOR_THRESH = 0.3  # colour similarity from which two pixels belong together
     # Objects with a mask are compared with it, the others with their box. False: masks are not read
     node.USE_MASKS = False
     node.MASK_WEIGHT = 1.0  # with USE_MASKS: of the loss of objects with a mask
@@ -267,9 +267,9 @@ def _add_solver(cfg: CfgNode) -> None:
     """SOLVER: what training can do beyond detectron2's keys."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # SGD, AdamW
     cfg.SOLVER.AMP.DTYPE = "auto"  # float16, bfloat16; auto: float16 on CUDA, bfloat16 on CPU
-    cfg.SOLVER.ACCUMULATE = 1  # micro-batches of a step; their gradients add up
+    cfg.SOLVER.ACCUMULATE = 1  # micro-batches per step; their gradients are accumulated
     cfg.SOLVER.EMA = 0.0  # decay of the weights' moving average; 0: none
-    cfg.SOLVER.SYNC_BN = False  # batch norms take their statistics over all workers
+    cfg.SOLVER.SYNC_BN = False  # batch norms compute their statistics over all workers
     cfg.SOLVER.RECOMPUTE_BACKBONE = False  # less memory: its activations are computed twice
     cfg.SOLVER.DETERMINISTIC = False  # on a GPU too; a CPU always is
     cfg.SOLVER.NUM_THREADS = 0  # of each process on a CPU; 0: as many as it is started with
@@ -278,12 +278,12 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.MAX_SKIPPED_STEPS = 0  # steps with a non-finite loss that are left out
     cfg.SOLVER.PATIENCE = 0  # evaluations without a better result after which to stop; 0: never
     cfg.SOLVER.KEEP_CHECKPOINTS = 2  # the newest
-    cfg.SOLVER.MAX_SECONDS = 0.0  # then stop with a checkpoint to go on from; 0: no limit
+    cfg.SOLVER.MAX_SECONDS = 0.0  # then stop with a checkpoint to resume from; 0: no limit
 
 
 def _add_debug(cfg: CfgNode) -> None:
-    """DEBUG: for finding faults."""
+    """DEBUG: for finding errors."""
     cfg.DEBUG = CfgNode()
-    cfg.DEBUG.OVERFIT = 0  # train on so many images only
-    cfg.DEBUG.DETECT_ANOMALY = False  # name the operation that gave the first NaN
-    cfg.DEBUG.PROFILE = False  # leave trace.json of a few steps
+    cfg.DEBUG.OVERFIT = 0  # train on only this many images
+    cfg.DEBUG.DETECT_ANOMALY = False  # name the operation that produced the first NaN
+    cfg.DEBUG.PROFILE = False  # write trace.json of a few steps

@@ -1,7 +1,7 @@
-"""Merging YAML files and KEY VALUE pairs into a config, all faults of a file reported together.
+"""Merging YAML files and KEY VALUE pairs into a config, reporting all errors of a file together.
 
-Unlike yacs, whole numbers fit keys that hold fractions, numbers may be strings, and an unknown key
-is answered with the nearest one.
+Unlike yacs, integers fit float keys, numbers may be strings, and the error for an unknown key
+suggests the nearest one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from condinst.files import names, yamltext
 
 Tree = dict[str, Any]
 _RESERVED = {"_BASE_", "VERSION"}
-_BASES = 16  # files that may lie under each other
-_LONG = 100  # letters of a name that are compared with known ones, which takes their square
+_BASES = 16  # longest chain of _BASE_ files
+_LONG = 100  # letters of a name to compare with known ones, at quadratic cost
 
 
 def read_yaml(path: Path) -> Tree:
     """A YAML file with its ``_BASE_`` merged under it.
 
     Raises:
-        UserError: there is no such file, or it or a base is no YAML with keys.
+        UserError: the file does not exist, or it or a base is not YAML with keys.
     """
     if not path.is_file():
         raise UserError(f"config file {str(path)!r} does not exist: give the path of a YAML recipe")
@@ -36,23 +36,21 @@ def read_yaml(path: Path) -> Tree:
     if tree.get("VERSION", 2) != 2:
         raise UserError(
             f"config file {str(path)!r}: VERSION {tree['VERSION']}, expected 2: "
-            "rename its keys to today's"
+            "rename its keys to the current ones"
         )
     return tree
 
 
 def _with_base(path: Path, above: tuple[Path, ...]) -> Tree:
-    """A file's keys over those of its base, and of that one's base.
+    """A file's keys merged over those of its chain of bases.
 
     Args:
         path: the file.
-        above: files that led here by their ``_BASE_``.
+        above: files whose ``_BASE_`` led here.
     """
     tree = yamltext.read(path)
     if not isinstance(tree, dict):
-        raise UserError(
-            f"config file {str(path)!r} holds no keys: expected sections such as MODEL:"
-        )
+        raise UserError(f"config file {str(path)!r} has no keys: expected sections such as MODEL:")
     base = tree.pop("_BASE_", None)
     if base is None:
         return tree
@@ -66,7 +64,7 @@ def _with_base(path: Path, above: tuple[Path, ...]) -> Tree:
 
 
 def _over(base: Tree, tree: Tree) -> Tree:
-    """Sections merged, everything else from the second."""
+    """Merge sections; take everything else from the second."""
     merged = dict(base)
     for key, value in tree.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -75,7 +73,7 @@ def _over(base: Tree, tree: Tree) -> Tree:
 
 
 def value_of(tree: Tree, key: str) -> Any:
-    """The value at a dotted key, None where there is none."""
+    """The value at a dotted key, or None."""
     node: Any = tree
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
@@ -85,11 +83,11 @@ def value_of(tree: Tree, key: str) -> Any:
 
 
 def without(given: Tree, names: Collection[str], prefix: str = "") -> tuple[Tree, list[str]]:
-    """Nested keys without some of them.
+    """Remove some of the nested keys.
 
     Args:
         given: nested keys.
-        names: dotted names of keys and sections; a section goes with all below it.
+        names: dotted names of keys and sections; a section includes all below it.
         prefix: the section's dotted name, with a dot at the end.
 
     Returns:
@@ -108,7 +106,7 @@ def without(given: Tree, names: Collection[str], prefix: str = "") -> tuple[Tree
 
 
 def overrides_without(given: list[str], names: Collection[str]) -> tuple[list[str], list[str]]:
-    """The same of ``[KEY, VALUE, KEY, VALUE, ...]``."""
+    """The same for ``[KEY, VALUE, KEY, VALUE, ...]``."""
     left, found = [], []
     for start in range(0, len(given), 2):
         key = str(given[start])
@@ -119,12 +117,12 @@ def overrides_without(given: list[str], names: Collection[str]) -> tuple[list[st
 
 
 def merge_tree(cfg: CfgNode, tree: Tree, problems: list[str], prefix: str = "") -> None:
-    """Merge nested keys into ``cfg``; faults are appended to ``problems`` and the rest is merged.
+    """Merge nested keys into ``cfg``; errors are appended to ``problems`` and the rest is merged.
 
     Args:
         cfg: the section to change, in place.
         tree: its new values.
-        problems: where faults go, one line each.
+        problems: receives the errors, one line each.
         prefix: the section's dotted name, with a dot at the end.
     """
     for key, value in tree.items():
@@ -148,10 +146,10 @@ def merge_tree(cfg: CfgNode, tree: Tree, problems: list[str], prefix: str = "") 
 
 
 def merge_overrides(cfg: CfgNode, overrides: list[str], problems: list[str]) -> None:
-    """Merge ``[KEY, VALUE, KEY, VALUE, ...]`` into ``cfg``, faults as in `merge_tree`."""
+    """Merge ``[KEY, VALUE, KEY, VALUE, ...]`` into ``cfg``; errors as in `merge_tree`."""
     if len(overrides) % 2:
         problems.append(
-            f"overrides come as KEY VALUE pairs, got {len(overrides)} words: {overrides}"
+            f"overrides must be KEY VALUE pairs, got {len(overrides)} words: {overrides}"
         )
         return
     for name, value in zip(overrides[0::2], overrides[1::2], strict=True):
@@ -168,7 +166,7 @@ def merge_overrides(cfg: CfgNode, overrides: list[str], problems: list[str]) -> 
 
 
 def unknown_key(cfg: CfgNode, name: str, prefix: str) -> str:
-    """The message for a key that does not exist, naming the nearest ones.
+    """The message for an unknown key, with the nearest one.
 
     Args:
         cfg: the config or section to look in.
@@ -204,7 +202,7 @@ def _fit(value: Any, old: Any) -> Any:
     """``value`` in the type of ``old``.
 
     Raises:
-        TypeError: something would be lost; ValueError and OverflowError likewise.
+        TypeError: information would be lost; ValueError and OverflowError likewise.
     """
     if isinstance(value, str) and not isinstance(old, str):
         value = _decode(value)

@@ -1,6 +1,6 @@
-"""What files of the public implementations need to be read unchanged.
+"""What it takes to read files of the public implementations unchanged.
 
-That is Epiphqny's choices, and the names of AdelaiDet's other models' sections.
+These are Epiphqny's choices, and the names of the sections for AdelaiDet's other models.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ EPIPHQNY: dict[str, Any] = {
     }
 }
 
-# What files of the public implementations may set and CondInst does not read: sections of other
-# models, with all below them, and single keys.
+# What files of the public implementations may set and CondInst does not read: whole sections of
+# other models, and single keys.
 IGNORED = (
     "MODEL.BASIS_MODULE",
     "MODEL.BATEXT",

@@ -1,4 +1,4 @@
-"""The augmentations that a config asks for, as detectron2's types."""
+"""The augmentations that a config asks for, as detectron2 augmentations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condinst.data.crop import CropAroundObject
 from condinst.data.input_config import input_section
 from condinst.data.resizing import Resize
 
-_GREY = 128.0  # of padded pixels
+_GREY = 128.0  # value of padded pixels
 
 
 def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
@@ -44,7 +44,7 @@ def training_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 def cuts_objects(cfg: CfgNode) -> bool:
-    """Whether objects may lose a part, so that their boxes are no longer tight."""
+    """Whether objects may be cut, so that their boxes are no longer tight."""
     return any(input_section(cfg, name).ENABLED for name in ("CROP", "LSJ", "FIXED_CROP"))
 
 
@@ -74,10 +74,10 @@ def _colors(cfg: CfgNode) -> list[T.Augmentation]:
 
 
 class OnRgb(T.Augmentation):
-    """An augmentation of colours for BGR images: detectron2's take red for the first channel.
+    """A colour augmentation for BGR images: detectron2's expect red as the first channel.
 
     Args:
-        augmentation: of RGB pixels.
+        augmentation: for RGB pixels.
     """
 
     def __init__(self, augmentation: T.Augmentation) -> None:

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 
 class CropAroundObject(T.RandomCrop):
-    """A random crop that holds the centre of an object chosen at random.
+    """A random crop that contains the centre of a randomly chosen object.
 
     An image without objects is cropped anywhere.
 
     Args:
-        crop_type: of detectron2's ``RandomCrop``.
-        crop_size: likewise.
+        crop_type: as for detectron2's ``RandomCrop``.
+        crop_size: as for ``RandomCrop``.
         cuts_objects: whether the border may cut objects; if not, the crop grows until it cuts none.
     """
 
@@ -25,7 +25,7 @@ class CropAroundObject(T.RandomCrop):
         self.cuts_objects = cuts_objects
 
     def get_crop_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) of the crop; a share of a side of one pixel is that pixel."""
+        """(h, w) of the crop; at least one pixel."""
         height, width = super().get_crop_size(image_size)
         return max(int(height), 1), max(int(width), 1)
 
@@ -59,7 +59,7 @@ def _grow(
     boxes: NDArray[np.float64],
     size: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Enlarge a region until every box that touches it lies within."""
+    """Enlarge a region until it contains every box that it touches."""
     while True:
         touching = boxes[np.all((boxes[:, :2] < end) & (boxes[:, 2:] > start), axis=1)]
         if not len(touching):

@@ -18,14 +18,14 @@ def read_oriented(
     image_format: str = "BGR",
     ranges: pixels.Ranges | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode an image, turned as its EXIF orientation says.
+    """Decode an image, rotated by its EXIF orientation.
 
-    An image whose annotations were drawn without turning (the stated size fits only then) stays
-    unturned.
+    An image whose annotations were drawn on the unrotated pixels (the stated size fits only those)
+    is not rotated.
 
     Args:
         path: the file.
-        size: (height, width) that the annotations state; None: whatever it is.
+        size: (height, width) that the annotations state; None: any.
         image_format: BGR or RGB.
         ranges: how values of more than 8 bits are scaled; None: by the image's own range.
 
@@ -33,7 +33,7 @@ def read_oriented(
         (h, w, 3).
 
     Raises:
-        UserError: the file is missing, does not decode, or is of another size.
+        UserError: the file is missing, does not decode, or has another size.
     """
     with image_files.opened(Path(path)) as image:
         found = pixels.as_seen(image, ranges, size)

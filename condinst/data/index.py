@@ -1,7 +1,7 @@
 """A COCO dataset as flat numpy arrays on disk, mapped into memory.
 
-Opening takes milliseconds and next to no memory whatever the size, and all loader processes share
-the same pages. The files hold plain numbers, text and JSON: nothing that runs code when read.
+Opening takes milliseconds and next to no memory at any size, and all loader processes share the
+same pages. The files hold plain numbers, text and JSON: nothing that runs code when read.
 
 Letters: ``N`` images, ``A`` annotations, ``P`` polygons, ``C`` coordinates, ``T`` bytes.
 
@@ -59,13 +59,13 @@ def open_index(directory: str | Path) -> Index:
     """Open what :func:`condinst.annotations.build_index` left.
 
     Raises:
-        UserError: there is no whole index of this version.
+        UserError: there is no complete index of this version.
     """
     return Index(directory)
 
 
 class Index(Sequence[dict[str, Any]]):
-    """detectron2's dataset dicts, made when asked for.
+    """detectron2's dataset dicts, built on demand.
 
     Polygons come as a list of float64 arrays, other masks as compressed RLE; boxes are XYWH_ABS;
     classes are contiguous. A copy in another process maps the same files again.
@@ -75,7 +75,7 @@ class Index(Sequence[dict[str, Any]]):
         image_root: folder of the images.
         ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
         sizes: (N, 2) height, width.
-        objects: (N,) number of annotations that are no crowd regions.
+        objects: (N,) number of annotations that are not crowd regions.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -88,16 +88,16 @@ class Index(Sequence[dict[str, Any]]):
             }
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{directory} holds no whole index ({error}); run `python cli.py prepare`"
+                f"{directory} has no complete index ({error}); run `python cli.py prepare`"
             ) from error
         if meta.get("version") != VERSION:
             raise UserError(
-                f"{directory} holds an index of version {meta.get('version')}, this is {VERSION}; "
+                f"{directory} has an index of version {meta.get('version')}, expected {VERSION}; "
                 "run `python cli.py prepare`"
             )
         self.categories: list[dict[str, Any]] = meta["categories"]
         self.ranges: dict[str, list[float]] = meta.get("ranges", {})
-        # An absolute one stays as it is.
+        # An absolute path stays as it is.
         self.image_root = Path(os.path.normpath(self.directory.resolve() / meta["images"]))
         self._arrays = {name: values.view(np.ndarray) for name, values in arrays.items()}
         self._prefix = f"{self.image_root}{os.sep}"
@@ -110,7 +110,7 @@ class Index(Sequence[dict[str, Any]]):
 
     @property
     def masked(self) -> NDArray[np.bool_]:
-        """(A,) whether an annotation has a mask, and not only a box."""
+        """(A,) whether an annotation has a mask, not only a box."""
         lengths = [np.diff(self._arrays[f"{name}_ends"]) for name in ("polygon", "run")]
         return (lengths[0] > 0) | (lengths[1] > 0)
 
@@ -120,23 +120,23 @@ class Index(Sequence[dict[str, Any]]):
         return self._arrays["areas"]
 
     def arrays(self) -> Iterator[NDArray[Any]]:
-        """All arrays in one order: what makes up the annotations."""
+        """All arrays in a fixed order: what makes up the annotations."""
         yield from self._arrays.values()
 
     def file_names(self) -> Iterator[str]:
-        """Of all images, relative to the folder of images."""
+        """File names of all images, relative to the image folder."""
         ends = self._arrays["name_ends"].tolist()
         names = self._arrays["names"].tobytes()
         yield from (names[start:end].decode() for start, end in pairwise(ends))
 
     @property
     def objects(self) -> NDArray[np.int64]:
-        """(N,) number of annotations that are no crowd regions."""
+        """(N,) number of annotations that are not crowd regions."""
         single = np.cumsum(np.append(0, self._arrays["numbers"][:, 2] == 0))  # (A + 1,)
         return np.diff(single[self._arrays["ends"]])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the files itself."""
+        """Makes another process open the files itself."""
         return open_index, (str(self.directory),)
 
     def __len__(self) -> int:
@@ -191,7 +191,7 @@ class Index(Sequence[dict[str, Any]]):
         return found
 
     def _masks(self, start: int, end: int, size: list[int]) -> list[Any]:
-        """Of each annotation its polygons, its run lengths, or an empty list."""
+        """For each annotation its polygons, its run lengths, or an empty list."""
         arrays = self._arrays
         polygon_ends = arrays["polygon_ends"][start : end + 1].tolist()
         first, last = polygon_ends[0], polygon_ends[-1]

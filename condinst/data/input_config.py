@@ -1,4 +1,4 @@
-"""INPUT: ways to augment training images beside detectron2's, all off by default."""
+"""INPUT: image augmentations beyond detectron2's, all off by default."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ def add_input_config(cfg: CfgNode) -> None:
     """Add the keys, in place."""
     cfg.INPUT.CROP.CROP_INSTANCE = True  # AdelaiDet's; False: the region grows until it cuts none
 
-    # Large-scale jitter, instead of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the image is made to fit
-    # into SIZE times a factor at random, then cut or padded to SIZE.
+    # Large-scale jitter, instead of MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: the image is fitted into
+    # SIZE times a random factor, then cropped or padded to SIZE.
     cfg.INPUT.LSJ = lsj = CfgNode()
     lsj.ENABLED = False
     lsj.MIN_SCALE = 0.1
     lsj.MAX_SCALE = 2.0
     lsj.SIZE = [1024, 1024]  # height, width
 
-    # A region of a size in pixels, cut out after resizing; INPUT.CROP cuts before it.
+    # A crop of fixed size in pixels, taken after resizing; INPUT.CROP crops before it.
     cfg.INPUT.FIXED_CROP = crop = CfgNode()
     crop.ENABLED = False
     crop.SIZE = [512, 512]  # height, width
     crop.PAD = False  # smaller images are padded to SIZE; False: they stay smaller
-    crop.AROUND_OBJECT = False  # the region holds the centre of an object chosen at random
+    crop.AROUND_OBJECT = False  # the region contains the centre of a randomly chosen object
 
-    # Masks that training is shown, for studies; the other objects count as having only a box.
+    # Which masks training sees, for studies; the other objects count as having only a box.
     cfg.INPUT.MASKS = masks = CfgNode()
     masks.SHARE = 1.0
-    masks.SEED = 0  # chooses them; a greater share holds a lesser one of the same seed
+    masks.SEED = 0  # chooses them; with the same seed a larger share contains a smaller one
 
     # Each factor is drawn from 1 - value to 1 + value; 0: none.
     cfg.INPUT.COLOR = color = CfgNode()
@@ -41,10 +41,10 @@ def add_input_config(cfg: CfgNode) -> None:
     color.CONTRAST = 0.0
     color.SATURATION = 0.0
     color.LIGHTING = 0.0  # standard deviation of AlexNet's shift along ImageNet's colours
-    color.PROBABILITY = 1.0  # that an image is changed, for each of the four
+    color.PROBABILITY = 1.0  # of changing an image, for each of the four
 
     # Values of more than 8 bits: those that become 0 and 256. The pipeline sets them from the data;
-    # []: by each image's own range, from 0 to the least power of two that no value exceeds.
+    # # []: by each image's own range, from 0 to the smallest power of two that no value exceeds.
     cfg.INPUT.DEEP = deep = CfgNode()
     deep.INT16 = []
     deep.INT32 = []
@@ -52,19 +52,19 @@ def add_input_config(cfg: CfgNode) -> None:
 
 
 def deep_ranges(cfg: CfgNode) -> dict[str, list[float]]:
-    """How values of more than 8 bits are scaled, as :mod:`condinst.files.pixels` wants it."""
+    """How values of more than 8 bits are scaled, as :mod:`condinst.files.pixels` expects it."""
     deep = input_section(cfg, "DEEP")
     return {kind: list(deep[kind.upper()]) for kind in KINDS if len(deep[kind.upper()])}
 
 
 def set_deep_ranges(cfg: CfgNode, ranges: Ranges) -> None:
-    """The opposite of `deep_ranges`, in place."""
+    """The inverse of `deep_ranges`, in place."""
     for kind in KINDS:
         cfg.INPUT.DEEP[kind.upper()] = [float(value) for value in ranges.get(kind, ())]
 
 
 def input_section(cfg: CfgNode, name: str) -> CfgNode:
-    """``INPUT.<name>``, with our defaults where a plain config of detectron2 has no such key."""
+    """``INPUT.<name>``, or our defaults if a plain detectron2 config lacks it."""
     if name not in cfg.INPUT:
         defaults = CfgNode({"INPUT": {"CROP": {}}})
         add_input_config(defaults)
@@ -73,7 +73,7 @@ def input_section(cfg: CfgNode, name: str) -> CfgNode:
 
 
 def input_problems(cfg: CfgNode) -> list[str]:
-    """What is wrong with the augmentations that are asked for, one line each."""
+    """What is wrong with the configured augmentations, one line each."""
     found: list[str] = []
     lsj, fixed, crop = cfg.INPUT.LSJ, cfg.INPUT.FIXED_CROP, cfg.INPUT.CROP
     if lsj.ENABLED:
@@ -87,8 +87,8 @@ def input_problems(cfg: CfgNode) -> list[str]:
         found += _side_problems("INPUT.FIXED_CROP.SIZE", fixed.SIZE)
         if lsj.ENABLED:
             found.append(
-                "INPUT.FIXED_CROP.ENABLED and INPUT.LSJ.ENABLED are both true, but LSJ cuts to a "
-                "fixed size itself: set one of them to false"
+                "INPUT.FIXED_CROP.ENABLED and INPUT.LSJ.ENABLED are both true, but LSJ already "
+                "crops to a fixed size: set one of them to false"
             )
     if crop.ENABLED:
         found += _crop_problems(crop)
@@ -102,9 +102,9 @@ def _mask_problems(cfg: CfgNode) -> list[str]:
         return [f"INPUT.MASKS.SHARE = {share:g}: expected 0 (none) to 1 (all), such as 0.2"]
     if share < 1 and not (boxinst.ENABLED and boxinst.USE_MASKS):
         return [
-            f"INPUT.MASKS.SHARE = {share:g} (dataset.masks.share) hides masks, which this recipe "
-            "cannot do without: set MODEL.BOXINST.ENABLED and MODEL.BOXINST.USE_MASKS to true, or "
-            "the share to 1"
+            f"INPUT.MASKS.SHARE = {share:g} (dataset.masks.share) hides masks, but this recipe "
+            "needs them: set MODEL.BOXINST.ENABLED and MODEL.BOXINST.USE_MASKS to true, or the "
+            "share to 1"
         ]
     return []
 
@@ -147,8 +147,8 @@ def _crop_problems(crop: CfgNode) -> list[str]:
     if len(crop.SIZE) == 2 and all(map(_is_share, crop.SIZE)):
         return []
     return [
-        f"INPUT.CROP.SIZE = {crop.SIZE}: {crop.TYPE} expects shares of height and width above 0, "
-        "at most 1, such as [0.9, 0.9]"
+        f"INPUT.CROP.SIZE = {crop.SIZE}: {crop.TYPE} expects fractions of height and width above "
+        "0, at most 1, such as [0.9, 0.9]"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What data sets that come as plain lists, which no `prepare` has checked, must hold."""
+"""Checks of datasets that come as plain lists, which `prepare` has not checked."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Record = dict[str, Any]
 
 
 def check_listed(records: Sequence[Record], cfg: CfgNode) -> None:
-    """Refuse data that a recipe can learn no mask from.
+    """Refuse data from which a recipe cannot learn masks.
 
     Args:
         records: detectron2's dataset dicts.
         cfg: its ``DATASETS.TRAIN`` is named in messages.
 
     Raises:
-        UserError: masks are learned from boxes, and one lies outside of its image; or masks are
-            wanted, and no object has one.
+        UserError: masks are learned from boxes, and one is outside its image; or masks are needed,
+            and no object has one.
     """
     if not cfg.MODEL.MASK_ON:
         return
@@ -50,16 +50,16 @@ def _check_boxes(records: Sequence[Record], cfg: CfgNode) -> None:
     bbox = [round(float(x), 1) for x in entry["bbox"]]
     raise UserError(
         f"DATASETS.TRAIN = {tuple(cfg.DATASETS.TRAIN)}: {len(found):,} objects, such as one of "
-        f"{record['file_name']} with bbox {bbox}, lie outside of their image (that one is "
+        f"{record['file_name']} with bbox {bbox}, lie outside their image (that one is "
         f"{record['width']} x {record['height']}), so no mask can be learned from their boxes. "
-        "Mend or remove them, or let `python cli.py prepare` do it: name the data in params.yaml "
-        "and set prepare.policy to repair (docs/bad-input.md)"
+        "Fix or remove them, or let `python cli.py prepare` do it: set the data in params.yaml "
+        "and prepare.policy to repair (docs/bad-input.md)"
     )
 
 
 def _touches(record: Record, entry: Record) -> bool:
     x0, y0, x1, y1 = BoxMode.convert(list(entry["bbox"]), entry["bbox_mode"], BoxMode.XYXY_ABS)
-    # An empty box at the border is let through: COCO has some, and the mapper leaves them out.
+    # An empty box at the border is accepted: COCO has some, and the mapper leaves them out.
     inside = x0 < record["width"] and y0 < record["height"] and x1 >= 0 and y1 >= 0
     return bool(inside and np.isfinite((x0, y0, x1, y1)).all())
 
@@ -81,5 +81,5 @@ def _check_masks(records: Sequence[Record], use: MaskUse, cfg: CfgNode) -> None:
         )
     raise UserError(
         f"{said}, which this recipe needs; learn from boxes with MODEL.BOXINST.ENABLED True, or "
-        "train boxes alone with MODEL.MASK_ON False"
+        "train only boxes with MODEL.MASK_ON False"
     )

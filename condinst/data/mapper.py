@@ -1,6 +1,6 @@
-"""From a dataset dict to a model input: read, augment, bring the ground truth along.
+"""From a dataset dict to a model input: read, augment, transform the ground truth along.
 
-Letters: ``M`` objects that are no crowd regions; ``h, w`` size of the augmented image.
+Letters: ``M`` objects that are not crowd regions; ``h, w`` size of the augmented image.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Record = dict[str, Any]
 class CondInstDatasetMapper:
     """Maps detectron2's dataset dicts to inputs of any detectron2 instance segmenter.
 
-    Random numbers come from numpy's global state, as in detectron2's augmentations: who seeds it
-    fixes the result. Records are left as they are.
+    Random numbers come from numpy's global state, as in detectron2's augmentations: seeding it
+    fixes the result. Records are not changed.
 
     Args:
-        is_train: give ``instances``; otherwise the image alone, resized.
+        is_train: include ``instances``; otherwise only the resized image.
         augmentations: in order.
         image_format: BGR or RGB.
-        masks: which masks are given.
-        mask_format: ``polygon`` or ``bitmask``; an image with any run-length mask gets bitmasks
-            whatever it says.
+        masks: which masks to include.
+        mask_format: ``polygon`` or ``bitmask``; an image with any run-length mask always gets
+            bitmasks.
         ranges: how values of more than 8 bits are scaled, see :mod:`condinst.files.pixels`.
-        cropped: boxes are taken from the masks, where there are any, since a cut object's box is
-            no longer tight.
+        cropped: take boxes from the masks where there are any, since a cut object's box is no
+            longer tight.
     """
 
     @configurable
@@ -85,13 +85,12 @@ class CondInstDatasetMapper:
 
         Returns:
             ``image`` uint8 (3, h, w), ``file_name``, ``image_id``, ``height`` and ``width`` of the
-            file, and in training ``instances`` (M) with gt_boxes, gt_classes, gt_masks and, where
-            objects with only a box are among them, gt_has_mask (M,) bool. Objects that the
-            augmentation left nothing of are out.
+            file, and in training ``instances`` (M) with gt_boxes, gt_classes, gt_masks and, if some
+            objects have only a box, gt_has_mask (M,) bool. Objects of which the augmentation left
+            nothing are dropped.
 
         Raises:
-            UserError: the image is missing, does not decode, or is of another size than the record
-                says.
+            UserError: the image is missing, does not decode, or differs in size from the record.
         """
         given = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
         size = given["height"], given["width"]
@@ -129,10 +128,10 @@ class CondInstDatasetMapper:
         Args:
             objects: as the record has them.
             boxes: (M, 4) xyxy, moved.
-            transforms: that were applied to the image.
+            transforms: those applied to the image.
             size: (h, w).
-            inside: (h, w) where the image lies and not padding; what was cut off would reach into
-                that. None: nothing was cut.
+            inside: (h, w) where there is image and not padding, into which cut-off parts would
+                reach. None: nothing was cut.
         """
         instances = Instances(size)
         instances.gt_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
@@ -156,7 +155,7 @@ class CondInstDatasetMapper:
         return instances[instances.gt_boxes.nonempty() & (masks.nonempty() | ~has_mask)]
 
     def _with_masks(self, objects: list[Record], image_id: object) -> list[Record]:
-        """The objects to learn from, without what is hidden of them."""
+        """The objects to learn from, without their hidden masks."""
         shown = [self.masks.shown(a, f"{image_id}/{i}") for i, a in enumerate(objects)]
         if not self.masks.boxes_too:
             return [a for a, has_mask in zip(objects, shown, strict=True) if has_mask]
@@ -186,7 +185,7 @@ class CondInstDatasetMapper:
 def _move_polygons(
     objects: list[list[NDArray[np.float64]]], transforms: T.TransformList
 ) -> list[list[NDArray[np.float64]]]:
-    """All polygons of an image through the transforms at once."""
+    """Transform all polygons of an image at once."""
     parts = [np.asarray(part, np.float64).reshape(-1, 2) for parts in objects for part in parts]
     if not parts:
         return [[] for _ in objects]

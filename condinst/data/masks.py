@@ -1,4 +1,4 @@
-"""Which masks of the data a training is shown."""
+"""Which masks of the data a training sees."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class MaskUse:
     """What the mapper does with masks.
 
     Attributes:
-        read: give ``gt_masks``.
-        boxes_too: objects without a mask are given as well, and ``gt_has_mask`` says which ones
-            have one; else they are left out where masks are read.
-        share: of the masks that are shown, 0 to 1; the other objects count as having none.
-        seed: chooses them; a greater share holds a lesser one of the same seed.
+        read: provide ``gt_masks``.
+        boxes_too: objects without a mask are included as well, and ``gt_has_mask`` says which
+            have one; otherwise they are left out where masks are read.
+        share: of the masks to show, 0 to 1; the other objects count as having none.
+        seed: chooses them; with the same seed a larger share contains a smaller one.
     """
 
     read: bool = True
@@ -38,11 +38,11 @@ class MaskUse:
         return cls(cfg.MODEL.MASK_ON and (either or not from_boxes), either, share, seed)
 
     def shown(self, annotation: dict[str, Any], place: str = "") -> bool:
-        """Whether an object has a mask, and it is not hidden.
+        """Whether an object has a mask that is not hidden.
 
         Args:
             annotation: with ``segmentation``, if it has a mask.
-            place: stands for an ``id`` that it does not have.
+            place: used in place of a missing ``id``.
         """
         if not annotation.get("segmentation"):
             return False

@@ -1,4 +1,4 @@
-"""Data sets under detectron2's names."""
+"""Datasets registered under detectron2's names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from condinst.errors import UserError
 
 
 def records_of(name: str) -> Sequence[dict[str, Any]]:
-    """The records of a registered data set.
+    """The records of a registered dataset.
 
     Raises:
-        UserError: its file holds other classes than the name stands for.
+        UserError: its file has other classes than the name implies.
     """
     with classes_explained(name):
         return DatasetCatalog.get(name)
@@ -23,10 +23,10 @@ def records_of(name: str) -> Sequence[dict[str, Any]]:
 
 @contextlib.contextmanager
 def classes_explained(*names: str) -> Iterator[None]:
-    """Turn detectron2's assertion about classes that changed into a user's error.
+    """Turn detectron2's assertion about changed classes into a UserError.
 
     Args:
-        names: of the data sets that are read.
+        names: of the datasets to read.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def classes_explained(*names: str) -> Iterator[None]:
         metadata = MetadataCatalog.get(name)
         raise UserError(
             f"{getattr(metadata, 'json_file', name)} has classes of its own, but {name} stands for "
-            f"the {len(metadata.thing_classes)} of COCO. Own data is named in params.yaml: "
+            f"the {len(metadata.thing_classes)} of COCO. Set your own data in params.yaml: "
             "`python cli.py profile use custom`, then dataset.train and dataset.val "
             "(docs/own-data.md)"
         ) from error

@@ -1,4 +1,4 @@
-"""Making an index known to detectron2 under a name."""
+"""Registering an index with detectron2 under a name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register_index(name: str, index_dir: str | Path) -> None:
         index_dir: what :func:`condinst.data.build_index` wrote.
 
     Raises:
-        UserError: there is no whole index.
+        UserError: there is no complete index.
     """
     directory = Path(index_dir).resolve()
     index = open_index(directory)

@@ -1,4 +1,4 @@
-"""Resizing in which no side of an image is lost, in training, evaluation and prediction alike."""
+"""Resizing that never loses a side of an image, for training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 
 class Resize(T.Augmentation):
-    """A resizing of detectron2's whose sides have one pixel at least.
+    """A detectron2 resizing in which each side keeps at least one pixel.
 
-    A strip of 1 x 5000 pixels that is to fit 1333 would be 0 pixels high.
+    Otherwise a strip of 1 x 5000 pixels fitted to 1333 would be 0 pixels high.
 
     Args:
         augmentation: chooses the size.

@@ -1,4 +1,4 @@
-"""What every download shares: patience with a host, and what its answers must look like."""
+"""What all downloads share: patience with a host, and checks of its responses."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Patience:
     """How long a host may fail.
 
     Attributes:
-        attempts: in a row without a byte before giving up.
+        attempts: failures in a row, without a byte, before giving up.
         first_wait: seconds after the first failure; doubles with each, up to a minute.
-        timeout: seconds without a byte after which a connection is given up.
-        slowest: bytes a second, over ``window`` seconds, under which it is given up too.
+        timeout: seconds without a byte after which a connection is dropped.
+        slowest: bytes per second, over ``window`` seconds, below which it is dropped too.
         window: seconds.
     """
 
@@ -38,11 +38,11 @@ class Patience:
 
 
 class RefusedError(Exception):
-    """The server's answer will not change by asking again."""
+    """The server's answer will not change on a retry."""
 
 
 class _BusyError(Exception):
-    """The server asks for time; ``wait`` seconds if it says how much."""
+    """The server asks to wait; ``wait`` seconds if it says how long."""
 
     def __init__(self, problem: str, wait: float = 0.0) -> None:
         super().__init__(problem)
@@ -54,7 +54,7 @@ class _SlowError(Exception):
 
 
 def session(patience: Patience) -> aiohttp.ClientSession:
-    """A client that follows redirects and the proxies of the environment, and decodes nothing."""
+    """A client that follows redirects, uses the environment's proxies and decodes nothing."""
     timeout = aiohttp.ClientTimeout(
         total=None, sock_connect=patience.timeout, sock_read=patience.timeout
     )
@@ -65,13 +65,13 @@ def session(patience: Patience) -> aiohttp.ClientSession:
 
 
 def version(answer: aiohttp.ClientResponse) -> str:
-    """What the server calls this version of the file; empty where it does not say."""
+    """The server's name for this version of the file; empty if it gives none."""
     given = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
     return " ".join(given.split())
 
 
 def check_status(answer: aiohttp.ClientResponse) -> None:
-    """Let only answers with content pass.
+    """Accept only responses with content.
 
     Raises:
         RefusedError: the server will not send it.
@@ -86,10 +86,10 @@ def check_status(answer: aiohttp.ClientResponse) -> None:
 
 
 def sent_range(answer: aiohttp.ClientResponse, start: int) -> int | None:
-    """Size of the whole file by the server's word.
+    """Size of the whole file as the server states it.
 
     Raises:
-        RefusedError: it sends from another byte than it was asked for.
+        RefusedError: it sends from a byte other than the requested one.
     """
     given = answer.headers.get("Content-Range", "")
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", given)
@@ -97,7 +97,7 @@ def sent_range(answer: aiohttp.ClientResponse, start: int) -> int | None:
         raise RefusedError(f"the server's Content-Range {given!r} does not say what it sends")
     if span is not None:
         if int(span[1]) != start:
-            raise RefusedError(f"the server sends from byte {span[1]}, asked for {start}")
+            raise RefusedError(f"the server sends from byte {span[1]}, not from {start} as asked")
         return None if span[2] == "*" else int(span[2])
     return answer.content_length
 
@@ -105,7 +105,7 @@ def sent_range(answer: aiohttp.ClientResponse, start: int) -> int | None:
 async def blocks(
     answer: aiohttp.ClientResponse, patience: Patience, count: int, block: int
 ) -> AsyncIterator[bytes]:
-    """So many bytes of an answer as they come; fewer where the connection ends."""
+    """Up to this many bytes of a response as they arrive; fewer if the connection ends."""
     began, received = time.monotonic(), 0
     while count and (data := await answer.content.read(min(block, count))):
         count -= len(data)
@@ -130,11 +130,11 @@ async def patiently(
 
     Args:
         url: for messages.
-        patience: with it.
-        attempt: goes on with the transfer and returns how many bytes are there.
+        patience: with the host.
+        attempt: continues the transfer and returns how many bytes are there.
         wanted: how many there must be.
         remedy: what else the user can do, for messages.
-        progress: bytes there after an attempt that failed; None: what attempts returned last.
+        progress: bytes there after a failed attempt; None: what the last attempt returned.
 
     Raises:
         UserError: the host refuses, or fails too often in a row.
@@ -163,14 +163,14 @@ async def patiently(
         elif (failures := failures + 1) >= patience.attempts:
             raise UserError(
                 f"{url}: gave up after {patience.attempts} attempts in a row ({problem}); what has "
-                f"arrived is kept, run it again to go on, or {remedy}"
+                f"arrived is kept: run it again to resume, or {remedy}"
             )
         await asyncio.sleep(min(max(wait, pause), _LONGEST_WAIT))
         wait = min(wait * 2, _LONGEST_WAIT)
 
 
 async def gather(*work: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> None:
-    """Run all at a time; the first error ends those that this call started."""
+    """Run all concurrently; the first error cancels the others."""
     tasks = [asyncio.ensure_future(item) for item in work]
     own = [task for task, item in zip(tasks, work, strict=True) if task is not item]
     try:

@@ -1,7 +1,7 @@
-"""A file on its way.
+"""A partly downloaded file.
 
-While a file ``F`` is on its way, its bytes stand at their place in ``F.part``, and ``F.part.done``
-lists the pieces that are whole. A kill at any byte costs at most the pieces that were on their way.
+While a file ``F`` is being downloaded, its bytes are in ``F.part``, and ``F.part.done`` lists the
+complete pieces. A kill at any byte costs at most the pieces then in transfer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def held(path: Path) -> int:
-    """Bytes of a file that are on disk, whole or on its way."""
+    """Bytes of a file that are on disk, whether complete or partly downloaded."""
     if path.exists():
         return path.stat().st_size
     try:
@@ -23,7 +23,7 @@ def held(path: Path) -> int:
 
 
 class Part:
-    """A file on its way. Bytes are written before the line that says so."""
+    """A partly downloaded file. Bytes are written before the line that records them."""
 
     def __init__(self, path: Path, size: int, piece: int, identity: str) -> None:
         self.path = path.with_name(path.name + ".part")
@@ -48,7 +48,7 @@ class Part:
 
     @property
     def held(self) -> int:
-        """Bytes of whole pieces."""
+        """Bytes of complete pieces."""
         return sum(end - start for start, end in map(self.span, self.done))
 
     def span(self, number: int) -> tuple[int, int]:
@@ -56,21 +56,21 @@ class Part:
         return number * self.piece, min((number + 1) * self.piece, self.size)
 
     def write(self, block: bytes, at: int) -> None:
-        """Put bytes at their place."""
+        """Write bytes at their offset."""
         view = memoryview(block)
         while view:
             written = os.pwrite(self._file, view, at)
             view, at = view[written:], at + written
 
     def finish(self, number: int) -> None:
-        """Note that a piece is whole."""
+        """Record that a piece is complete."""
         if number not in self.done:
             self.done.add(number)
             self._lines.write(f"{number}\n")
             self._lines.flush()
 
     def read(self, number: int) -> bytes:
-        """A whole piece."""
+        """A complete piece."""
         start, end = self.span(number)
         return os.pread(self._file, end - start, start)
 
@@ -78,7 +78,7 @@ class Part:
         if not self.path.is_file() or not self.journal.is_file():
             return set()
         *lines, torn = self.journal.read_text().split("\n")
-        if torn:  # killed within a line: the next one must not go on in it
+        if torn:  # killed within a line: the next one must not continue it
             self.journal.write_text("\n".join([*lines, ""]))
         if not lines or lines[0] != self._head or self.path.stat().st_size != self.size:
             return set()

@@ -30,10 +30,10 @@ class RemoteFile:
     Attributes:
         url: its address.
         size: in bytes; None: the host says.
-        digest: its hash in hexadecimal, or the beginning of it; empty: unknown. What arrives is
-            then of one version by the host's word.
+        digest: its hash in hexadecimal, or a prefix of it; empty: unknown. Then only the host's
+            word says that all pieces are of one version.
         algorithm: of the hash, a name of `hashlib`.
-        remedy: what else the user can do where it cannot be had, for messages.
+        remedy: what else the user can do if it cannot be fetched, for messages.
     """
 
     url: str
@@ -54,20 +54,20 @@ def fetch(
 ) -> None:
     """Download a file unless it is there.
 
-    A later call goes on after a failure or a kill; ``path`` appears when size and hash are right.
-    Content of another hash, or of two versions, is thrown away and fetched once more.
+    A later call resumes after a failure or a kill; ``path`` appears when size and hash are right.
+    Content with a wrong hash, or of two versions, is discarded and fetched once more.
 
     Args:
         remote: what to fetch.
-        path: where it goes; trusted if it is there.
-        advance: told the bytes that are on disk in addition; negative when some are thrown away.
+        path: its destination; trusted if it exists.
+        advance: called with the number of new bytes on disk; negative when some are discarded.
         patience: with the host; None: the default.
-        piece: bytes of a range; what an earlier call fetched by other ones is thrown away.
-        connections: ranges at a time.
+        piece: bytes per range; what an earlier call fetched with another size is discarded.
+        connections: concurrent ranges.
 
     Raises:
         UserError: the server refuses, does not answer, is too slow, or sends something else.
-        OSError: the disk does not take it.
+        OSError: it cannot be written to disk.
     """
     if path.exists():
         advance(path.stat().st_size)
@@ -86,7 +86,7 @@ def fetch(
             return
         tell(-told)
     raise UserError(
-        f"{remote.url}: {problem}, twice; what arrived is thrown away. Run it again, or "
+        f"{remote.url}: {problem}, twice; what arrived was deleted. Run it again, or "
         f"{remote.remedy}"
     )
 
@@ -109,7 +109,7 @@ async def _bring(
         try:
             found = await transfer.run(connections)
         except _OtherVersionError:
-            problem = "the host's file changed on the way"
+            problem = "the host's file changed during the download"
         else:
             right = found.startswith(remote.digest)
             problem = "" if right else f"{remote.algorithm} is {found}, expected {remote.digest}"
@@ -119,7 +119,7 @@ async def _bring(
 
 
 async def _ask(remote: RemoteFile, patience: Patience) -> tuple[int, str]:
-    """Size and version of a file, by a request of its first byte."""
+    """Size and version of a file, found by requesting its first byte."""
     said: list[tuple[int, str]] = []
 
     async def ask() -> int:
@@ -137,7 +137,7 @@ async def _ask(remote: RemoteFile, patience: Patience) -> tuple[int, str]:
 
 
 def _run(work: Coroutine[Any, Any, str]) -> str:
-    """Wait for it, also within an event loop such as a notebook's."""
+    """Run it to the end, even within an event loop such as a notebook's."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -147,15 +147,15 @@ def _run(work: Coroutine[Any, Any, str]) -> str:
 
 
 class _NoRangesError(Exception):
-    """The server sends all from the beginning whatever it was asked for."""
+    """The server ignores ranges and sends everything from the beginning."""
 
 
 class _OtherVersionError(Exception):
-    """What the server sends is not what it promised at first."""
+    """The server now sends another version than at first."""
 
 
 class _Transfer:
-    """Brings all pieces of a part, and its hash, computed while others arrive."""
+    """Fetches all pieces of a file and computes its hash as they arrive."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class _Transfer:
         self._news = asyncio.Event()
 
     async def run(self, connections: int) -> str:
-        """Returns the hash of what is then on disk."""
+        """Returns the hash of what is on disk at the end."""
         hashing = asyncio.create_task(self._hash())
         try:
             async with http.session(self.patience) as session:
@@ -186,7 +186,7 @@ class _Transfer:
             hashing.cancel()
 
     async def _hash(self) -> str:
-        """Follow the pieces that are whole from the first one on."""
+        """Hash the complete pieces in order, from the first one."""
         digest = hashlib.new(self.remote.algorithm, usedforsecurity=False)
         for number in range(self.part.count):
             while number not in self.part.done:
@@ -236,7 +236,7 @@ class _Transfer:
                 self.advance(len(block))
 
     async def _fetch_in_one(self, session: aiohttp.ClientSession) -> None:
-        """Where ranges are not understood: all from the first byte, what is held passed over."""
+        """Without range support: read from the first byte and skip what is on disk."""
         self.advance(-sum(count for k, count in self._partial.items() if k not in self.part.done))
         self._partial.clear()
         best = 0
@@ -263,7 +263,7 @@ class _Transfer:
         )
 
     def _note(self, start: int, end: int, best: int) -> int:
-        """Finish the pieces that end here, tell what is new, give the farthest byte so far."""
+        """Finish the pieces that end here, report new bytes, return the farthest byte so far."""
         for number in range(start // self.part.piece, -(-end // self.part.piece)):
             low, high = self.part.span(number)
             if number not in self.part.done:
@@ -273,7 +273,7 @@ class _Transfer:
         return max(best, end)
 
     def _check(self, answer: aiohttp.ClientResponse, start: int) -> None:
-        """Let only an answer of the expected file pass."""
+        """Accept only a response with the expected file."""
         total = http.sent_range(answer, start)
         changed = self._version and http.version(answer) not in ("", self._version)
         if changed or (self.remote.size is None and total not in (None, self.part.size)):

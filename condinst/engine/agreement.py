@@ -1,4 +1,4 @@
-"""What all workers must have alike, compared before the first step."""
+"""What must be the same in all workers, compared before the first step."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def differences(ours: dict[str, str], theirs: dict[str, str], limit: int = 6) ->
 
 
 def check_same(what: str, values: dict[str, str]) -> None:
-    """Compare plain values over all workers, by hash; who differs is named, and in what.
+    """Compare plain values across workers, by hash; says which worker differs, and in what.
 
     Args:
         what: for the message, such as ``the config``.
@@ -67,17 +67,17 @@ def check_same(what: str, values: dict[str, str]) -> None:
     first, *others = comm.all_gather(values)
     rank, other = next((i, v) for i, v in enumerate(others, 1) if v != first)
     raise UserError(
-        f"{what} of rank {rank} ({found[rank][1]}) is not that of rank 0 ({found[0][1]}): "
+        f"{what} of rank {rank} ({found[rank][1]}) differs from that of rank 0 ({found[0][1]}): "
         f"{differences(other, first)} (here: rank {rank}). All machines need the same files, "
         "parameters and data"
     )
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What the first worker makes, in every worker; so is a user's error.
+    """Give every worker what the first one makes, or its UserError.
 
     Args:
-        make: called in the first worker alone; its result can be pickled.
+        make: called only in the first worker; its result can be pickled.
     """
     if comm.get_world_size() == 1:
         return make()
@@ -94,13 +94,13 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def check_origin(folder: Path, cfg: CfgNode, *, begun: bool, elastic: bool = False) -> None:
-    """Refuse to go on with a training of another config or number of workers.
+    """Refuse to resume a training with a different config or number of workers.
 
     Args:
         folder: of the run; keeps ``origin.json``.
         cfg: of this call.
-        begun: whether the folder holds state to go on from; else this call is the origin.
-        elastic: any number of workers will do.
+        begun: whether the folder has state to resume from; otherwise this call is the origin.
+        elastic: accept any number of workers.
 
     Raises:
         UserError: they differ.
@@ -112,9 +112,9 @@ def check_origin(folder: Path, cfg: CfgNode, *, begun: bool, elastic: bool = Fal
         former = json.loads(path.read_text())
         if former != now:
             raise UserError(
-                f"{folder} holds a training of another config: {differences(now, former)} (there: "
+                f"{folder} has a training with another config: {differences(now, former)} (there: "
                 "the checkpoint). Choose another OUTPUT_DIR, or give the same keys and workers; "
-                "to start afresh from its weights, set MODEL.WEIGHTS to its model.pth"
+                "to start anew from its weights, set MODEL.WEIGHTS to its model.pth"
             )
         return
     write_json(path, now)

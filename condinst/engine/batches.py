@@ -1,10 +1,10 @@
 """Which images make up a step, and with which random numbers they are augmented.
 
-Both follow from ``(seed, step)`` alone, never from what ran before. A resumed run therefore sees
-the batches that an uninterrupted one sees, without a state to save, and any number of loader
-workers or processes gives the same images: a process takes its share of the step's slots.
+Both follow from ``(seed, step)`` alone, never from what ran before. So a resumed run sees the
+batches of an uninterrupted one without saved state, and any number of loader workers or processes
+gives the same images: a process takes its share of the step's slots.
 
-Letters: ``N`` images in the data set; ``B`` images a step over all processes.
+Letters: ``N`` images in the dataset; ``B`` images per step over all processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ATTEMPTS = 20
 
 
 class Slot(NamedTuple):
-    """One image of one step: its place in the step and its index in the data set."""
+    """One image of one step: its position in the step and its index in the dataset."""
 
     step: int
     place: int
@@ -37,12 +37,12 @@ class Slot(NamedTuple):
 
 
 def derived_seed(*parts: int) -> int:
-    """Mix whole numbers of at least 0 into one 32-bit seed."""
+    """Mix integers of at least 0 into one 32-bit seed."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def seed_everything(*parts: int) -> None:
-    """Seed Python, numpy and torch (all devices) from the same whole numbers."""
+    """Seed Python, numpy and torch (all devices) from the same integers."""
     seed = derived_seed(*parts)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # detectron2's augmentations draw from it
@@ -50,18 +50,18 @@ def seed_everything(*parts: int) -> None:
 
 
 class StepSampler(Sampler[list[Slot]]):
-    """This process's slots of step after step, without end.
+    """This process's slots, step after step, without end.
 
     Args:
         size: N.
         images_per_step: B.
         seed: of the order.
         start_step: the first step to give.
-        rank: of this process; it takes places ``rank * B / world_size`` and on.
+        rank: of this process; its positions start at ``rank * B / world_size``.
         world_size: number of processes; divides B.
-        groups: a label for every image. When given, the images of a step share a label as far as
-            possible (landscape with landscape: less padding), and the remainder of N / B images
-            is left out of an epoch, other ones every time.
+        groups: a label for every image. If given, the images of a step share a label as far as
+            possible (landscape with landscape: less padding), and each epoch leaves out the
+            remainder of N / B images, different ones every time.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class StepSampler(Sampler[list[Slot]]):
 def _by_group(
     order: np.ndarray, groups: np.ndarray, images_per_step: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Reorder so that runs of B images share a group; mixed runs hold what is left over."""
+    """Reorder so that runs of B images share a group; leftovers form mixed runs."""
     full, left = [], []
     for group in np.unique(groups):
         members = order[groups[order] == group]
@@ -132,12 +132,12 @@ def _by_group(
 
 
 class SeededDataset(Dataset):
-    """Maps a :class:`Slot` to a model input, with random numbers that depend on the slot alone.
+    """Maps a :class:`Slot` to a model input, with random numbers that depend only on the slot.
 
     Args:
-        records: detectron2's data set dicts.
-        mapper: turns a record into a model input, or into None for an image that cannot be used;
-            then a neighbour drawn from the slot's own random numbers takes its place.
+        records: detectron2's dataset dicts.
+        mapper: turns a record into a model input, or into None for an unusable image; then
+            another image, drawn from the slot's own random numbers, takes its place.
         seed: of the augmentations.
     """
 
@@ -168,7 +168,7 @@ class SeededDataset(Dataset):
 
 
 def next_batch(batches: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The next batch; a user's error in a loader worker comes without that worker's traceback."""
+    """The next batch; a UserError in a loader worker comes without that worker's traceback."""
     try:
         return next(batches)
     except UserError as error:
@@ -177,18 +177,18 @@ def next_batch(batches: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
-    """The dicts of all data sets in ``DATASETS.TRAIN``.
+    """The dicts of all datasets in ``DATASETS.TRAIN``.
 
-    One memory-mapped index is read as it is needed; lists are packed once for all loader workers.
+    A single memory-mapped index is read on demand; lists are packed once for all loader workers.
 
     Raises:
-        UserError: a data set is not registered, or none has an image.
+        UserError: a dataset is not registered, or none has an image.
     """
     names = tuple(cfg.DATASETS.TRAIN)
     unknown = [name for name in names if name not in DatasetCatalog]
     if unknown or not names:
         raise UserError(
-            f"DATASETS.TRAIN = {names}: {unknown or 'no name'} is not a registered data set; "
+            f"DATASETS.TRAIN = {names}: {unknown or 'no name'} is not a registered dataset; "
             f"known: {', '.join(sorted(DatasetCatalog.list())[:20])}, ..."
         )
     if len(names) == 1:
@@ -204,8 +204,8 @@ def training_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
         return DatasetFromList(dicts, copy=False)
     except FileNotFoundError as error:
         raise UserError(
-            f"DATASETS.TRAIN = {names}: {error}; set DETECTRON2_DATASETS to the folder that holds "
-            "the data sets (coco/annotations, coco/train2017, ...)"
+            f"DATASETS.TRAIN = {names}: {error}; set DETECTRON2_DATASETS to the folder with "
+            "the datasets (coco/annotations, coco/train2017, ...)"
         ) from error
 
 
@@ -224,10 +224,10 @@ class _Subset(Sequence):
 
 
 def _with_objects(index: Index, cfg: CfgNode) -> Sequence[dict[str, Any]]:
-    """The images of an index that are to be trained on."""
+    """The images of an index to train on."""
     names = tuple(cfg.DATASETS.TRAIN)
     if not len(index):
-        raise UserError(f"DATASETS.TRAIN = {names}: there is no image in it")
+        raise UserError(f"DATASETS.TRAIN = {names}: it has no images")
     if not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         return index
     keep = np.flatnonzero(index.objects)
@@ -240,7 +240,7 @@ def _with_objects(index: Index, cfg: CfgNode) -> Sequence[dict[str, Any]]:
 
 
 def _orientation(records: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(N,) whether an image is wider than high."""
+    """(N,) whether an image is wider than it is high."""
     if isinstance(records, _Subset):
         return _orientation(records.records)[records.keep]
     if isinstance(records, Index):
@@ -260,7 +260,7 @@ def build_train_loader(
         start_step: number of the first step.
 
     Raises:
-        UserError: the images a step do not divide among the processes, or the data is missing.
+        UserError: the images per step do not divide among the processes, or data is missing.
     """
     batch, world = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch % world or batch < world:

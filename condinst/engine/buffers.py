@@ -1,4 +1,4 @@
-"""A model's tensors: the buffers before a step, and whether all of its values are finite."""
+"""A model's tensors: its buffers before a step, and whether all its values are finite."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from condinst.engine.ema import Ema
 from condinst.engine.failure import NonFiniteStateError
 from condinst.engine.state import unwrap
 
-_NAMED = 8  # tensors that a message names
+_NAMED = 8  # tensors to list in a message
 
 
 class Snapshot:
     """The buffers of a model as they were before a step.
 
-    A forward pass moves batch statistics and moving means whether or not the step is made in the
-    end. All buffers are kept: the kernels of batch norms move theirs without a mark.
+    A forward pass updates batch statistics and moving means even if the step is skipped in the
+    end. All buffers are kept, since batch norm kernels update theirs without a trace.
 
     Args:
-        model: with its buffers in place; later ones are not seen.
+        model: with all its buffers; later ones are not seen.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -33,25 +33,25 @@ class Snapshot:
 
     @torch.no_grad()
     def take(self) -> None:
-        """Keep the values of now."""
+        """Save the current values."""
         for kept, buffer in zip(self._kept, self._buffers, strict=True):
             kept.copy_(buffer)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Go back to the values kept."""
+        """Restore the saved values."""
         for kept, buffer in zip(self._kept, self._buffers, strict=True):
             buffer.copy_(kept)
 
 
 def unsaved_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Buffers that a state dict leaves out, such as moving means that need not outlive a run."""
+    """Buffers that a state dict omits, such as moving means that need not outlive a run."""
     saved = model.state_dict().keys()
     return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
 
 
 def load_buffers(model: nn.Module, values: dict[str, Tensor]) -> None:
-    """Restore the buffers that a state dict leaves out."""
+    """Restore the buffers that a state dict omits."""
     for name, buffer in unsaved_buffers(model).items():
         buffer.copy_(values[name])
 
@@ -59,25 +59,25 @@ def load_buffers(model: nn.Module, values: dict[str, Tensor]) -> None:
 def check_finite(
     model: nn.Module, ema: Ema | None, optimizer: torch.optim.Optimizer, steps_done: int, kept: Path
 ) -> None:
-    """Refuse to write a state that holds infinite values or NaN; all workers call it together.
+    """Refuse to write a state with infinite values or NaN; all workers call it together.
 
     Args:
         model: its weights and buffers.
         ema: its moving average.
         optimizer: of its parameters.
         steps_done: for the message.
-        kept: folder with what was saved before.
+        kept: folder of earlier checkpoints.
 
     Raises:
-        NonFiniteStateError: some of it is not finite.
+        NonFiniteStateError: some values are not finite.
     """
     named = _state(unwrap(model), ema, optimizer)
     found = [row for rows in comm.all_gather(non_finite(named)) for row in rows]
     if found:
         raise NonFiniteStateError(
             f"after step {steps_done} these are not finite: {listed(list(dict.fromkeys(found)))}. "
-            f"Nothing is written of it; what was saved before is in {kept}.\n"
-            "Try a lower train.lr, train.clip_gradients: 1.0, train.amp: none, or another norm "
+            f"This state was not saved; earlier checkpoints are in {kept}.\n"
+            "Try a lower train.lr, train.clip_gradients: 1.0, train.amp: none, or a norm other "
             "than BN (MODEL.RESNETS.NORM)."
         )
 
@@ -92,12 +92,12 @@ def check_weights(model: nn.Module, source: str) -> None:
     if found:
         raise NonFiniteStateError(
             f"MODEL.WEIGHTS = {source}: these are not finite: {listed(found)}. The file comes from "
-            "a training that failed; use weights from before"
+            "a training that failed; use earlier weights"
         )
 
 
 def non_finite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Name and share of the tensors that are not finite throughout."""
+    """Name, and number of non-finite values, of each tensor that has any."""
     rows = []
     for name, value in named:
         if value.is_floating_point() and not value.isfinite().all():

@@ -1,4 +1,4 @@
-"""The moving average of the weights, which often measures better than the weights themselves."""
+"""The moving average of the weights, which often scores better than the weights themselves."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 
 def is_count(name: str) -> bool:
-    """Whether a buffer counts training passes; it is a float, as in AdelaiDet's checkpoints."""
+    """Whether a buffer counts training passes, as a float as in AdelaiDet's checkpoints."""
     return name.endswith("._iter")
 
 
 class Ema:
     """An exponential moving average of a model's state.
 
-    Parameters and batch statistics are averaged, counts are taken over. In its first steps
-    the average follows more closely: of ``decay`` and (1 + steps) / (10 + steps) the lesser counts.
+    Parameters and batch statistics are averaged, counts are copied. In the first steps the average
+    follows more closely: the decay is the smaller of ``decay`` and (1 + steps) / (10 + steps).
 
     Args:
-        model: whose state is the start.
-        decay: how much of the average stays at each step, in (0, 1).
+        model: its state is the start.
+        decay: share of the average that stays at each step, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -34,7 +34,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the state after a step."""
+        """Update with the state after a step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for name, value in model.state_dict().items():
@@ -58,9 +58,9 @@ class Ema:
         return {"steps": self.steps, "state": self.state}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         self.steps = saved["steps"]
         values: dict[str, Tensor] = saved["state"]
-        assert values.keys() == self.state.keys(), "the checkpoint's average is of another model"
+        assert values.keys() == self.state.keys(), "the checkpoint's average is from another model"
         for name, value in values.items():
             self.state[name].copy_(value)

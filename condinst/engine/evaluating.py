@@ -1,4 +1,4 @@
-"""Evaluation on the way: the best weights are kept, and a training that no longer gains may end."""
+"""Evaluation during training: keeps the best weights, and may end a training that has stalled."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from condinst.engine.trainer import Row, Trainer
 
 
 class EvaluationHook(HookBase):
-    """Evaluates on the way and keeps the best weights in ``model_best.pth``.
+    """Evaluates during training and keeps the best weights in ``model_best.pth``.
 
-    Only the first process evaluates; the others wait. The last step is left to whoever evaluates
-    the finished run. A moving average of the weights is evaluated in their place.
+    Only the first process evaluates; the others wait. The last step is not evaluated here, since
+    the finished run is. If there is a moving average of the weights, it is evaluated instead.
 
     Args:
         period: in steps.
         evaluate: model in evaluation mode -> figures by name, such as ``segm/AP``; an undefined
             figure is None.
         metric: the figure that says which weights are best.
-        patience: stop after so many evaluations without a better figure; 0: never.
+        patience: stop after this many evaluations without a better figure; 0: never.
     """
 
     trainer: Trainer
@@ -46,10 +46,10 @@ class EvaluationHook(HookBase):
         self.waited = 0
 
     def after_step(self) -> None:
-        """Evaluate when it is time.
+        """Evaluate when due.
 
         Raises:
-            NonFiniteStateError: there is nothing to evaluate.
+            NonFiniteStateError: the weights are not finite.
         """
         done = self.trainer.iter + 1
         if done % self.period or done == self.trainer.max_iter:
@@ -92,6 +92,6 @@ class EvaluationHook(HookBase):
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         self.best = state["best"]
         self.waited = state["waited"]

@@ -1,4 +1,4 @@
-"""What happens when a loss or a gradient is not finite: keep the evidence, say what to try."""
+"""When a loss or a gradient is not finite: keep the evidence, say what to try."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from condinst.errors import UserError
 
 
 class NonFiniteLossError(UserError):
-    """A loss or gradient became infinite or NaN; ``dump`` is the file that holds the evidence."""
+    """A loss or gradient became infinite or NaN; ``dump`` is the file with the evidence."""
 
     def __init__(self, message: str, dump: Path | None = None) -> None:
         super().__init__(message)
@@ -22,13 +22,13 @@ class NonFiniteLossError(UserError):
 
 
 class NonFiniteStateError(UserError):
-    """Weights, buffers or the optimiser's state hold infinite values or NaN."""
+    """Weights, buffers or the optimiser's state contain infinite values or NaN."""
 
 
 def plain(value: Any) -> Any:
     """The value as tensors, lists, dicts, numbers and strings, which ``torch.load`` reads safely.
 
-    Boxes become their (M, 4) tensor, bit masks theirs of (M, h, w), polygons lists of lists of
+    Boxes become their (M, 4) tensor, bit masks their (M, h, w) tensor, polygons lists of lists of
     tensors; Instances become {"image_size": [h, w], "fields": {...}}.
     """
     if value is None or isinstance(value, bool | int | float | str):
@@ -53,7 +53,7 @@ def plain(value: Any) -> Any:
 
 
 def dump_state(path: Path, state: Mapping[str, Any]) -> Path | None:
-    """Write the state; None when the disk does not take it (the run is lost anyhow)."""
+    """Write the state; None if it cannot be written (the run is lost anyway)."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(plain(state), path)
@@ -70,7 +70,7 @@ def describe(
     kept = (
         f"batch, weights and optimiser are in {dump}, which `python cli.py replay {dump}` repeats"
         if dump
-        else "the dump did not fit the disk"
+        else "the dump could not be written to disk"
     )
     return (
         f"{what} became infinite or NaN at step {step} (lr {lr:.4g}; {terms}); {kept}.\n"

@@ -22,7 +22,7 @@ PROGRESS = "progress.json"
 class CheckpointHook(HookBase):
     """Saves the whole state every ``period`` steps, after the last one and before a stop.
 
-    All workers have it, for the figures since the last row, which each counts; the first saves.
+    All workers have it, since each counts its own figures since the last row; the first saves.
 
     Args:
         checkpoints: the folder to save to.
@@ -36,10 +36,10 @@ class CheckpointHook(HookBase):
         self.period = period
 
     def after_step(self) -> None:
-        """Save when it is time.
+        """Save when due.
 
         Raises:
-            NonFiniteStateError: the state is not worth it.
+            NonFiniteStateError: the state is not finite.
         """
         done = self.trainer.iter + 1
         if done % self.period == 0 or done == self.trainer.max_iter or self.trainer.stopping:
@@ -51,14 +51,14 @@ class CheckpointHook(HookBase):
 
 
 class CurveWriter(RowHook):
-    """Keeps the rows of figures and writes them to a CSV file, one line a row.
+    """Keeps the rows of figures and writes them to a CSV file, one line per row.
 
     The file is written with every checkpoint, so that a resumed run continues it without gap or
     repetition.
 
     Args:
-        path: of the CSV file; a present one is continued up to the step that training starts from.
-        period: write every so many steps.
+        path: of the CSV file; an existing one is kept up to the step that training starts from.
+        period: write every this many steps.
     """
 
     trainer: Trainer
@@ -69,7 +69,7 @@ class CurveWriter(RowHook):
         self.rows: dict[int, Row] = {}
 
     def before_train(self) -> None:
-        """Read the lines of the steps that are done."""
+        """Read the lines of the finished steps."""
         if self.trainer.start_iter and self.path.exists():
             with self.path.open(newline="") as file:
                 for line in csv.DictReader(file):
@@ -78,16 +78,16 @@ class CurveWriter(RowHook):
                         self.rows[int(row["iteration"])] = row
 
     def on_row(self, row: Row) -> None:
-        """Keep the row; rows of one step become one line."""
+        """Keep the row; rows of the same step become one line."""
         self.rows.setdefault(int(row["iteration"]), {}).update(row)
 
     def after_step(self) -> None:
-        """Write when it is time."""
+        """Write when due."""
         if (self.trainer.iter + 1) % self.period == 0:
             self.write()
 
     def after_train(self) -> None:
-        """Write what there is, also after a failure."""
+        """Write all rows, even after a failure."""
         self.write()
 
     def write(self) -> None:
@@ -108,8 +108,8 @@ class ConsoleProgress(RowHook):
     """Step, loss, speed and time left: a bar on a terminal, else a line every few seconds.
 
     Args:
-        stream: where to; standard error by default.
-        seconds_between: for the lines.
+        stream: where to write; standard error by default.
+        seconds_between: time between lines.
         title: what is trained.
     """
 
@@ -134,7 +134,7 @@ class ConsoleProgress(RowHook):
         start, end = self.trainer.start_iter, self.trainer.max_iter
         self._began = time.monotonic()
         if start:
-            self.stream.write(f"{self.title}: going on from step {start} of {end}\n")
+            self.stream.write(f"{self.title}: resuming from step {start} of {end}\n")
         if self.stream.isatty():
             self._bar = _Bar(self.title, start, end)
 
@@ -159,7 +159,7 @@ class ConsoleProgress(RowHook):
             self.stream.flush()
 
     def after_train(self) -> None:
-        """Leave the terminal in order."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -180,13 +180,13 @@ class ConsoleProgress(RowHook):
 
 
 class ProgressFile(RowHook):
-    """How far a training is, in a JSON file that others may read at any time.
+    """Writes a training's progress to a JSON file that others may read at any time.
 
-    It holds ``iteration``, ``max_iter``, ``total_loss``, ``images_per_s`` and ``seconds_left``.
+    It has ``iteration``, ``max_iter``, ``total_loss``, ``images_per_s`` and ``seconds_left``.
 
     Args:
         path: of the file.
-        seconds_between: two writes, at least.
+        seconds_between: minimum time between two writes.
     """
 
     trainer: Trainer
@@ -201,7 +201,7 @@ class ProgressFile(RowHook):
         self._began = time.monotonic()
 
     def on_row(self, row: Row) -> None:
-        """Write it, if the last time is long enough ago."""
+        """Write the file, if the last write was long enough ago."""
         now, left = time.monotonic(), self.trainer.max_iter - row["iteration"]
         early = left > 0 and now - self._last < self.seconds_between
         if "total_loss" not in row or early:

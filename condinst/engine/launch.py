@@ -19,7 +19,7 @@ from condinst.cores import available_cores
 from condinst.engine.rendezvous import Worker, join, leave, torchrun_worker
 from condinst.errors import PassingError, UserError
 
-# What gloo and NCCL say when the other end of a connection is gone.
+# What gloo and NCCL report when the other end of a connection is gone.
 _LOST = re.compile(
     r"connection (closed|reset|refused)|broken pipe|gloo|nccl|timed out waiting", re.IGNORECASE
 )
@@ -34,14 +34,14 @@ def check_gpus(wanted: int) -> None:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted > found:
         raise UserError(
-            f"--num-gpus {wanted} (train.num_gpus): this machine shows {found} CUDA "
+            f"--num-gpus {wanted} (train.num_gpus): this machine has {found} CUDA "
             f"device{'' if found == 1 else 's'}; use --num-gpus {found}"
             + ("" if found else ", which trains on the CPU (train.num_processes for several)")
         )
 
 
 def count_workers(num_gpus: int, num_processes: int = 1, num_machines: int = 1) -> int:
-    """How many processes :func:`launch` makes up; torchrun's number where it started us."""
+    """How many processes :func:`launch` starts in all; under torchrun, its number."""
     given = torchrun_worker()
     return given.world_size if given else (num_gpus or num_processes) * num_machines
 
@@ -56,23 +56,22 @@ def launch(
     machine_rank: int = 0,
     dist_url: str = "auto",
 ) -> None:
-    """Call ``main(*args)`` in as many processes as asked for.
+    """Call ``main(*args)`` in the requested number of processes.
 
     A process that torchrun started (RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set) calls it
-    itself, as one of torchrun's workers.
+    directly, as one of torchrun's workers.
 
     Args:
         main: importable by name; leaves its result on disk.
         args: picklable.
-        num_gpus: processes on this machine, one a GPU; 0 for the CPU.
+        num_gpus: processes on this machine, one per GPU; 0 for the CPU.
         num_processes: processes on this machine when ``num_gpus`` is 0.
         num_machines: how many machines run this same command.
         machine_rank: the number of this one, from 0.
         dist_url: where the processes meet, ``tcp://host:port``; "auto" on one machine.
 
     Raises:
-        UserError: not enough GPUs, workers that do not come together, one that died, or what one
-            raised.
+        UserError: there are not enough GPUs, workers do not meet, one died, or one raised it.
     """
     worker = torchrun_worker()
     if worker is not None and worker.world_size > 1:
@@ -104,7 +103,7 @@ def launch(
         except mp.ProcessExitedException as error:
             raise UserError(
                 f"a training process died: {error}; was there enough memory? The others were "
-                "stopped; the same command goes on from the last checkpoint"
+                "stopped; the same command resumes from the last checkpoint"
             ) from error
         except mp.ProcessRaisedException as error:
             if report.exists():
@@ -113,7 +112,7 @@ def launch(
 
 
 def use_all_cores() -> None:
-    """Let the only process compute on every core it may use, unless OMP_NUM_THREADS says less."""
+    """Let a single process use every core it may, unless OMP_NUM_THREADS says less."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cores())
 
@@ -141,7 +140,7 @@ def _meeting_point(dist_url: str) -> tuple[str, int]:
         if parts.scheme == "tcp" and parts.hostname and parts.port:
             return parts.hostname, parts.port
     except ValueError:
-        pass  # a port that is no number
+        pass  # a port that is not a number
     raise UserError(f"--dist-url {dist_url!r} must be tcp://HOST:PORT, or auto on one machine")
 
 
@@ -153,7 +152,7 @@ def _child(
     args: tuple[Any, ...],
     report: Path,
 ) -> None:
-    """Run in a child process; a user's error is left where the parent finds its text."""
+    """Run in a child process; the text of a UserError is left for the parent."""
     try:
         with _plain_errors():
             _work(workers[index], gpu, main, args)
@@ -176,7 +175,7 @@ def is_lost_connection(error: Exception) -> bool:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """A connection that broke becomes a user's error."""
+    """Turn a broken connection into a UserError."""
     try:
         yield
     except UserError:
@@ -187,13 +186,13 @@ def _plain_errors() -> Iterator[None]:
         first = str(error).partition("\n")[0][:200]
         raise PassingError(
             f"the connection to another worker broke ({first}): it died or its machine is gone; "
-            "see what it said last. The same command goes on from the last checkpoint"
+            "see its last output. The same command resumes from the last checkpoint"
         ) from error
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Child processes inherit it; they share the cores."""
+    """One thread per child process, which inherits the setting, since they share the cores."""
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return

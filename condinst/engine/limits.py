@@ -21,7 +21,7 @@ class TimeLimit(HookBase):
     """Stops after a step, with a checkpoint, when the session's time is spent.
 
     Args:
-        seconds: from the start of the steps on.
+        seconds: counted from the start of the steps.
     """
 
     trainer: Trainer
@@ -36,7 +36,7 @@ class TimeLimit(HookBase):
         self._end = time.monotonic() + self.seconds
 
     def after_step(self) -> None:
-        """Stop when it is time; the first process decides for all."""
+        """Stop when time is up; the first process decides for all."""
         up = comm.all_gather(time.monotonic() >= self._end)[0]
         if up and self.trainer.iter + 1 < self.trainer.max_iter and not self.trainer.stopping:
             self.trainer.stopping = TIME_UP

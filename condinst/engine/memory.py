@@ -1,4 +1,4 @@
-"""Changes to a built model that training may ask for: batch norms over workers, less memory."""
+"""Optional changes to a built model for training: batch norms over workers, less memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from condinst.layers.synchronised_norm import synchronise
 
 
 def synchronise_batch_norms(model: nn.Module) -> int:
-    """Make plain batch norms take their statistics over all workers; how many there were.
+    """Make plain batch norms compute their statistics over all workers; returns how many.
 
     Raises:
-        UserError: a batch norm that does more than that cannot be converted.
+        UserError: a batch norm does more than a plain one and cannot be converted.
     """
     count = 0
     for path, module in model.named_modules():
@@ -36,23 +36,23 @@ def synchronise_batch_norms(model: nn.Module) -> int:
 
 
 def recompute_backbone(model: nn.Module) -> int:
-    """Keep no activations inside the backbone's stages; the backward pass computes them again.
+    """Keep no activations inside the backbone's stages; the backward pass recomputes them.
 
-    Batch norms move their statistics once all the same. Gradients are the same to the bit where
+    Batch norms still update their statistics only once. Gradients are bitwise the same where
     operations are deterministic.
 
     Returns:
         How many stages were changed.
 
     Raises:
-        UserError: the backbone has no stages that are known.
+        UserError: the backbone has no known stages.
     """
     bottom_up: Any = getattr(model.backbone, "bottom_up", model.backbone)
     names = getattr(bottom_up, "stage_names", ())  # of detectron2's ResNet and of TimmBackbone
     if not names:
         raise UserError(
             f"train.activation_checkpoints (SOLVER.RECOMPUTE_BACKBONE): {type(bottom_up).__name__} "
-            "has no stages that could be computed again; set it to false"
+            "has no stages that could be recomputed; set it to false"
         )
     for stage in map(bottom_up.get_submodule, names):
         if any(param.requires_grad for param in stage.parameters()):
@@ -77,7 +77,7 @@ def _recomputed(stage: nn.Module, forward: Callable[..., Any]) -> Callable[..., 
 
 @contextlib.contextmanager
 def _statistics_at_rest(norms: list[nn.BatchNorm2d]) -> Iterator[None]:
-    """The second pass normalises as the first did, and moves no statistics."""
+    """Make the second pass normalise like the first, without updating statistics."""
     saved = [
         (norm, norm.momentum, norm.num_batches_tracked, norm.num_batches_tracked.clone())
         for norm in norms

@@ -16,7 +16,7 @@ class Meter:
     """Means over the steps since the last row; speed counts this process's clock.
 
     Args:
-        state: what :meth:`state` gave, to go on from.
+        state: what :meth:`state` returned, to continue from.
     """
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
@@ -36,8 +36,8 @@ class Meter:
             self._sums[key] = self._sums.get(key, 0.0) + value
 
     def averages(self, images_per_step: int) -> Row:
-        """The means, and the images a second."""
-        if not self._steps:  # all were left out
+        """The means, and the images per second."""
+        if not self._steps:  # all were skipped
             return {"images_per_s": 0.0}
         seconds = self._elapsed + time.perf_counter() - self._began
         row = {key: value / self._steps for key, value in self._sums.items()}
@@ -50,7 +50,7 @@ class Meter:
 
 
 def memory_mb() -> float:
-    """Peak memory of this process so far: the GPU's where there is one in use, else resident."""
+    """Peak memory of this process so far: the GPU's if one is in use, else resident memory."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10

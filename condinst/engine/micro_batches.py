@@ -1,8 +1,8 @@
-"""Micro-batches: more images a step than fit into memory at once.
+"""Micro-batches: more images per step than fit into memory at once.
 
 Their gradients add up to those of all images at once, since the losses' normalisers are counted
-over all of them beforehand. What looks at the images that pass together is the exception: batch
-norms (statistics of a micro-batch) and limits on random positives.
+over all of them beforehand. The exceptions are batch norm (statistics per micro-batch) and limits
+on random positives.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class MicroBatch(NamedTuple):
     """Some of a step's images.
 
     Attributes:
-        batch: they.
-        weight: of their losses in the step's.
-        first: whether they are the step's first.
-        last: whether they are its last.
+        batch: the images.
+        weight: share of its losses in the step's.
+        first: whether it is the step's first.
+        last: whether it is the step's last.
         normalizers: sums over the micro-batches, means over the workers; None: the forward pass
             counts its own.
     """
@@ -54,10 +54,10 @@ class MicroBatch(NamedTuple):
 
 
 def split(model: nn.Module, batch: Batch, count: int) -> list[MicroBatch]:
-    """Cut a batch into micro-batches of about the same number of images.
+    """Split a batch into micro-batches of about equal size.
 
     Args:
-        model: may have a method ``normalizers`` that counts what its losses are divided by.
+        model: may have a method ``normalizers`` that counts its losses' normalisers.
         batch: this worker's images.
         count: how many; at most as many as images.
     """
@@ -88,21 +88,21 @@ def split(model: nn.Module, batch: Batch, count: int) -> list[MicroBatch]:
 
 
 class OutOfMemoryError(UserError):
-    """The images of a step, or of a part of it, did not fit."""
+    """The images of a step or micro-batch did not fit."""
 
 
 class PartsGrownError(OutOfMemoryError, PassingError):
-    """They did not fit; with more micro-batches, from the last checkpoint on, they may."""
+    """They did not fit, but may with more micro-batches, from the last checkpoint."""
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the CPU's allocator has refused memory."""
+    """Whether a device or the CPU's allocator is out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @contextlib.contextmanager
 def local_gradients(model: nn.Module, local: bool) -> Iterator[None]:
-    """Keep the gradients of all but the last part to the worker."""
+    """Keep gradients local to the worker for all but the last micro-batch."""
     if local and isinstance(model, nn.parallel.DistributedDataParallel):
         with model.no_sync():
             yield
@@ -111,12 +111,12 @@ def local_gradients(model: nn.Module, local: bool) -> Iterator[None]:
 
 
 class MicroBatchCount:
-    """How many micro-batches a step has; more after each lack of memory, also of earlier runs.
+    """Number of micro-batches per step; grows when memory runs out, and survives restarts.
 
     Args:
         folder: of the run; keeps the number over a restart.
-        asked: at least so many (``SOLVER.ACCUMULATE``).
-        images: of a worker's step.
+        asked: the minimum (``SOLVER.ACCUMULATE``).
+        images: per step and worker.
     """
 
     def __init__(self, folder: Path, asked: int, images: int) -> None:
@@ -126,11 +126,11 @@ class MicroBatchCount:
         self.value = min(max(asked, needed), images)
 
     def double(self, error: Exception) -> None:
-        """Halve the images that pass at once.
+        """Halve the size of a micro-batch.
 
         Raises:
-            OutOfMemoryError: one image alone does not fit.
-            PartsGrownError: there are several workers, which can go on only together, from the
+            OutOfMemoryError: a single image does not fit.
+            PartsGrownError: there are several workers, which can only continue together, from the
                 last checkpoint.
         """
         if self.value >= self.images:
@@ -143,8 +143,8 @@ class MicroBatchCount:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps({"parts": self.value}) + "\n")
         text = (
-            f"out of memory: a step's {self.images} images (of each worker) now pass in "
-            f"{self.value} micro-batches; images a step, learning rate and steps stay"
+            f"out of memory: each worker's {self.images} images per step are now split into "
+            f"{self.value} micro-batches; images per step, learning rate and steps stay the same"
         )
         _LOGGER.warning("%s", text)
         if comm.get_world_size() > 1:
@@ -152,7 +152,7 @@ class MicroBatchCount:
 
 
 def saved_parts(folder: Path) -> int:
-    """How many micro-batches an earlier lack of memory made necessary; 1 if none did."""
+    """Number of micro-batches after earlier runs ran out of memory; 1 if none did."""
     path = folder / _FILE
     return int(json.loads(path.read_text())["parts"]) if path.exists() else 1
 

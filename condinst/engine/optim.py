@@ -29,7 +29,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         raise UserError("the model has no parameter to train; check MODEL.BACKBONE.FREEZE_AT")
     name = solver.get("OPTIMIZER", "SGD")
     if name == "SGD":
-        # torch's fused SGD makes its momentum from raw memory where the scaler leaves out step one.
+        # torch's fused SGD leaves its momentum uninitialised if the scaler skips step one.
         fused = Precision.from_config(cfg).scaler is None
         return torch.optim.SGD(
             params,
@@ -43,13 +43,13 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
             params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=True
         )
-    raise UserError(f"SOLVER.OPTIMIZER = {name!r} is not known; allowed: SGD, AdamW")
+    raise UserError(f"SOLVER.OPTIMIZER = {name!r} is unknown; allowed: SGD, AdamW")
 
 
 def build_clipper(cfg: CfgNode) -> Clipper | None:
-    """What ``SOLVER.CLIP_GRADIENTS`` asks for, or None when it is off.
+    """The clipper set by ``SOLVER.CLIP_GRADIENTS``, or None when it is off.
 
-    ``full_model`` limits the norm of all gradients together and returns that norm as it was;
+    ``full_model`` limits the norm of all gradients together and returns that norm before clipping;
     ``norm`` (each parameter's norm) and ``value`` (each element) return None.
     """
     clip = cfg.SOLVER.CLIP_GRADIENTS
@@ -70,7 +70,7 @@ def build_clipper(cfg: CfgNode) -> Clipper | None:
     clippers: dict[str, Clipper] = {"full_model": full_model, "norm": norm, "value": value}
     if clip.CLIP_TYPE not in clippers:
         raise UserError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE = {clip.CLIP_TYPE!r} is not known; allowed: "
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE = {clip.CLIP_TYPE!r} is unknown; allowed: "
             f"{', '.join(clippers)}"
         )
     return clippers[clip.CLIP_TYPE]
@@ -81,7 +81,7 @@ class Precision:
 
     Args:
         device: "cpu" or "cuda".
-        dtype: None for float32; bfloat16 works on both devices; float16 on CUDA alone, with a
+        dtype: None for float32; bfloat16 works on both devices; float16 only on CUDA, with a
             scaler.
     """
 
@@ -107,7 +107,7 @@ class Precision:
             name = "float16" if device == "cuda" else "bfloat16"
         if name not in ("float16", "bfloat16"):
             raise UserError(
-                f"SOLVER.AMP.DTYPE = {name!r} is not known; allowed: auto, float16, bfloat16"
+                f"SOLVER.AMP.DTYPE = {name!r} is unknown; allowed: auto, float16, bfloat16"
             )
         if name == "float16" and device != "cuda":
             raise UserError(
@@ -127,25 +127,25 @@ class Precision:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Bring the gradients to their true size; to be called before they are clipped."""
+        """Unscale the gradients; call it before clipping."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Update the weights; False where a scaler met non-finite gradients and left them."""
+        """Update the weights; False if a scaler met non-finite gradients and skipped it."""
         if self.scaler is None:
             optimizer.step()
             return True
         scale = self.scaler.get_scale()
         self.scaler.step(optimizer)
         self.scaler.update()
-        return self.scaler.get_scale() >= scale  # it is lowered then, and only then
+        return self.scaler.get_scale() >= scale  # lowered exactly when the step is skipped
 
     def state_dict(self) -> dict:
         """The scaler's state, empty without one."""
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(state)

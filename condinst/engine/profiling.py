@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Where the time in a step goes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ProfileHook(HookBase):
         self._profile: Any = None
 
     def before_step(self) -> None:
-        """Start in time."""
+        """Start at the first step to record."""
         if self.trainer.iter - self.trainer.start_iter == self.first:
             activities = [ProfilerActivity.CPU]
             if torch.cuda.is_available():
@@ -42,12 +42,12 @@ class ProfileHook(HookBase):
             self._profile.start()
 
     def after_step(self) -> None:
-        """Stop in time."""
+        """Stop after the last step to record."""
         if self.trainer.iter - self.trainer.start_iter + 1 == self.first + self.count:
             self._write()
 
     def after_train(self) -> None:
-        """Write what a short session recorded."""
+        """Write the recording of a session that ended early."""
         self._write()
 
     def _write(self) -> None:

@@ -1,8 +1,8 @@
-"""How the workers of a training find each other, and what they say when they cannot.
+"""How the workers of a training find each other, and what they report when they cannot.
 
-Every worker enters its rank in a store that the first one keeps (or torchrun's agent). Whoever
-waits in vain is told which ranks are missing; whoever brings a rank twice, or another number of
-workers, stops all at once instead of leaving them to wait.
+Every worker enters its rank in a store kept by the first one (or by torchrun's agent). A worker
+that waits in vain reports which ranks are missing; a duplicate rank or a different number of
+workers stops all of them at once instead of leaving them to wait.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from condinst.errors import PassingError, UserError
 
 SECONDS = "CONDINST_RENDEZVOUS_SECONDS"
 _DEFAULT_SECONDS = 300.0
-# The first process evaluates while the others wait; a worker that died is noticed at once anyhow.
+# The first process evaluates while the others wait; a dead worker is noticed at once anyway.
 _SILENCE = dt.timedelta(hours=2)
-_LINGER = 1.0  # seconds that the store's keeper stays after a fault, for the others to read it
+_LINGER = 1.0  # seconds that the store's host stays after an error, for the others to read it
 _rounds = itertools.count()
 _stores: dict[Worker, dist.TCPStore] = {}
 
@@ -73,10 +73,10 @@ class Worker:
 
 
 def torchrun_worker() -> Worker | None:
-    """This process as torchrun (or a Slurm script) describes it; None outside of them.
+    """This process as torchrun (or a Slurm script) describes it; None without either.
 
     Raises:
-        UserError: a variable is no number, or a rank is outside its range.
+        UserError: a variable is not a number, or a rank is outside its range.
     """
     names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     if any(name not in os.environ for name in names):
@@ -107,13 +107,13 @@ def join(worker: Worker, *, gpu: bool) -> None:
 
     Args:
         worker: this process.
-        gpu: NCCL and a GPU of its own, else gloo.
+        gpu: NCCL and its own GPU, else gloo.
 
     Raises:
-        UserError: the workers do not come together; says who is missing or wrong.
+        UserError: the workers do not meet; says which are missing or wrong.
     """
     seconds = patience()
-    # kept over rounds: else a quick worker meets the store of the round before as it closes
+    # kept across rounds: else a fast worker finds the previous round's store as it closes
     store = _stores.get(worker) or _open_store(worker, seconds)
     _stores[worker] = store
     prefix = f"condinst/{worker.attempt}/{next(_rounds)}"
@@ -133,7 +133,7 @@ def join(worker: Worker, *, gpu: bool) -> None:
 
 
 def leave() -> None:
-    """Give up the process groups."""
+    """Destroy the process groups."""
     dist.destroy_process_group()
     comm._LOCAL_PROCESS_GROUP = None
     comm._get_global_gloo_group.cache_clear()
@@ -143,7 +143,7 @@ def patience() -> float:
     """Seconds for which workers wait for each other.
 
     Raises:
-        UserError: CONDINST_RENDEZVOUS_SECONDS is no such number.
+        UserError: CONDINST_RENDEZVOUS_SECONDS is not a number above 0.
     """
     text = os.environ.get(SECONDS, str(_DEFAULT_SECONDS))
     try:
@@ -180,7 +180,7 @@ def _open_store(worker: Worker, seconds: float) -> dist.TCPStore:
 
 
 def _meet(worker: Worker, store: dist.Store, seconds: float) -> None:
-    """Enter the own rank and wait for all others'."""
+    """Enter this worker's rank and wait for all others."""
     keeps = worker.rank == 0 and not worker.agent
     try:
         _enter(worker, store)
@@ -190,13 +190,13 @@ def _meet(worker: Worker, store: dist.Store, seconds: float) -> None:
         raise
     except RuntimeError as error:
         raise PassingError(
-            f"rank {worker.rank}: the keeper of the store at {worker.host}:{worker.port} went away "
-            f"({_first_line(error)}); see what rank 0 says"
+            f"rank {worker.rank}: the host of the store at {worker.host}:{worker.port} went away "
+            f"({_first_line(error)}); see the output of rank 0"
         ) from error
 
 
 def _tell(store: dist.Store, fault: str, *, keeps: bool) -> None:
-    """Let the others know why there will be no meeting."""
+    """Tell the others why the workers will not meet."""
     try:
         store.set("fault", fault)
     except RuntimeError:
@@ -233,7 +233,7 @@ def _wait(worker: Worker, store: dist.Store, seconds: float) -> None:
             names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             raise PassingError(
                 f"rank {worker.rank} waited {seconds:g} s ({SECONDS}) for {len(missing)} of "
-                f"{worker.world_size} workers: rank {names} did not come; check that every machine "
+                f"{worker.world_size} workers: rank {names} is missing; check that every machine "
                 "was started with the same address and its own --machine-rank"
             )
         if missing:

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, plain values only, the last good one found again."""
+"""Checkpoints: atomic, with plain values only; the last good one is found again."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write a file that is either whole or not there.
+    """Write a file atomically.
 
     Raises:
-        UserError: the disk does not take it; an older file of that name stays.
+        UserError: it cannot be written to disk; an older file of that name stays.
     """
     with atomic_file(path) as partial, partial.open("wb") as file:
         try:
             torch.save(state, file)
-        except RuntimeError as error:  # torch's word for a disk that takes no more
+        except RuntimeError as error:  # what torch raises when the disk is full
             raise OSError(error) from error
         file.flush()
         os.fsync(file.fileno())
@@ -42,7 +42,7 @@ class Checkpoints:
 
     Args:
         folder: holds ``step_<steps done>.pth``.
-        keep: how many of the newest stay; 2 at least, so that a damaged one costs little.
+        keep: how many of the newest to keep; at least 2, so that a damaged one costs little.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -66,10 +66,10 @@ class Checkpoints:
         return path
 
     def load_last(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, or None; says which ones could not."""
+        """The newest readable checkpoint, or None; warns about unreadable ones."""
         for path in self.paths():
             try:
                 return torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # a torn file fails in many ways, from zipfile to pickle
-                logger.warning("%s is damaged (%s); taking the one before", path, error)
+                logger.warning("%s is damaged (%s); using the one before", path, error)
         return None

@@ -52,13 +52,13 @@ class TrainResult:
         output_dir: the run's folder, with ``curve.csv``.
         weights: ``model.pth``, {"model": state dict, "meta": plain values}.
         steps: steps done in all.
-        start_step: where this call took up the run; equal to ``steps`` if it was finished before.
-        seed: that was used.
-        seconds: of training steps, over all sessions.
+        start_step: where this call resumed the run; equal to ``steps`` if it was already finished.
+        seed: the seed that was used.
+        seconds: spent in training steps, over all sessions.
         last: the last row of the curve.
-        best: {"iteration", "value"} of the best evaluation on the way, or empty.
-        parts: micro-batches of a step at the end.
-        stopped: why before ``SOLVER.MAX_ITER``, or empty.
+        best: {"iteration", "value"} of the best evaluation during training, or empty.
+        parts: micro-batches per step at the end.
+        stopped: why it stopped before ``SOLVER.MAX_ITER``, or empty.
     """
 
     output_dir: Path
@@ -82,7 +82,7 @@ class TrainResult:
         return cls(output_dir=Path(output_dir), weights=Path(output_dir) / "model.pth", **values)
 
     def save(self) -> None:
-        """Write ``result.json``, the mark of a finished training."""
+        """Write ``result.json``, which marks a finished training."""
         values = dataclasses.asdict(self)
         del values["output_dir"], values["weights"]
         write_json(self.output_dir / "result.json", values)
@@ -98,26 +98,26 @@ def train(
     log_period: int = 20,
     elastic: bool = False,
 ) -> TrainResult:
-    """Train as the config says and leave weights, curve and checkpoints in ``OUTPUT_DIR``.
+    """Train by a config and leave weights, curve and checkpoints in ``OUTPUT_DIR``.
 
-    In several processes (see :func:`condinst.engine.launch`) every process calls this with the
-    same config; the first one writes. On a CPU, the same config gives the same weights to the bit,
+    With several processes (see :func:`condinst.engine.launch`) every process calls this with the
+    same config; the first one writes. On a CPU, the same config gives bitwise the same weights,
     interrupted or not; on a GPU with ``SOLVER.DETERMINISTIC``.
 
     Args:
-        cfg: the whole config; data sets in ``DATASETS.TRAIN`` are registered.
-        hooks: detectron2 hooks; a :class:`~condinst.engine.trainer.RowHook` is also told figures.
-        resume: go on from the last checkpoint in ``OUTPUT_DIR``, if there is one.
-        mapper: data set dict -> model input; CondInst's own by default.
-        load_weights: puts ``MODEL.WEIGHTS`` into the model; detectron2's loader by default.
+        cfg: the whole config; the datasets in ``DATASETS.TRAIN`` are registered.
+        hooks: detectron2 hooks; a :class:`~condinst.engine.trainer.RowHook` also gets the rows.
+        resume: continue from the last checkpoint in ``OUTPUT_DIR``, if there is one.
+        mapper: dataset dict -> model input; CondInst's own by default.
+        load_weights: loads ``MODEL.WEIGHTS`` into the model; detectron2's loader by default.
         log_period: steps between rows of figures.
-        elastic: go on also from a checkpoint of another number of workers.
+        elastic: also resume from a checkpoint of a different number of workers.
 
     Raises:
-        TimeUpError: ``SOLVER.MAX_SECONDS`` are over; the state is saved.
+        TimeUpError: ``SOLVER.MAX_SECONDS`` have passed; the state is saved.
         NonFiniteLossError: a loss or gradient became infinite or NaN.
         NonFiniteStateError: weights, buffers or the optimiser's state did.
-        UserError: the config asks for what cannot be.
+        UserError: the config is invalid.
     """
     output = Path(cfg.OUTPUT_DIR)
     checkpoints = Checkpoints(output / "checkpoints", cfg.SOLVER.KEEP_CHECKPOINTS)
@@ -143,9 +143,9 @@ def train(
         trainer.check_finite(trainer.iter)
     if trainer.stopping == TIME_UP:
         raise TimeUpError(
-            f"the time of {cfg.SOLVER.MAX_SECONDS:g} s is up after step {trainer.iter} of "
-            f"{cfg.SOLVER.MAX_ITER}; the state is saved in {checkpoints.folder}, and the same "
-            "command goes on from there"
+            f"the time limit of {cfg.SOLVER.MAX_SECONDS:g} s was reached after step "
+            f"{trainer.iter} of {cfg.SOLVER.MAX_ITER}; the state is saved in "
+            f"{checkpoints.folder}, and the same command resumes from there"
         )
     result = TrainResult(
         output_dir=output,
@@ -166,7 +166,7 @@ def train(
 
 
 def _save_result(cfg: CfgNode, trainer: Trainer, result: TrainResult) -> None:
-    """Weights, then the mark that they are there; a moving average takes the weights' place."""
+    """Save the weights or their moving average, then mark the run finished."""
     meta = {
         "iteration": result.steps,
         "seed": result.seed,
@@ -184,14 +184,14 @@ def _save_result(cfg: CfgNode, trainer: Trainer, result: TrainResult) -> None:
 def _former(
     cfg: CfgNode, checkpoints: Checkpoints, resume: bool, elastic: bool
 ) -> tuple[TrainResult | None, dict[str, Any] | None]:
-    """The result if the training is finished, else the state to go on from."""
+    """The result if the training is finished, else the state to resume from."""
     output = Path(cfg.OUTPUT_DIR)
     finished = TrainResult.load(output) if resume else None
     begun = finished is not None or bool(checkpoints.paths())
     if begun and not resume:
         raise UserError(
-            f"{checkpoints.folder} holds checkpoints of an earlier training; add --resume to go "
-            "on with it, or choose another OUTPUT_DIR"
+            f"{checkpoints.folder} has checkpoints of an earlier training; add --resume to "
+            "continue it, or choose another OUTPUT_DIR"
         )
     check_origin(output, cfg, begun=begun, elastic=elastic)
     if finished is not None:
@@ -204,7 +204,7 @@ def _keep(model: nn.Module, path: str) -> None:
 
 
 def _seed(cfg: CfgNode, state: dict[str, Any] | None) -> int:
-    """``SEED``; when negative, a random one that all processes and later sessions share."""
+    """``SEED``; if negative, a random one that all processes and later sessions share."""
     if cfg.SEED >= 0:
         return cfg.SEED
     if state:
@@ -214,7 +214,7 @@ def _seed(cfg: CfgNode, state: dict[str, Any] | None) -> int:
 
 @contextlib.contextmanager
 def _deterministic(cfg: CfgNode):  # noqa: ANN202  # a generator that gives nothing
-    """On a CPU, and where asked for, use only operations that give the same bits every time."""
+    """On a CPU, and on request elsewhere, use only bitwise deterministic operations."""
     before = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -277,7 +277,7 @@ def _load_by_detectron2(model: nn.Module, path: str) -> None:
 
 
 def distribute(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    """The model for several processes; the same model for one."""
+    """The model wrapped for several processes; with one, the model itself."""
     if comm.get_world_size() == 1:
         return model
     on_gpu = torch.device(cfg.MODEL.DEVICE).type == "cuda"
@@ -290,7 +290,7 @@ def distribute(model: nn.Module, cfg: CfgNode) -> nn.Module:
 
 
 def _own_hooks(cfg: CfgNode, checkpoints: Checkpoints) -> list[HookBase]:
-    """In their order: what stops comes before what saves, which keeps the others' state too."""
+    """Hooks in order: those that stop come before the one that saves, which saves their state."""
     shared = [TimeLimit(cfg.SOLVER.MAX_SECONDS)] if cfg.SOLVER.MAX_SECONDS else []
     period = cfg.SOLVER.CHECKPOINT_PERIOD
     if not comm.is_main_process():

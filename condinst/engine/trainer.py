@@ -33,32 +33,32 @@ from condinst.engine.optim import Clipper, Precision
 from condinst.engine.state import unwrap
 
 _LOGGER = logging.getLogger(__name__)
-MODEL_STREAM = 1 << 20  # apart from the places of a step, which seed the augmentations
+MODEL_STREAM = 1 << 20  # apart from the positions in a step, which seed the augmentations
 
 
 class RowHook(HookBase):
-    """A hook that is also told every row of figures; ``iteration`` counts the steps done."""
+    """A hook that also gets every row of figures; ``iteration`` counts the finished steps."""
 
     def on_row(self, row: Row) -> None:
-        """Take a row: losses and speed every few steps, or ``eval/...`` after an evaluation."""
+        """Handle a row: losses and speed every few steps, or ``eval/...`` after an evaluation."""
         raise NotImplementedError
 
 
 class Trainer(TrainerBase):
-    """detectron2's loop around a step that can be repeated to the bit.
+    """detectron2's loop around a step that can be repeated bit for bit.
 
     The random state of a step follows from (seed, step, rank), so neither hooks nor a restart
     change it.
 
     Args:
-        model: gives a dict of losses for a list of model inputs.
-        loader: its batches from the first step to run on.
+        model: returns a dict of losses for a list of model inputs.
+        loader: yields batches, starting with the first step to run.
         optimizer: of the model's parameters.
         scheduler: stepped after every step.
         precision: autocast and loss scaling.
         clipper: limits the gradients, or None.
-        cfg: kept for dumps; ``OUTPUT_DIR`` and ``SOLVER``'s IMS_PER_BATCH, ACCUMULATE, EMA and
-            MAX_SKIPPED_STEPS are read.
+        cfg: kept for dumps; reads ``OUTPUT_DIR`` and ``SOLVER``'s IMS_PER_BATCH, ACCUMULATE, EMA
+            and MAX_SKIPPED_STEPS.
         seed: of the model's own random numbers.
         log_period: steps over which a row's figures are averaged.
     """
@@ -125,7 +125,7 @@ class Trainer(TrainerBase):
                 self._batches = None
 
     def run_step(self) -> None:
-        """Forward, check, backward, clip, update; in smaller micro-batches if memory is short."""
+        """Forward, check, backward, clip, update; in smaller micro-batches if memory runs out."""
         began = time.perf_counter()
         if self._batches is None:
             self._batches = iter(self.data_loader)
@@ -143,7 +143,7 @@ class Trainer(TrainerBase):
                 self.parts.double(error)
         lr = float(self.scheduler.get_last_lr()[0])
         if values is not None and not self.precision.step(self.optimizer):
-            self._before.restore()  # the scaler looks for its scale: the step is left out
+            self._before.restore()  # the scaler is still adjusting its scale: the step is skipped
         elif values is not None:
             if self.ema is not None:
                 self.ema.update(unwrap(self.model))
@@ -153,7 +153,7 @@ class Trainer(TrainerBase):
             self._report(lr)
 
     def _gradients(self, batch: Batch) -> Row | None:
-        """The step's losses, its gradients in place; None if they are not finite and left out."""
+        """The step's losses, with gradients set; None if not finite and the step is skipped."""
         seed_everything(self.seed, self.iter, MODEL_STREAM + comm.get_rank())
         self.optimizer.zero_grad(set_to_none=True)
         values: Row = {}
@@ -164,7 +164,7 @@ class Trainer(TrainerBase):
                 for name, value in terms.items():
                     values[name] = values.get(name, 0.0) + value
                 finite = finite and _finite(terms["total_loss"])
-                if part.last:  # the gradients of all workers meet: all go on, or none
+                if part.last:  # the workers' gradients are combined here: all continue, or none
                     finite = _all(finite)
                 if finite:
                     self.precision.backward(total)
@@ -177,11 +177,11 @@ class Trainer(TrainerBase):
         return values if norm is None else {**values, "grad_norm": norm}
 
     def _forward(self, part: MicroBatch) -> tuple[Tensor, Row]:
-        """A part's loss for the backward pass, and its terms as numbers."""
+        """A micro-batch's loss for the backward pass, and its terms as numbers."""
         with self.precision.autocast(), part.context():
             losses = self.model(part.batch)
             total = sum(losses.values())
-        assert isinstance(total, Tensor), "the model gave no loss"
+        assert isinstance(total, Tensor), "the model returned no loss"
         terms = torch.stack([term.detach().float() for term in losses.values()]).tolist()
         values = dict(zip(losses, terms, strict=True))
         values = {"total_loss": sum(values.values()), **values}
@@ -190,9 +190,9 @@ class Trainer(TrainerBase):
         return total * part.weight, {name: x * part.weight for name, x in values.items()}
 
     def _skip(self, what: str, values: Row, batch: Batch) -> None:
-        """Leave out a step whose loss or gradient is not finite; too many of them end the run.
+        """Skip a step whose loss or gradient is not finite; too many of them end the run.
 
-        Buffers are as before the step, so that it leaves no trace and a dump repeats it.
+        Buffers are restored, so that the step leaves no trace and a dump can repeat it.
         """
         self._before.restore()
         limit = self.cfg.SOLVER.MAX_SKIPPED_STEPS
@@ -200,7 +200,7 @@ class Trainer(TrainerBase):
             raise self._failure(what, values, batch)
         self.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
-        text = "%s of step %d is not finite: the step is left out (%d of at most %d)"
+        text = "%s of step %d is not finite: the step is skipped (%d of at most %d)"
         _LOGGER.warning(text, what, self.iter, self.skipped, limit)
 
     def _clip(self) -> float | None:
@@ -226,7 +226,7 @@ class Trainer(TrainerBase):
         self.emit({"iteration": self.iter + 1, **row, "lr": lr, **extra})
 
     def emit(self, row: Row) -> None:
-        """Hand a row to detectron2's event storage and to every :class:`RowHook`."""
+        """Pass a row to detectron2's event storage and to every :class:`RowHook`."""
         if "total_loss" in row:
             self.last_row = row
         for key, value in row.items():
@@ -237,7 +237,7 @@ class Trainer(TrainerBase):
                 hook.on_row(row)
 
     def _failure(self, what: str, losses: Row, batch: Batch) -> NonFiniteLossError:
-        """Dump the worker where it happened, and give the same message in all of them."""
+        """Dump the state of the worker where it happened; the message is the same in all."""
         dump, text = None, ""
         if not _finite(sum(losses.values())) or what != "The loss":
             path = self.output_dir / f"nonfinite/step_{self.iter:07d}_rank{comm.get_rank()}.pth"
@@ -250,10 +250,10 @@ class Trainer(TrainerBase):
         return NonFiniteLossError(text, dump)
 
     def check_finite(self, steps_done: int) -> None:
-        """Refuse to go on from, or write, a state that is not finite; all workers call it together.
+        """Refuse to resume from or write a non-finite state; all workers call it together.
 
         Raises:
-            NonFiniteStateError: weights, buffers, moving average or optimiser hold such values.
+            NonFiniteStateError: weights, buffers, moving average or optimiser are not finite.
         """
         kept = self.output_dir / "checkpoints"
         check_finite(self.model, self.ema, self.optimizer, steps_done, kept)
@@ -277,7 +277,7 @@ class Trainer(TrainerBase):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state` gave; hooks must be registered already."""
+        """Restore what :meth:`state` returned; hooks must already be registered."""
         model = unwrap(self.model)
         model.load_state_dict(state["model"])
         load_buffers(model, state["unsaved_buffers"])
@@ -298,7 +298,7 @@ def _finite(value: float) -> bool:
 
 
 def _all(finite: bool) -> bool:
-    """Whether it is so in every worker."""
+    """Whether it is finite in every worker."""
     if comm.get_world_size() == 1:
         return finite
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"

@@ -1,7 +1,7 @@
-"""The one way in for files from outside: bounded first, then read, faults in one sentence.
+"""The only way to open files from outside: first bounded, then read, errors in one sentence.
 
-A file may ask for any amount of memory: by its length, by nesting, by pixels that a header states,
-by compression. Each reader here looks at what is asked for before it gives it, and whatever the
-libraries below raise leaves as a :class:`condinst.errors.UserError` that names file and place.
+A file may ask for any amount of memory: by its length, by nesting, by the pixels in its header,
+by compression. Each reader here checks the amount before it allocates it, and whatever the
+underlying libraries raise becomes a :class:`condinst.errors.UserError` that names file and place.
 Nothing here imports torch.
 """

@@ -1,13 +1,13 @@
-"""How much a file from outside may ask for, and the environment variable that raises it.
+"""How much memory a file from outside may ask for, and the environment variables to raise that.
 
-The defaults hold what is read to about a gigabyte:
+The defaults limit what is read to about a gigabyte:
 
-- pixels: Pillow keeps 4 bytes of a pixel and numpy 3, so 100 million, 10,000 x 10,000, take 0.7 GB.
-- JSON read in one go: what its lists, mappings and values become in Python. COCO's own 450 MB are
+- pixels: Pillow keeps 4 bytes per pixel and numpy 3, so 100 million, 10,000 x 10,000, take 0.7 GB.
+- JSON read in one go: the size of its lists, mappings and values in Python. COCO's own 450 MB are
   read in pieces and do not count.
 - YAML: PyYAML reads about 100 kB a second; the names of 20,000 classes are 0.5 MB.
-- text: a label file of 64 MB has 200,000 polygons of an image.
-- inflation: what a checkpoint may grow to that is compressed, which ``torch.save`` never does.
+- text: a label file of 64 MB holds 200,000 polygons for one image.
+- inflation: what a compressed checkpoint may grow to; ``torch.save`` never compresses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Bound(NamedTuple):
 
     Attributes:
         variable: of the environment.
-        default: where that is not set.
+        default: if that is not set.
     """
 
     variable: str
@@ -34,7 +34,7 @@ class Bound(NamedTuple):
         """The limit in force.
 
         Raises:
-            UserError: the variable holds no whole number above 0.
+            UserError: the variable is not a whole number above 0.
         """
         text = os.environ.get(self.variable)
         if not text:
@@ -44,20 +44,20 @@ class Bound(NamedTuple):
         return int(text)
 
     def require(self, asked: int, place: str, what: str) -> None:
-        """Let nothing ask for more.
+        """Check an amount against the limit.
 
         Args:
             asked: the amount.
             place: file, and where in it.
-            what: is asked for, with the amount, as in ``has 5 pixels``.
+            what: says what is asked for, as in ``has 5 pixels``.
 
         Raises:
-            UserError: it is too much.
+            UserError: it is above the limit.
         """
         if asked > self.value:
             raise UserError(
-                f"{place} {what}; at most {self.value:,} are read, since more may exhaust the "
-                f"memory. If it is right, set {self.variable}={asked} in the environment"
+                f"{place} {what}; the limit is {self.value:,}, since more may exhaust the "
+                f"memory. If the file is right, set {self.variable}={asked} in the environment"
             )
 
 
@@ -67,6 +67,6 @@ YAML = Bound("CONDINST_MAX_YAML_BYTES", 1 << 20)
 TEXT = Bound("CONDINST_MAX_TEXT_BYTES", 64 << 20)
 INFLATED = Bound("CONDINST_MAX_INFLATED_BYTES", 512 << 20)
 
-DEPTH = 64  # of lists and mappings in each other; COCO has 5
+DEPTH = 64  # of nested lists and mappings; COCO has 5
 FAR = 1e6  # pixels from an image's corner; no image is that large
 OUTLINE = 4e6  # pixels around a polygon; pycocotools takes 40 bytes for each

@@ -17,16 +17,16 @@ _SIGNS = bytes(1 if code in b"[{" else 255 for code in range(256))  # 255 is -1
 
 
 def read(path: Path, kind: str = "JSON") -> Any:
-    """The value that a file holds.
+    """The value in a file.
 
     Raises:
-        UserError: as `parse`, or there is no such file.
+        UserError: as `parse`, or the file does not exist.
     """
     return parse(read_bytes(path, JSON), str(path), kind)
 
 
 def parse(text: bytes, place: str, kind: str = "JSON") -> Any:
-    """The value that a text stands for, as Python's own parser reads it.
+    """The value of a text, as Python's own parser reads it.
 
     Args:
         text: the JSON.
@@ -34,7 +34,7 @@ def parse(text: bytes, place: str, kind: str = "JSON") -> Any:
         kind: what it should be, for messages.
 
     Raises:
-        UserError: it is none, is cut off, is nested too deep or would take too much memory.
+        UserError: it is not JSON, is cut off, is nested too deeply or would take too much memory.
     """
     weight = memory(text)
     JSON.require(weight, place, f"would take about {weight:,} bytes of memory")
@@ -47,39 +47,39 @@ def parse(text: bytes, place: str, kind: str = "JSON") -> Any:
                 f"{place} is cut off: the JSON ends in the middle of something, after "
                 f"{len(text):,} bytes; copy or download it again"
             ) from error
-        raise UserError(f"{place} is no {kind}: {error}") from error
+        raise UserError(f"{place} is not {kind}: {error}") from error
     except UserError:
         raise
     except UnicodeDecodeError as error:
-        raise UserError(f"{place} is no {kind}: it is not in UTF-8 ({error})") from error
-    except ValueError as error:  # of more digits than Python reads
-        raise UserError(f"{place} is no {kind}: {str(error).partition(';')[0]}") from error
+        raise UserError(f"{place} is not {kind}: it is not UTF-8 ({error})") from error
+    except ValueError as error:  # more digits than Python reads
+        raise UserError(f"{place} is not {kind}: {str(error).partition(';')[0]}") from error
     except RecursionError as error:
         raise UserError(_too_deep(place)) from error
 
 
 def memory(text: bytes) -> int:
-    """About how many bytes a JSON takes while it is read and as Python's values."""
+    """About how many bytes a JSON takes while being read and as Python values."""
     lists, mappings, values = (text.count(mark) for mark in (b"[", b"{", b","))
     return 2 * len(text) + 64 * lists + 184 * mappings + 32 * values
 
 
 def check_depth(text: bytes, place: str) -> None:
-    """Refuse lists and mappings nested deeper than ``bounds.DEPTH``, before they are parsed.
+    """Refuse lists and mappings nested deeper than ``bounds.DEPTH``, before parsing.
 
     Args:
         text: a JSON or whole elements of one.
         place: for the message.
 
     Raises:
-        UserError: they are.
+        UserError: they are nested too deeply.
     """
     if depth(text) > DEPTH:
         raise UserError(_too_deep(place))
 
 
 def depth(text: bytes) -> int:
-    """How deep lists and mappings lie in each other in a sound JSON; 0 without any."""
+    """Nesting depth of lists and mappings in valid JSON; 0 without any."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside = b"".join(text.split(b'"')[::2])
@@ -92,11 +92,11 @@ def depth(text: bytes) -> int:
 
 
 def _too_deep(place: str) -> str:
-    return f"{place} has lists or mappings more than {DEPTH} deep in each other; COCO needs 5"
+    return f"{place} has lists or mappings nested more than {DEPTH} deep; COCO needs 5"
 
 
 def _cut_off(error: json.JSONDecodeError) -> bool:
-    """Whether a text is right as far as it goes."""
+    """Whether a text is valid as far as it goes."""
     rest = error.doc[error.pos :].strip()
     begun = any(word.startswith(rest) for word in ("true", "false", "null", "NaN", "-"))
     return begun or error.msg.startswith("Unterminated string")

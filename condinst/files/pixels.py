@@ -1,9 +1,9 @@
-"""Pixels of any depth as 8 bits, and images turned as they are meant to be seen.
+"""Pixels of any depth as 8 bits, and images rotated the way they should be seen.
 
-Depth: values of one kind (16-bit, 32-bit, float) are scaled alike in a whole dataset, from the
-range that they really have in it, :func:`span`. 8-bit images stay as they are.
+Depth: values of one kind (16-bit, 32-bit, float) are scaled alike in the whole dataset, from the
+range that they really use there, :func:`span`. 8-bit images stay as they are.
 
-Import side effect: Pillow's warnings of damaged tags are off; they name no file, and tags other
+Import side effect: Pillow's warnings about damaged tags are off; they name no file, and tags other
 than the orientation do not matter.
 """
 
@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff)?Ima
 KINDS = {"int16": "16-bit", "int32": "32-bit", "float": "floating-point"}
 
 Ranges = Mapping[str, Sequence[float]]
-"""For each of ``KINDS`` the values that become 0 and 256, which is cut to 255."""
+"""For each of ``KINDS`` the values that become 0 and 256, which is clipped to 255."""
 
 _ORIENTATION = 0x0112  # EXIF
 _SAMPLE_FORMAT = 339  # TIFF
@@ -43,7 +43,7 @@ _BAND = 1 << 22  # pixels that are converted together
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's, from 1 to 8; 1 too where it is missing, damaged or something else.
+    """The EXIF orientation, from 1 to 8; 1 if it is missing, damaged or anything else.
 
     Args:
         image: opened, its pixels not yet read.
@@ -51,19 +51,19 @@ def orientation(image: Image.Image) -> int:
     try:
         tiff: Any = getattr(image, "tag_v2", None)
         value = image.getexif().get(_ORIENTATION) if tiff is None else tiff.get(_ORIENTATION)
-    except Exception:  # other tags, of no interest here, are damaged in any way
+    except Exception:  # other tags, which do not matter here, may be damaged
         return 1
     return value if type(value) is int and value in _AS_STORED else 1
 
 
 def seen_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) as it is seen, without reading pixels where that can be had.
+    """(width, height) as it is seen, if possible without reading pixels.
 
     Args:
         image: opened, its pixels not yet read.
     """
     size, turn = image.size, orientation(image)
-    # of TIFFs Pillow gives it so
+    # Pillow already gives it for TIFFs
     return size[::-1] if turn >= 5 and image.format != "TIFF" else size
 
 
@@ -81,7 +81,7 @@ def kind(image: Image.Image) -> str | None:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the file holds a pixel, as Pillow names it."""
+    """Pillow's name for how the file stores a pixel."""
     tiles = getattr(image, "tile", ())
     given = tiles[0][3] if tiles else ""
     given = given[0] if isinstance(given, tuple) and given else given
@@ -91,15 +91,15 @@ def _raw_mode(image: Image.Image) -> str:
 def measured(
     image: Image.Image,
 ) -> tuple[tuple[tuple[int, int], ...], str | None, NDArray[Any] | None]:
-    """What an image is before it is made one of 8 bits.
+    """Size and values of an image before conversion to 8 bits.
 
     Args:
         image: opened, its pixels not yet read.
 
     Returns:
-        (width, height) as it is seen, and as it is stored where that differs; which of ``KINDS``
-        its values are; those (h, w) or RGB (h, w, 3) as stored, with 0 for what is no finite
-        number. None and None: they are of 8 bits or fewer.
+        (width, height) as it is seen, and as it is stored if that differs; which of ``KINDS`` its
+        values are; the values (h, w) or RGB (h, w, 3) as stored, with 0 for non-finite ones. None
+        and None: they have 8 bits or fewer.
 
     Raises:
         OSError: it does not decode, or anything else that Pillow raises for a damaged one.
@@ -112,7 +112,7 @@ def measured(
 
 def _read(image: Image.Image) -> tuple[Image.Image, int, str | None, NDArray[Any] | None]:
     """The image as stored, its orientation, which of ``KINDS`` it is, and then its values."""
-    depth = kind(image)  # first, since reading tags may read pixels too
+    depth = kind(image)  # first, since reading tags may also read pixels
     turn = orientation(image) if image.format == "TIFF" else None
     if turn is not None and turn > 1:
         image = _as_stored(image)
@@ -124,14 +124,14 @@ def _read(image: Image.Image) -> tuple[Image.Image, int, str | None, NDArray[Any
 def _as_stored(image: Image.Image) -> Image.Image:
     """A TIFF without its orientation.
 
-    Pillow turns TIFFs when it reads them, some of them wrongly.
+    Pillow rotates TIFFs when it reads them, some of them wrongly.
     """
     file: Any = getattr(image, "fp", None)
     file.seek(0)
     data = bytearray(file.read())
     order = "<" if data[:2] == b"II" else ">"
     version, start = struct.unpack_from(f"{order}HI", data, 2)
-    if version == 42:  # else with addresses of 64 bits
+    if version == 42:  # otherwise with 64-bit addresses
         (count,) = struct.unpack_from(f"{order}H", data, start)
         for place in range(start + 2, start + 2 + 12 * count, 12):
             if struct.unpack_from(f"{order}H", data, place)[0] == _ORIENTATION:
@@ -140,7 +140,7 @@ def _as_stored(image: Image.Image) -> Image.Image:
 
 
 def _values(image: Image.Image) -> NDArray[Any]:
-    """What :func:`measured` gives."""
+    """The values that :func:`measured` returns."""
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         unsigned = image.mode == "I" and _unsigned(image)
         found = np.asarray(image)
@@ -160,7 +160,7 @@ def _unsigned(image: Image.Image) -> bool:
 
 
 def _colours(image: Image.Image) -> NDArray[Any]:
-    """RGB or grey of more than 8 bits, of which Pillow would keep the upper 8 only."""
+    """RGB or grey of more than 8 bits, of which Pillow would only keep the upper 8."""
     import cv2
 
     file: Any = getattr(image, "fp", None)
@@ -169,7 +169,7 @@ def _colours(image: Image.Image) -> NDArray[Any]:
     data = np.frombuffer(file.read(), np.uint8)
     found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if found is None:
-        raise OSError("its deep colours cannot be read")
+        raise OSError("its colours of more than 8 bits cannot be read")
     if found.ndim == 2:
         return found
     return found[..., 0] if found.shape[2] < 3 else found[..., 2::-1]
@@ -178,13 +178,13 @@ def _colours(image: Image.Image) -> NDArray[Any]:
 def span(low: float, high: float, *, whole: bool) -> tuple[float, float]:
     """The values that become 0 and 256.
 
-    From 0 to the least power of two that no value exceeds: 4096 for 12 bits in 16, 1 for shares;
-    where some are below 0, from the least value to the largest.
+    From 0 to the smallest power of two that no value exceeds: 4096 for 12 bits in 16, 1 for
+    fractions; if some are below 0, from the smallest value to the largest.
 
     Args:
-        low: the least value.
+        low: the smallest value.
         high: the largest.
-        whole: they are whole numbers, whose largest is one less than the power.
+        whole: they are integers, whose largest is one less than the power.
     """
     if low < 0:
         return low, high if high > low else low + 1
@@ -218,14 +218,14 @@ def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:
-    """Rows that are few enough to be copied at will."""
+    """Slices of rows, small enough to be copied freely."""
     step = max(_BAND // max(width, 1), 1)
     for top in range(0, height, step):
         yield slice(top, min(top + step, height))
 
 
 def rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """RGB (h, w, 3) of an image, as it is stored, in little more memory than that."""
+    """RGB (h, w, 3) of an image as stored, using little more memory than that."""
     made = np.empty((image.height, image.width, 3), np.uint8)
     _fill(made, image)
     return made
@@ -241,12 +241,12 @@ def _fill(made: NDArray[np.uint8], image: Image.Image) -> None:
 def as_seen(
     image: Image.Image, ranges: Ranges | None = None, size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
-    """RGB (h, w, 3) of 8 bits, turned as EXIF's orientation says.
+    """8-bit RGB (h, w, 3), rotated by the EXIF orientation.
 
     Args:
         image: opened, its pixels not yet read.
-        ranges: of deep values; those of a kind that is missing are scaled by the image's own.
-        size: (h, w); an image that has it only as it is stored is not turned.
+        ranges: of values of more than 8 bits; a kind without one is scaled by the image's own.
+        size: (h, w); an image that has it only as stored is not rotated.
 
     Raises:
         OSError: it does not decode, or anything else that Pillow raises for a damaged one.

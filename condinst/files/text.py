@@ -12,7 +12,7 @@ def read_bytes(path: Path, bound: Bound = TEXT) -> bytes:
     """A file's content.
 
     Raises:
-        UserError: it is missing, a folder, not readable, or larger than the bound.
+        UserError: it is missing, a folder, unreadable, or larger than the bound.
     """
     try:
         with path.open("rb") as file:
@@ -32,13 +32,13 @@ def read_bytes(path: Path, bound: Bound = TEXT) -> bytes:
 
 
 def read_text(path: Path, bound: Bound = TEXT) -> str:
-    """A text in UTF-8, with or without a byte order mark; line ends become line feeds.
+    """A UTF-8 text, with or without a byte order mark; line ends become line feeds.
 
     Raises:
-        UserError: as `read_bytes`, or it is not in UTF-8.
+        UserError: as `read_bytes`, or it is not UTF-8.
     """
     try:
         text = read_bytes(path, bound).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text that can be read, which is UTF-8: {error}") from error
+        raise UserError(f"{path} is not UTF-8 text: {error}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")

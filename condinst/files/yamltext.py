@@ -1,7 +1,7 @@
 """YAML from outside, bounded before it is built.
 
-A few lines of YAML stand for gigabytes where aliases name lists of aliases, so what a document
-would hold is counted over its events first.
+A few lines of YAML can expand to gigabytes if aliases name lists of aliases, so the values of a
+document are first counted from its events.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from condinst.files import names
 from condinst.files.bounds import DEPTH, YAML
 from condinst.files.text import read_text
 
-_MOST = 200_000  # values with aliases written out
+_MOST = 200_000  # values with aliases expanded
 Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read(path: Path, loader: Any = Safe) -> Any:
-    """The value that a file holds; None for an empty one.
+    """The value in a file; None for an empty one.
 
     Raises:
-        UserError: as `load`, or there is no such file.
+        UserError: as `load`, or the file does not exist.
     """
     return load(read_text(path, YAML), str(path), loader)
 
 
 def load(text: str, place: str, loader: Any = Safe) -> Any:
-    """The value that a text stands for.
+    """The value of a text.
 
     Args:
         text: the YAML.
@@ -38,14 +38,14 @@ def load(text: str, place: str, loader: Any = Safe) -> Any:
         loader: one of PyYAML's safe ones.
 
     Raises:
-        UserError: it is none, holds no plain data, or is too large, too deep or no Unicode.
+        UserError: it is not YAML, not plain data, too large, too deeply nested or not Unicode.
     """
     node = compose(text, place, loader)
     return None if node is None else construct(node, place, loader)
 
 
 def compose(text: str, place: str, loader: Any) -> yaml.Node | None:
-    """The nodes of a text, few enough to be walked through; None for an empty one.
+    """The nodes of a text, few enough to walk through; None for an empty one.
 
     Raises:
         UserError: as `load`.
@@ -70,23 +70,23 @@ def construct(node: yaml.Node, place: str, loader: Any) -> Any:
         raise UserError(described(error, place)) from error
     except Exception as error:  # a date of month 13, a number of 5,000 digits
         raise UserError(
-            f"{place} holds a value that YAML cannot stand for: {str(error).partition(';')[0]}"
+            f"{place} has a value that YAML cannot represent: {str(error).partition(';')[0]}"
         ) from error
     finally:
         builder.dispose()
 
 
 def described(error: yaml.YAMLError, place: str) -> str:
-    """What is wrong with a YAML, with line and column where they are known."""
+    """What is wrong with a YAML text, with line and column if known."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        return f"{place} is no valid YAML: {names.shown(str(error))}"
+        return f"{place} is not valid YAML: {names.shown(str(error))}"
     reason = getattr(error, "problem", None) or getattr(error, "context", None)
-    return f"{place} is no valid YAML, line {mark.line + 1}, column {mark.column + 1}: {reason}"
+    return f"{place} is not valid YAML, line {mark.line + 1}, column {mark.column + 1}: {reason}"
 
 
 def _check_events(text: str, place: str) -> None:
-    """Bound depth and number of values, and refuse what no value or path can be."""
+    """Bound depth and number of values, and refuse what cannot be a value or path."""
     open_nodes: list[list[Any]] = [[None, 0]]  # name and size of those not yet closed
     sizes: dict[str, int] = {}
     for event in yaml.parse(text, Safe):
@@ -96,7 +96,7 @@ def _check_events(text: str, place: str) -> None:
             if event.anchor is not None:
                 sizes.pop(event.anchor, None)
             if len(open_nodes) > DEPTH:
-                raise UserError(f"{where} lists or mappings more than {DEPTH} deep in each other")
+                raise UserError(f"{where} lists or mappings nested more than {DEPTH} deep")
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, size = open_nodes.pop()
             open_nodes[-1][1] += size
@@ -104,15 +104,13 @@ def _check_events(text: str, place: str) -> None:
                 sizes[anchor] = size
         elif isinstance(event, yaml.ScalarEvent):
             if "\0" in event.value or not names.is_unicode(event.value):
-                raise UserError(f"{where} {event.value[:40]!r} holds what no text can")
+                raise UserError(f"{where} {event.value[:40]!r} has characters that are not text")
             open_nodes[-1][1] += 1
             if event.anchor is not None:
                 sizes[event.anchor] = 1
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor in {anchor for anchor, _ in open_nodes}:
-                raise UserError(f"{where} *{event.anchor} stands within what it stands for")
+                raise UserError(f"{where} *{event.anchor} is used inside its own anchor")
             open_nodes[-1][1] += sizes.get(event.anchor, 1)
         if open_nodes[-1][1] > _MOST:
-            raise UserError(
-                f"{where} more than {_MOST:,} values, with what *NAME stands for written out"
-            )
+            raise UserError(f"{where} more than {_MOST:,} values once each *NAME is expanded")

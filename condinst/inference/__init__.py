@@ -1,1 +1,1 @@
-"""Detections for images, and overlays that show them: drawing needs no torch."""
+"""Detections in images, and overlays to show them: drawing does not need torch."""

@@ -1,4 +1,4 @@
-"""Many images of a dataset on one image, with their masks: what is in the data at a glance."""
+"""Many images of a dataset on one sheet, with their masks: the data at a glance."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def contact_sheet(
 ) -> NDArray[np.uint8]:
     """Draw images of a dataset side by side, each as large as its cell allows.
 
-    Objects bear a tint by class and a white contour; crowd regions a black one. The same arguments
+    Objects have a tint by class and a white contour; crowd regions a black one. The same arguments
     give the same image.
 
     Args:
         index: the dataset.
         images: how many at most.
-        columns: how many a row at most.
+        columns: how many per row at most.
         cell: side of an image's cell in pixels.
         seed: chooses the images; None: the first ones.
         masks: draw the annotations.
@@ -88,7 +88,7 @@ def _decode(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask without its border pixels; the image's border is none of them."""
+    """The mask without its border pixels; the image's border does not count as one."""
     padded = np.pad(mask, 1, mode="edge")
     across = padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & across & padded[:-2, 1:-1] & padded[2:, 1:-1]

@@ -1,9 +1,9 @@
-"""A copy of a model that only infers: the same function, arranged for speed.
+"""An inference-only copy of a model: the same function, arranged for speed.
 
-Frozen batch norms are folded into their convolutions (in double precision, so results differ by
-rounding alone), maps lie channels last, weights are packed for oneDNN with the following ReLU
-or addition fused in where this torch and CPU can, and the controller computes its numbers at
-detections instead of everywhere.
+Frozen batch norms are folded into their convolutions (in double precision, so results differ only
+by rounding), maps are channels last, weights are packed for oneDNN with the following ReLU
+or addition fused in where this torch and CPU can, and the controller computes its parameters
+only at detections.
 
 Letters: ``B`` images, ``C`` channels, ``h, w`` size of a map.
 """
@@ -30,24 +30,24 @@ from condinst.layers.memory_format import to_channels_last
 from condinst.layers.synchronised_norm import SynchronisedNorm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Exactly these: what timm derives from a batch norm has an activation in it.
+# Exactly these types: timm's subclasses of batch norm include an activation.
 _FOLDABLE = (FrozenBatchNorm2d, nn.BatchNorm2d, NaiveSyncBatchNorm, SynchronisedNorm)
 _LOGGER = logging.getLogger(__name__)
 _MakeConv = Callable[[nn.Conv2d, bool], nn.Module]  # a convolution, and whether a ReLU follows
 
 
 def inference_copy(model: nn.Module, precision: str = "fp32", winograd: bool = False) -> nn.Module:
-    """The same model for inference alone; the original is left as it is.
+    """The same model for inference only; the original is not changed.
 
     Args:
-        model: a detector with ``backbone``, as `CondInst`; any device.
+        model: a detector with ``backbone``, such as `CondInst`; any device.
         precision: of the convolutions: fp32, bf16, or, on a GPU, fp16. Boxes, scores and masks are
-            computed in fp32 from their outputs in any case.
-        winograd: wide 3 x 3 convolutions by `WinogradConv` where they are packed otherwise; rounds
-            three times as coarsely.
+            always computed in fp32 from their outputs.
+        winograd: use `WinogradConv` for wide 3 x 3 convolutions that would otherwise be packed;
+            its rounding errors are three times as large.
 
     Raises:
-        UserError: the precision is unknown or the device has none such.
+        UserError: the precision is unknown or the device does not support it.
     """
     device = next(model.parameters()).device.type
     if precision not in DTYPES or (precision == "fp16" and device == "cpu"):
@@ -83,7 +83,7 @@ def _can_pack(precision: str) -> bool:
 def _say_once(precision: str, reason: str) -> None:
     instead = "; fp32 may be faster" if precision == "bf16" else ""
     _LOGGER.warning(
-        "inference in %s by ordinary convolutions, not packed ones (%s)%s",
+        "inference in %s with ordinary convolutions, not packed ones (%s)%s",
         *(precision, reason, instead),
     )
 
@@ -119,7 +119,7 @@ def _fold(root: nn.Module) -> None:
 
 
 def _runs_in_order(module: nn.Module) -> TypeGuard[nn.Sequential]:
-    """Whether a module is a sequence and nothing else; timm derives some that do more."""
+    """Whether a module is a plain sequence; some of timm's subclasses do more."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
@@ -154,7 +154,7 @@ class FusedBottleneck(nn.Module):
 
 
 def _pack(root: nn.Module, make: _MakeConv) -> None:
-    """Replace what can be packed inside a module, in place."""
+    """Replace everything inside a module that can be packed, in place."""
     replaced: dict[nn.Module, nn.Module] = {}
     children: list[tuple[str, Any]] = list(root.named_children())
     for name, child in children:
@@ -181,7 +181,7 @@ def _packable(module: nn.Module) -> bool:
 
 
 def _fuse_relu(parts: nn.Sequential, index: int) -> bool:
-    """Whether a ReLU follows; it is then taken out."""
+    """Whether a ReLU follows; if so, it is removed."""
     for i in range(index + 1, len(parts)):
         if isinstance(parts[i], nn.ReLU):
             parts[i] = nn.Identity()

@@ -1,4 +1,4 @@
-"""Labels of overlays: rendering them and finding places where they do not collide."""
+"""Labels of overlays: rendering them and placing them so that they do not collide."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Rectangle:
         return max(width, 0) * max(height, 0)
 
     def moved_inside(self, width: int, height: int, margin: int) -> Rectangle:
-        """The same rectangle pushed back into an image of that size, as far as it fits."""
+        """The same rectangle moved into an image of that size, as far as it fits."""
         across, down = self.right - self.left, self.bottom - self.top
         left = max(margin, min(self.left, width - margin - across))
         top = max(margin, min(self.top, height - margin - down))
@@ -89,12 +89,12 @@ def render_label(name: str, score: str, color: Color, size: int) -> np.ndarray:
 
 
 class LabelPlacer:
-    """Hands out places for labels, each free of those before it.
+    """Assigns positions to labels, none overlapping an earlier one.
 
     Args:
         width: Of the image.
         height: Of the image.
-        margin: Least distance between labels and to the image's edge.
+        margin: Minimum distance between labels and to the image's edge.
     """
 
     def __init__(self, width: int, height: int, margin: int) -> None:
@@ -106,7 +106,7 @@ class LabelPlacer:
     def place(
         self, across: int, down: int, box: Rectangle, anchor: tuple[int, int]
     ) -> Rectangle | None:
-        """A free place near an instance, or None where all are taken.
+        """A free position near an instance, or None if all are taken.
 
         Args:
             across: Width of the label.
@@ -115,7 +115,7 @@ class LabelPlacer:
             anchor: A point inside the instance's mask, x and y.
 
         Returns:
-            The place, now taken.
+            The position, now taken.
         """
         if across + 2 * self.margin > self.width or down + 2 * self.margin > self.height:
             return None
@@ -130,7 +130,7 @@ class LabelPlacer:
     def _candidates(
         self, across: int, down: int, box: Rectangle, anchor: tuple[int, int]
     ) -> Iterator[Rectangle]:
-        """Places from the best to the last resort."""
+        """Positions from the best to the last resort."""
         gap = self.margin
         small = box.right - box.left < 1.4 * across or box.bottom - box.top < 2.2 * down
         above, below = box.top - down - gap, box.bottom + gap
@@ -148,7 +148,7 @@ class LabelPlacer:
             for x, y in outside
             if x >= 0 and y >= 0 and x + across <= self.width and y + down <= self.height
         ]
-        # The middle of a mask says best whose label it is; a small one must stay visible.
+        # The middle of a mask shows best whose label it is; a small mask must stay visible.
         middle, corners = inside[1], [inside[0], *inside[2:]]
         order = [*outside, *corners] if small else [middle, *corners, *outside]
         for left, top in order:

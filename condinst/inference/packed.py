@@ -1,4 +1,4 @@
-"""Convolutions with weights packed for oneDNN, by private operators of torch: where they work.
+"""Convolutions with weights packed for oneDNN by private operators of torch, where they work.
 
 Letters: ``B`` images, ``C`` channels, ``h, w`` size of a map.
 """
@@ -17,14 +17,14 @@ _SHAPE = ("kernel_size", "stride", "padding", "dilation", "groups", "in_channels
 
 
 def answer_for(made: Any, conv: nn.Conv2d) -> None:
-    """Give a convolution's stand-in what some networks read off their convolutions."""
+    """Give a convolution's stand-in the attributes that some networks read from convolutions."""
     for name in _SHAPE:
         setattr(made, name, getattr(conv, name))
     made.weight = conv.weight.detach()
 
 
 class PackedConv(nn.Module):
-    """A convolution whose weights lie as oneDNN wants them; optionally adds a map, then a ReLU.
+    """A convolution with weights in oneDNN's layout; optionally adds a map, then a ReLU.
 
     Args:
         conv: with zero padding.
@@ -41,11 +41,11 @@ class PackedConv(nn.Module):
         self.packed: tuple[torch.Size, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the packed weights, which no copy or file can hold; the next call packs again."""
+        """Omit the packed weights, which cannot be copied or saved; the next call packs again."""
         return {**self.__dict__, "packed": None}
 
     def _weight(self, size: torch.Size) -> Tensor:
-        """The weights packed for maps of a size; oneDNN is slow with those for another."""
+        """The weights packed for a map size; oneDNN is slow with weights packed for another."""
         packed = self.packed
         if packed is None or packed[0] != size:
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
@@ -68,13 +68,13 @@ class PackedConv(nn.Module):
 
 @torch.no_grad()
 def refusal(dtype: torch.dtype) -> str | None:
-    """Why `PackedConv` cannot be used on this CPU in a precision; None where it can.
+    """Why `PackedConv` cannot be used on this CPU in a precision; None if it can.
 
-    The operators may be missing from a torch, and may need instructions that the CPU lacks: a small
+    This torch may lack the operators, and they may need instructions that the CPU lacks, so a small
     case is computed both ways.
     """
     if not torch.backends.mkldnn.is_available():
-        return "this torch is built without oneDNN"
+        return "this torch was built without oneDNN"
     if dtype not in _CLOSE:
         return f"oneDNN has no convolutions in {dtype}"
     conv: Any = nn.utils.skip_init(nn.Conv2d, 16, 16, 3, padding=1)  # draws no random numbers

@@ -38,7 +38,7 @@ DARK = Color(20, 23, 28)
 _DARK_LUMINANCE = 0.0085
 _LEAST_LUMINANCE = 0.2
 
-# Vivid enough for photographs, far apart from their neighbours in the list, and no grey or brown,
+# Vivid enough for photographs, far from their neighbours in the list, and without grey or brown,
 # which images are full of.
 _CHOSEN = (
     "2f8cff", "ff7a1a", "12b886", "f0386b", "9b5cff", "f5c211", "00bcd4", "e64ad8",
@@ -50,8 +50,8 @@ _GOLDEN = 0.61803398875
 def class_color(index: int) -> Color:
     """The colour of a class by its contiguous index.
 
-    The first sixteen are chosen by hand; those after them step through the hues by the golden
-    ratio, so that any number of classes stays apart as far as it can.
+    The first sixteen are chosen by hand; the others step through the hues by the golden ratio, so
+    that any number of classes stays as far apart as possible.
     """
     assert index >= 0, index
     if index < len(_CHOSEN):

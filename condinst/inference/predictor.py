@@ -1,4 +1,4 @@
-"""Detections for images of any size."""
+"""Detections in images of any size."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WeightsLoader = Callable[[nn.Module, str], object]
 
 
 class Predictor:
-    """A model ready to be asked.
+    """A model ready for prediction.
 
     Args:
-        cfg: The whole config; ``INPUT.MIN_SIZE_TEST``, ``MAX_SIZE_TEST`` and ``FORMAT`` say what
-            the model is fed.
-        weights: A file; None leaves the model as it was built, from random weights.
-        load_weights: Puts a file's weights into the model; detectron2's loader by default.
+        cfg: The whole config; ``INPUT.MIN_SIZE_TEST``, ``MAX_SIZE_TEST`` and ``FORMAT`` define
+            the model's input.
+        weights: A file; None leaves the model with its random weights.
+        load_weights: Loads a file's weights into the model; detectron2's loader by default.
         score_threshold: Instances below it are left out.
         precision: Of a CondInst's convolutions, as in `inference_copy`.
     """
@@ -45,7 +45,7 @@ class Predictor:
     ) -> None:
         self.resize = resize_for_test(cfg)
         self.bgr = cfg.INPUT.FORMAT == "BGR"
-        self.ranges = deep_ranges(cfg)  # for who reads files
+        self.ranges = deep_ranges(cfg)  # for the code that reads files
         self.score_threshold = score_threshold
         self.model = build_model(cfg)
         self.load_report: object = None
@@ -60,7 +60,7 @@ class Predictor:
         """Finds instances in a batch of images, which may differ in size.
 
         Args:
-            images: Each (h, w, 3) uint8 RGB; none is allowed too.
+            images: Each (h, w, 3) uint8 RGB; may be empty.
 
         Returns:
             For each image its instances on the CPU: ``pred_boxes`` in the image's pixels,

@@ -26,7 +26,7 @@ class Shapes:
     Attributes:
         boxes: (K, 4) left, top, right, bottom in pixels of the image.
         classes: (K,) contiguous class indices.
-        masks: (K, h, w) bool, or None for boxes alone.
+        masks: (K, h, w) bool, or None for boxes only.
         scores: (K,) 0 to 1, or None for ground truth.
         crowd: (K,) bool, regions that stand for many objects; or None.
     """
@@ -85,26 +85,26 @@ def draw_instances(
 ) -> np.ndarray:
     """Draws instances over an image.
 
-    Masks are filled half-transparently, the largest first, and outlined; labels stand where they
-    neither collide nor leave the image, those of high score first. An image that is smaller than
-    the canvas is enlarged before anything is drawn, so that lines and letters stay fine.
+    Masks are filled half-transparently, the largest first, and outlined; labels are placed where
+    they neither collide nor leave the image, high scores first. An image smaller than the canvas is
+    enlarged before anything is drawn, so that lines and letters stay fine.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         instances: Predictions or ground truth in the image's pixels; may be empty.
-        names: Of the classes; the index is shown where it has none.
+        names: Of the classes; a class without one shows its index.
         colors: Class index to colour; `class_color` by default.
-        canvas_side: Least length of the longer side of what is returned; 0 keeps the size.
+        canvas_side: Minimum length of the result's longer side; 0 keeps the size.
         opacity: Of the fill.
         weight: Of lines and letters; more than 1 for an image that will be shown small.
-        boxes: Whether boxes are drawn too; they always are where there are no masks.
-        labels: Whether classes and scores are written.
+        boxes: Whether to draw boxes as well; without masks they always are.
+        labels: Whether to write classes and scores.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: If the image is no (h, w, 3) uint8 array, or a mask has another size.
+        ValueError: If the image is not an (h, w, 3) uint8 array, or a mask has another size.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"the image is {image.dtype} {image.shape}, must be uint8 (h, w, 3)")
@@ -129,7 +129,7 @@ def _enlarge(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 class _Painter:
-    """One image while it is drawn."""
+    """One image being drawn."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class _Painter:
         self.outlines: dict[int, _Outline] = {}
 
     def largest_first(self) -> list[int]:
-        """Order of drawing: what is small lies on top."""
+        """Order of drawing: small instances end up on top."""
         if self.shapes.masks is not None:
             area = self.shapes.masks.sum(axis=(1, 2))
         else:
@@ -189,7 +189,7 @@ class _Painter:
         self._stroke(outline.contours, color, shift=_Outline.SHIFT)
 
     def _stroke(self, contours: list[np.ndarray], color: Color, *, shift: int) -> None:
-        """A line of the colour on a thin dark one, to stand out on any ground."""
+        """A coloured line on a thin dark one, to stand out on any background."""
         joined = np.concatenate([c.reshape(-1, 2) for c in contours]) / (1 << shift)
         reach = 3 * self.line + 2
         left, top = np.maximum(np.floor(joined.min(axis=0)).astype(int) - reach, 0)
@@ -283,7 +283,7 @@ class _Outline:
         )
         width, height = area.right - area.left, area.bottom - area.top
         part = mask[top:bottom, left:right].astype(np.float32)
-        # The canvas at twice its resolution: half a pixel is as fine as the eye asks for.
+        # The canvas at twice its resolution: half a pixel is fine enough for the eye.
         fine = cv2.resize(
             part, (width << cls.SHIFT, height << cls.SHIFT), interpolation=cv2.INTER_LINEAR
         )

@@ -1,8 +1,8 @@
-"""3 x 3 convolutions on a CPU: 36 multiplications for 16 results instead of 144; inference alone.
+"""3 x 3 convolutions on a CPU: 36 multiplications for 16 results instead of 144; inference only.
 
 Winograd's F(4 x 4, 3 x 3) of https://arxiv.org/abs/1509.09308: tiles of cells become 36 points, the
-convolution is a matrix product at each point, and points become cells again. It pays where there
-are many channels, for then the transforms are small beside the products.
+convolution is a matrix product at each point, and points become cells again. It pays off with many
+channels, when the transforms cost little compared with the products.
 
 Letters: ``B`` images, ``C`` channels, ``h, w`` size of a map, ``T`` tiles of a chunk.
 """
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_LEAST_CHANNELS = 256  # below, the transforms take what the products save
-_CHUNK = 128  # tiles a thread transforms at a time: at 256 channels 5 MB of points
+_LEAST_CHANNELS = 256  # below this, the transforms cost what the products save
+_CHUNK = 128  # tiles that a thread transforms at a time: at 256 channels 5 MB of points
 _KERNEL_TO_POINTS = (
     (1 / 4, 0, 0),
     (-1 / 6, -1 / 6, -1 / 6),
@@ -30,7 +30,7 @@ _KERNEL_TO_POINTS = (
 
 
 def suits(conv: nn.Conv2d, least: int = _LEAST_CHANNELS) -> bool:
-    """Whether `WinogradConv` can compute a convolution, and pays."""
+    """Whether `WinogradConv` can compute a convolution, and is worth it."""
     settings = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
     channels = (conv.in_channels, conv.out_channels)
     plain = settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and conv.padding_mode == "zeros"
@@ -88,7 +88,9 @@ class WinogradConv(nn.Module):
 
 
 def _into_points(x: np.ndarray, first: int, out: np.ndarray, span: np.ndarray) -> None:
-    from condinst.inference import winograd_kernels  # a second to import: only where it is used
+    from condinst.inference import (
+        winograd_kernels,
+    )  # takes a second to import: only where it is used
 
     winograd_kernels.into_points(x, first, span, out)
 

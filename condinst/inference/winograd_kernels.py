@@ -1,7 +1,7 @@
 """The transforms of `winograd`, compiled; they release the interpreter's lock.
 
 Tiles of 6 x 6 cells overlap by two and give 4 x 4 cells. Vectors run over channels, ``_BLOCK`` at a
-time, in one array of rows at fixed distances, so that the compiler sees that none overlap.
+time, in one array of rows at fixed distances, so that the compiler can see that none overlap.
 
 Letters: ``h, w`` size of a map, ``T`` tiles of a chunk, ``C`` channels; tiles count row by row.
 """
@@ -36,7 +36,7 @@ def _into(s, at, step):
 
 @numba.njit(**PART)
 def _back(s, at, step):
-    """Six rows of points, ``step`` apart, to four rows of cells in the place of the first."""
+    """Six rows of points, ``step`` apart, to four rows of cells, in place of the first."""
     b, kind = _BLOCK, s.dtype.type
     two, four, eight = kind(2), kind(4), kind(8)
     for c in range(at, at + b):
@@ -77,7 +77,7 @@ def into_points(x, first, span, out):
 
 @numba.njit(**ENTRY)
 def from_points(points, first, span, bias, added, relu, out):
-    """Points (36, T, C) to cells of the map (h, w, C); ``added`` is such a map, or is empty."""
+    """Points (36, T, C) to cells of a map (h, w, C); ``added`` is such a map, or empty."""
     h, w, channels = out.shape
     across, zero = (w + 3) // 4, out.dtype.type(0)
     s = np.empty(36 * _BLOCK, out.dtype)

@@ -1,1 +1,1 @@
-"""Layers that know nothing of detectors."""
+"""Layers that know nothing about detectors."""

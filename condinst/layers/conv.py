@@ -54,7 +54,7 @@ def init_kaiming(conv: nn.Conv2d) -> None:
 
 
 class ModulatedDeformConv(nn.Module):
-    """3x3 deformable convolution; a convolution of its own gives offsets and masks (DCNv2)."""
+    """3x3 deformable convolution (DCNv2); another convolution predicts its offsets and masks."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class ModulatedDeformConv(nn.Module):
 
 
 class CellConv(nn.Module):
-    """A 3x3 convolution of zero padding, computed at chosen cells alone, for inference.
+    """A 3x3 convolution with zero padding, computed only at chosen cells, for inference.
 
     Args:
         conv: the convolution.
@@ -86,7 +86,7 @@ class CellConv(nn.Module):
 
 
 def conv_at_cells(conv: nn.Conv2d, x: Tensor, cells: Tensor) -> Tensor:
-    """A 3x3 convolution of zero padding, at chosen cells alone; gradients reach all it reads.
+    """A 3x3 convolution with zero padding, only at chosen cells; differentiable in all inputs.
 
     Args:
         conv: the convolution.
@@ -100,7 +100,7 @@ def conv_at_cells(conv: nn.Conv2d, x: Tensor, cells: Tensor) -> Tensor:
 
 
 def _cell_weight(conv: nn.Conv2d) -> Tensor:
-    """(9 C, C'): the taps row by row, the channels of each."""
+    """(9 C, C'): taps row by row, each with its channels."""
     assert conv.kernel_size == (3, 3), conv
     assert (conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), 1), conv
     return conv.weight.permute(2, 3, 1, 0).flatten(0, 2)
@@ -115,7 +115,7 @@ def _at_cells(x: Tensor, cells: Tensor, weight: Tensor, bias: Tensor | None) -> 
         for dx in (-1, 0, 1):
             y, z = rows + dy, columns + dx
             inside = (y >= 0) & (y < h) & (z >= 0) & (z < w)
-            # index_select's gradient, unlike indexing's, adds up in a fixed order on a CPU
+            # unlike indexing's, index_select's gradient adds up in a fixed order on a CPU
             tap = lines.index_select(0, torch.where(inside, cells + dy * w + dx, 0))  # (N, C)
             taps.append(tap * inside[:, None])
     made = torch.cat(taps, dim=1) @ weight
@@ -123,7 +123,7 @@ def _at_cells(x: Tensor, cells: Tensor, weight: Tensor, bias: Tensor | None) -> 
 
 
 class PerLevelNorm(nn.ModuleList):
-    """One norm a pyramid level: batch statistics of the levels differ too much to be shared."""
+    """One norm per pyramid level: their batch statistics differ too much to be shared."""
 
 
 class Tower(nn.Sequential):
@@ -132,7 +132,7 @@ class Tower(nn.Sequential):
     Args:
         channels: width of input and output.
         num_convs: how many convolutions; 0 passes the input through.
-        norm: a name of `make_norm`; batch norms get one module a level.
+        norm: a name for `make_norm`; batch norms get one module per level.
         num_levels: how many levels there are.
         deformable: whether the last convolution is deformable.
     """

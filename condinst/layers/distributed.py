@@ -1,4 +1,4 @@
-"""Sums over what shares a step: the workers, and the parts that a step's images are split into."""
+"""Sums over everything that shares a step: the workers, and the step's micro-batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PART: ContextVar[_Part | None] = ContextVar("part", default=None)
 
 
 def reduce_mean(x: Tensor) -> Tensor:
-    """Mean of a tensor over all workers, without gradient; of one worker, the tensor itself."""
+    """Mean of a tensor over all workers, without gradient; with one worker, the tensor itself."""
     x = x.detach()
     if comm.get_world_size() == 1:
         return x
@@ -31,28 +31,28 @@ def reduce_mean(x: Tensor) -> Tensor:
 
 
 def normalizer(name: str, x: Tensor) -> Tensor:
-    """What a loss is divided by: the mean over all workers of the sum over their step's parts.
+    """A loss's normaliser: the mean over all workers of the sum over their micro-batches.
 
     Args:
-        name: under which :func:`part_of_step` may have it ready.
-        x: of this worker and part alone.
+        name: under which :func:`part_of_step` may provide it.
+        x: of this worker and micro-batch.
     """
     part = _PART.get()
     return reduce_mean(x) if part is None else part.values[name]
 
 
 def at_least_one(mean: Tensor) -> Tensor:
-    """A mean over workers, at least such that the sum over them is 1."""
+    """A mean over workers, raised if needed so that their sum is at least 1."""
     return mean.clamp(min=1.0 / comm.get_world_size())
 
 
 @contextlib.contextmanager
 def part_of_step(values: Mapping[str, Tensor], *, first: bool) -> Iterator[None]:
-    """Make :func:`normalizer` give these values, which cover all parts of a step.
+    """Make :func:`normalizer` return these values, which cover all micro-batches of a step.
 
     Args:
         values: by name.
-        first: whether the part is its step's first.
+        first: whether the micro-batch is its step's first.
     """
     token = _PART.set(_Part(values, first))
     try:
@@ -62,6 +62,6 @@ def part_of_step(values: Mapping[str, Tensor], *, first: bool) -> Iterator[None]
 
 
 def begins_step() -> bool:
-    """Whether this forward pass is its step's first, so that what moves once a step may move."""
+    """Whether this forward pass is its step's first: when to update what moves once per step."""
     part = _PART.get()
     return part is None or part.first

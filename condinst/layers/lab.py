@@ -1,7 +1,7 @@
 """CIE Lab colours of sRGB images.
 
 The constants are those of IEC 61966-2-1 (sRGB's curve and primaries), D65 seen at 2 degrees, and
-CIE 15; rounded as scikit-image's ``rgb2lab`` rounds them, so that both give the same numbers.
+CIE 15, rounded as in scikit-image's ``rgb2lab``, so that both give the same numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WHITE = (0.95047, 1.0, 1.08883)  # X, Y, Z of D65
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
-    """Convert sRGB of 0 to 255 to Lab.
+    """Convert sRGB values from 0 to 255 to Lab.
 
     Args:
         rgb: (..., 3, h, w), any type; red first.

@@ -1,4 +1,4 @@
-"""Where the cells of a feature map lie in the image."""
+"""Locations of a feature map's cells in the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""numba's cache of compiled loops, made to know all the files that they come from."""
+"""Makes numba's cache of compiled loops aware of all their source files."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 
 def forget_stale(loop: Any, sources: Path) -> None:
-    """Throw away what was compiled before a source changed; it is compiled again when called.
+    """Delete what was compiled before a source changed; it is compiled again when called.
 
-    numba looks at the time of a loop's own file alone. It would go on with what a function of
-    another file was, and raises an AttributeError where the class of an argument has gone.
+    numba only checks the time of a loop's own file. It would keep using the old version of a
+    function from another file, and raises an AttributeError if an argument's class is gone.
 
     Args:
         loop: any of the folder's cached loops; they are kept in one place.
-        sources: the folder of the loops and of all that they are made of.
+        sources: the folder of the loops and of everything they are built from.
     """
     newest = max(path.stat().st_mtime for path in sources.glob("*.py"))
     for index in Path(loop.stats.cache_path).glob("*.nbi"):
-        with suppress(OSError):  # another process was first, or may not be deleted
+        with suppress(OSError):  # another process was first, or deleting is not allowed
             if index.stat().st_mtime < newest:
                 index.unlink()

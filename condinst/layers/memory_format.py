@@ -1,4 +1,4 @@
-"""Channels last, which convolutions on a CPU are fastest with."""
+"""Channels last, the fastest format for convolutions on a CPU."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:
-    """Lay a module's weights channels last, in place, and give the module.
+    """Make a module's weights channels last, in place, and return the module.
 
-    Only tensors of four dimensions can lie so; ``module.to(memory_format=...)`` stops at others,
+    Only four-dimensional tensors can be; ``module.to(memory_format=...)`` fails at others,
     such as the three-dimensional convolutions of lambda networks.
     """
     for tensor in (*module.parameters(), *module.buffers()):

@@ -23,7 +23,7 @@ def neighbour_offsets(size: int, dilation: int) -> list[tuple[int, int]]:
 
 
 def neighbours(x: Tensor, offsets: list[tuple[int, int]]) -> Tensor:
-    """What lies at each offset from each cell; 0 beyond the map.
+    """The value at each offset from each cell; 0 beyond the map.
 
     Args:
         x: (..., H, W).

@@ -1,4 +1,4 @@
-"""Batch norms whose statistics cover all workers, made of plain ones where they lie.
+"""Batch norms whose statistics cover all workers, converted in place from plain ones.
 
 Letters: ``B`` images, ``C`` channels, ``h, w`` size of a map.
 """
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 
 class SynchronisedNorm(nn.BatchNorm2d):
-    """A batch norm over the images of all workers, which have the same number of them.
+    """A batch norm over the images of all workers, each of which has the same number.
 
-    Works with gloo as well as NCCL. Variances are the biased ones, also in the running statistics,
-    as in detectron2's NaiveSyncBatchNorm, which knows no momentum of None and no missing weights.
+    Works with gloo as well as NCCL. Variances are biased, also in the running statistics, as in
+    detectron2's NaiveSyncBatchNorm, which does not support momentum None or missing weights.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class SynchronisedNorm(nn.BatchNorm2d):
         own = torch.cat([maps.mean((0, 2, 3)), (maps * maps).mean((0, 2, 3))])
         shared = differentiable_all_reduce(own) * (1.0 / comm.get_world_size())
         mean, mean_square = shared.split(self.num_features)
-        variance = (mean_square - mean * mean).clamp(min=0)  # a rounded difference may be below
+        variance = (mean_square - mean * mean).clamp(min=0)  # rounding may make it negative
         self._move(mean.detach(), variance.detach())
         scale = (variance + self.eps).rsqrt()
         scale = scale if self.weight is None else self.weight * scale
@@ -50,7 +50,7 @@ class SynchronisedNorm(nn.BatchNorm2d):
 
 
 class SynchronisedNormAct(SynchronisedNorm):
-    """timm's batch norm with dropout and activation behind it."""
+    """timm's batch norm followed by dropout and activation."""
 
     drop: nn.Module
     act: nn.Module
@@ -63,8 +63,8 @@ class SynchronisedNormAct(SynchronisedNorm):
 def synchronise(module: nn.BatchNorm2d) -> bool:
     """Turn a plain batch norm into a synchronised one, in place; False if it is more than plain.
 
-    Nothing is built again, so device, type, frozen parameters, momentum, hooks and whatever else
-    the module has stay as they are.
+    Nothing is rebuilt, so device, type, frozen parameters, momentum, hooks and everything else
+    about the module stay as they are.
     """
     if type(module).forward is nn.BatchNorm2d.forward:
         kind: Any = SynchronisedNorm

@@ -1,4 +1,4 @@
-"""How many threads compute; compiled loops in several, which release the interpreter's lock."""
+"""How many threads compute; runs compiled loops, which release the GIL, in several."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def limited(count: int) -> Iterator[None]:
-    """Let torch, and loops here, compute in so many threads: sums depend on it, to the last bit.
+    """Limit torch and the loops here to this many threads, on which the last bits of sums depend.
 
     Args:
-        count: of threads; 0 leaves it as it is.
+        count: of threads; 0 changes nothing.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
@@ -28,7 +28,7 @@ def limited(count: int) -> Iterator[None]:
 
 
 def spans(count: int, size: int) -> list[tuple[int, int]]:
-    """Ends of pieces of at most ``size``."""
+    """(start, end) of chunks of at most ``size``."""
     return [(i, min(i + size, count)) for i in range(0, count, size)]
 
 

@@ -16,7 +16,7 @@ Upsample = Callable[[Tensor, int], Tensor]
 
 
 def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
-    """Enlarge so that locations of both grids fall on the same pixels.
+    """Upsample so that the locations of both grids fall on the same pixels.
 
     Output cell i reads source position ``max(i - f // 2, 0) / f``, clamped below the last cell
     (CondInst's public code; PyTorch's own two modes both shift the grid).
@@ -41,7 +41,7 @@ def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
 
 
 def plain_bilinear(x: Tensor, factor: int) -> Tensor:
-    """PyTorch's bilinear enlargement, (N, C, h, w) -> (N, C, f h, f w); half-pixel centres."""
+    """PyTorch's bilinear upsampling, (N, C, h, w) -> (N, C, f h, f w); half-pixel centres."""
     if factor == 1:
         return x
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
@@ -51,7 +51,7 @@ UPSAMPLINGS: dict[str, Upsample] = {"aligned": aligned_bilinear, "plain": plain_
 
 
 def get_upsampling(name: str) -> Upsample:
-    """The upsampling of that name.
+    """The upsampling with that name.
 
     Raises:
         UserError: there is none.

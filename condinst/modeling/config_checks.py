@@ -1,4 +1,4 @@
-"""What a config must not ask of CondInst, and what it asks in vain."""
+"""Config values that CondInst cannot work with, and those that it ignores."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def check_config(cfg: CfgNode, shapes: dict[str, Any]) -> None:
-    """Refuse what contradicts itself; warn of keys that change nothing.
+    """Refuse contradictory values; warn about keys that have no effect.
 
     Args:
         cfg: the whole config.
         shapes: the backbone's output shape.
 
     Raises:
-        UserError: the config contradicts itself or names what does not exist.
+        UserError: the config contradicts itself or refers to something that does not exist.
     """
     _check_levels(cfg, shapes, list(cfg.MODEL.FCOS.IN_FEATURES))
     if cfg.MODEL.CONDINST.CENTER not in CENTERS:
@@ -47,7 +47,7 @@ def _check_levels(cfg: CfgNode, shapes: dict[str, Any], names: list[str]) -> Non
 
 
 def _warn_of_unread_keys(cfg: CfgNode) -> None:
-    """Say so where a key is set that means nothing to CondInst, here or at the peers."""
+    """Warn about keys that have no effect, here or in the public implementations."""
     for section, key, default in (
         ("FCOS", "USE_RELU", True),
         ("FCOS", "YIELD_PROPOSAL", False),
@@ -56,7 +56,7 @@ def _warn_of_unread_keys(cfg: CfgNode) -> None:
     ):
         if cfg.MODEL[section][key] != default:
             name, value = f"MODEL.{section}.{key}", cfg.MODEL[section][key]
-            _LOGGER.warning("%s = %s changes nothing: CondInst does not read it", name, value)
+            _LOGGER.warning("%s = %s has no effect: CondInst does not read it", name, value)
     if cfg.MODEL.CONDINST.MASK_HEAD.USE_FP16:
         name = "MODEL.CONDINST.MASK_HEAD.USE_FP16"
-        _LOGGER.warning("%s = True changes nothing: set SOLVER.AMP.ENABLED", name)
+        _LOGGER.warning("%s = True has no effect: set SOLVER.AMP.ENABLED", name)

@@ -48,7 +48,7 @@ from condinst.modeling.semantic_loss import SemanticHead
 
 
 class MaskParts(NamedTuple):
-    """What makes masks; None of it in a detector of boxes alone."""
+    """The parts that predict masks; all None in a box-only detector."""
 
     controller: nn.Conv2d
     branch: MaskBranch
@@ -82,17 +82,17 @@ class CondInst(nn.Module):
         """Wire the parts.
 
         Args:
-            backbone: gives the pyramid.
+            backbone: computes the pyramid.
             fcos_head: predicts boxes on its levels.
-            mask_parts: predicts masks; None: boxes alone.
+            mask_parts: predicts masks; None: boxes only.
             in_features: names of the levels, fine to coarse.
             matching: which box a location learns.
             loss_settings: FCOS's losses.
             decode_settings: FCOS's inference.
             mass_center: sample around centres of mass instead of box centres.
             num_classes: foreground classes.
-            pixel_mean: subtracted from the image, one a channel.
-            pixel_std: divides it then.
+            pixel_mean: subtracted from the image, one per channel.
+            pixel_std: then divides it.
         """
         super().__init__()
         self.backbone = backbone
@@ -104,7 +104,7 @@ class CondInst(nn.Module):
         self.mask_backend = mask_parts.backend if mask_parts else None
         self.sampling = mask_parts.sampling if mask_parts else Sampling()
         self.supervision = mask_parts.supervision if mask_parts else None
-        # Under the peers' name, since its buffer is in their checkpoints.
+        # Named as in the public implementations, whose checkpoints hold its buffer.
         self.mask_head = self.supervision.warm_up if self.supervision else None
         self.in_features = in_features
         self.matching = matching
@@ -113,7 +113,7 @@ class CondInst(nn.Module):
         self.mass_center = mass_center
         self.num_classes = num_classes
         self.masks_as_runs = False  # in inference: pred_rles instead of pred_masks
-        # Not saved, as in AdelaiDet: the moving mean starts afresh when training goes on.
+        # Not saved, as in AdelaiDet: the moving mean starts over when training resumes.
         start = torch.tensor(fcos_losses.MOVING_START)
         self.register_buffer("moving_positives", start, persistent=False)
         self.register_buffer(
@@ -126,7 +126,7 @@ class CondInst(nn.Module):
         """The arguments for a config.
 
         Raises:
-            UserError: the config contradicts itself or names what does not exist.
+            UserError: the config contradicts itself or refers to something that does not exist.
         """
         backbone = build_named_backbone(cfg)
         shapes = backbone.output_shape()
@@ -149,18 +149,17 @@ class CondInst(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The model's device."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Train or detect.
 
         Args:
-            batched_inputs: one dict an image: ``image`` (3, h, w) in the config's channel order; in
-                training ``instances`` with gt_boxes, gt_classes and gt_masks (BitMasks or
-                PolygonMasks; not read when masks are learned from boxes), of which there may be
-                none; in inference optionally ``height`` and
-                ``width`` of the original image.
+            batched_inputs: one dict per image: ``image`` (3, h, w) in the config's channel order;
+                in training ``instances``, possibly empty, with gt_boxes, gt_classes and gt_masks
+                (BitMasks or PolygonMasks; not read when masks are learned from boxes); in inference
+                optionally ``height`` and ``width`` of the original image.
 
         Returns:
             In training, the loss terms by name. In inference, a list of ``{"instances":
@@ -171,8 +170,8 @@ class CondInst(nn.Module):
         images = [self._normalise(x["image"]) for x in batched_inputs]
         if self.training:
             return self._losses(images, batched_inputs)
-        # Images of one padded size make a batch of their own, so that what lies beside an image in
-        # the batch never changes its result.
+        # Images of one padded size form a batch, so that an image's result never depends on the
+        # others in the batch.
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             groups[self._pad([image]).tensor.shape[-2:]].append(i)
@@ -200,11 +199,11 @@ class CondInst(nn.Module):
     # Training
 
     def normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """What the losses of these images are divided by; see `count_normalizers`."""
+        """The normalisers of these images' losses; see `count_normalizers`."""
         return count_normalizers(self, batched_inputs)
 
     def ground_truths(self, instances: list[Instances], size: tuple[int, int]) -> list[GroundTruth]:
-        """What the losses compare with, one an image of a batch padded to ``size``."""
+        """What the losses compare with, one per image of a batch padded to ``size``."""
         source = MaskSource.MASKS if self.supervision is None else self.supervision.source
         return [
             read_ground_truth(
@@ -221,7 +220,7 @@ class CondInst(nn.Module):
         truths = self.ground_truths([x["instances"] for x in batched_inputs], size)
         features = self.backbone(batch.tensor)
         losses = {}
-        # The order of the parts is AdelaiDet's: gradients add up in it, to the last bit.
+        # The terms are in AdelaiDet's order, on which the last bit of the summed gradients depends.
         maps = None if self.mask_branch is None else self.mask_branch(features)
         if self.semantic_head is not None:
             losses["loss_sem"] = self._semantic_loss(features, truths)
@@ -242,7 +241,7 @@ class CondInst(nn.Module):
         return losses
 
     def mask_strides(self) -> tuple[int, ...]:
-        """Strides at which ground-truth masks are wanted."""
+        """Strides at which ground-truth masks are needed."""
         if self.mask_spec is None:
             return ()
         strides = {self.mask_spec.out_stride}

@@ -1,4 +1,4 @@
-"""Ground truth in the form the losses take; masks are kept only at the strides in use.
+"""Ground truth in the form that the losses use; masks are kept only at the strides in use.
 
 Letters: ``M`` instances of an image, ``H, W`` size of the padded image, ``s`` stride.
 """
@@ -28,13 +28,13 @@ class MaskSource(Enum):
 
 
 class MaskSamples(NamedTuple):
-    """What is read off the full-size masks of one image.
+    """What is kept of the full-size masks of one image.
 
     Attributes:
         masks: stride -> (M, H / s, W / s) bool, every s-th pixel from s // 2.
         areas: (M,) pixels of each full mask.
         centers: (M, 2) centre of mass, x then y; (0, 0) for an empty mask.
-        drawn: (M,) bool, whether the mask is the data's and not the object's box.
+        drawn: (M,) bool, whether the mask comes from the data, not from the object's box.
     """
 
     masks: dict[int, Tensor]
@@ -49,7 +49,7 @@ class GroundTruth(NamedTuple):
     Attributes:
         boxes: (M, 4) xyxy pixels.
         classes: (M,).
-        centers: (M, 2) where centre sampling centres.
+        centers: (M, 2) centres for centre sampling.
         masks: None without masks.
     """
 
@@ -70,15 +70,15 @@ def read_ground_truth(
 
     Args:
         instances: gt_boxes, gt_classes and, if ``strides`` are given and the source is not boxes,
-            gt_masks. For either, gt_has_mask (M,) bool says which masks count; without it all that
-            are not empty.
+            gt_masks. With EITHER, gt_has_mask (M,) bool says which masks count; without it, all
+            non-empty ones do.
         size: (H, W).
-        strides: strides at which masks are wanted; none: masks are not read unless for centres.
-        mass_center: centre on the masks' centres of mass instead of the boxes' centres.
+        strides: strides at which masks are needed; none: masks are only read for centres.
+        mass_center: use the masks' centres of mass instead of the boxes' centres.
         source: where masks come from.
 
     Raises:
-        UserError: masks are wanted and missing.
+        UserError: masks are needed but missing.
     """
     boxes, classes = instances.gt_boxes.tensor, instances.gt_classes
     centers = (boxes[:, :2] + boxes[:, 2:]) * 0.5
@@ -93,7 +93,7 @@ def read_ground_truth(
             raise UserError(
                 "training instances have no gt_masks: keep segmentations in the mapper "
                 "(MODEL.MASK_ON True), learn masks from boxes with MODEL.BOXINST.ENABLED True, or "
-                "train boxes alone with MODEL.MASK_ON False"
+                "train only boxes with MODEL.MASK_ON False"
             )
         samples = sample_masks(BitMasks(torch.zeros(0, *size)), size, strides, boxes.device)
     else:
@@ -129,7 +129,7 @@ def box_samples(boxes: Tensor, size: tuple[int, int], strides: tuple[int, ...]) 
 def _drawn_over(
     samples: MaskSamples, instances: Instances, size: tuple[int, int], strides: tuple[int, ...]
 ) -> MaskSamples:
-    """The data's masks in place of boxes, where there are any."""
+    """Replace boxes by the data's masks where there are any."""
     masks = instances.gt_masks
     drawn = instances.gt_has_mask if instances.has("gt_has_mask") else masks.nonempty()
     drawn = drawn.to(samples.areas.device)
@@ -154,7 +154,7 @@ def sample_masks(
         masks: M masks, at most (H, W) in size; missing rows and columns are background.
         size: (H, W).
         strides: strides to sample at.
-        device: where the result lies.
+        device: of the result.
     """
     if isinstance(masks, BitMasks):
         return _sample_bitmasks(masks.tensor.to(device), size, strides)
@@ -189,6 +189,6 @@ def _sample_bitmasks(masks: Tensor, size: tuple[int, int], strides: tuple[int, .
     x = columns @ torch.arange(size[1], device=masks.device, dtype=torch.float64)
     y = rows @ torch.arange(size[0], device=masks.device, dtype=torch.float64)
     centers = torch.stack((x, y), dim=1) / areas.clamp(min=1e-6)[:, None]
-    # Cloned so that the full-size masks can go.
+    # Cloned so that the full-size masks can be freed.
     sampled = {s: masks[:, s // 2 :: s, s // 2 :: s].clone() for s in strides}
     return MaskSamples(sampled, areas.long(), centers.float(), torch.ones_like(areas).bool())

@@ -1,7 +1,7 @@
 """From dense predictions to instances: targets of a batch, positives in training, mask heads.
 
 Letters: ``B`` images, ``R`` locations of all levels and images, ``P`` positive ones, ``K``
-detections of one image, ``N`` numbers of one mask head.
+detections of one image, ``N`` parameters of one mask head.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BatchTargets(NamedTuple):
     Attributes:
         labels: (R,) as in `Targets`.
         distances: (R, 4) as in `Targets`.
-        boxes: (R,) index of the instance, counted through the batch.
+        boxes: (R,) index of the instance, counted across the batch.
         images: (R,) index of the image.
     """
 
@@ -43,15 +43,15 @@ def assign_batch(
     """Match every image's locations to its instances.
 
     Args:
-        locations: (R_level, 2) a level, the same for all images.
-        truths: one an image.
+        locations: (R_level, 2) per level, the same for all images.
+        truths: one per image.
         num_classes: the background label.
         matching: the rules.
     """
     classes = torch.cat([truth.classes for truth in truths])
     wrong = classes[(classes < 0) | (classes >= num_classes)].tolist()
     assert not wrong, (
-        f"gt_classes hold {wrong[0]}; the model has the classes 0 to {num_classes - 1}"
+        f"gt_classes contain {wrong[0]}; the model has the classes 0 to {num_classes - 1}"
     )
     per_image: list[tuple[Tensor, ...]] = []
     first = 0
@@ -73,16 +73,16 @@ def collect_positives(
     targets: BatchTargets,
     positive: Tensor,
 ) -> Positives:
-    """The positives' mask heads and what tells them apart.
+    """The positives' mask heads, and where each belongs.
 
     Args:
         out: the head's predictions.
-        controller: gives each location its N numbers.
-        locations: (R_level, 2) a level.
+        controller: predicts N parameters for each location.
+        locations: (R_level, 2) per level.
         targets: of all locations.
         positive: (P,) indices of the positive ones.
     """
-    params = numbers_at(controller, out.box_features, positive)
+    params = parameters_at(controller, out.box_features, positive)
     num_images = len(out.logits[0])
     counts = [len(x) * num_images for x in locations]
     levels = torch.cat([positive.new_full((n,), level) for level, n in enumerate(counts)])
@@ -100,12 +100,12 @@ def collect_positives(
     )
 
 
-def numbers_at(controller: nn.Conv2d, features: list[Tensor], chosen: Tensor) -> Tensor:
-    """(P, N) the controller's numbers at P of the R locations, computed nowhere else.
+def parameters_at(controller: nn.Conv2d, features: list[Tensor], chosen: Tensor) -> Tensor:
+    """(P, N) the controller's parameters at P of the R locations, computed nowhere else.
 
     Args:
         controller: a 3x3 convolution.
-        features: (B, C, h, w) a level.
+        features: (B, C, h, w) per level.
         chosen: (P,) ascending indices, ordered as by `flatten`.
     """
     parts, first = [], 0

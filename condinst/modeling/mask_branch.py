@@ -64,7 +64,7 @@ class MultiLevelMaskBranch(nn.Module):
 
 
 class SingleLevelMaskBranch(nn.Module):
-    """Epiphqny's: 3x3 conv with bias, norm and ReLU, repeated, on the finest level alone.
+    """Epiphqny's: 3x3 conv with bias, norm and ReLU, repeated, on the finest level only.
 
     Args:
         in_feature: name of the level.
@@ -103,7 +103,7 @@ class SingleLevelMaskBranch(nn.Module):
 
 
 class NoMaskFeatures(nn.Module):
-    """No features: (B, 0, h, w), for heads that see coordinates alone."""
+    """No features: (B, 0, h, w), for heads that only see coordinates."""
 
     def __init__(self, in_feature: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""What CondInst's losses are divided by, from the targets alone.
+"""The normalisers of CondInst's losses, from the targets alone.
 
-A step whose images pass through the model in parts needs these before the first part, so that it
-gives the gradients of all images at once.
+A step with several micro-batches needs these before the first one, so that it gives the gradients
+of all images at once.
 
 Letters: ``P`` positive locations.
 """
@@ -27,7 +27,7 @@ from condinst.modeling.semantic_loss import SemanticHead, semantic_labels
 
 
 class Rules(Protocol):
-    """What of a detector decides its normalizers."""
+    """The parts of a detector that determine its normalizers."""
 
     backbone: Backbone
     device: torch.device
@@ -39,7 +39,7 @@ class Rules(Protocol):
     supervision: Supervision | None
 
     def ground_truths(self, instances: list[Instances], size: tuple[int, int]) -> list[GroundTruth]:
-        """What the losses compare with, one an image of a batch padded to ``size``."""
+        """What the losses compare with, one per image of a batch padded to ``size``."""
         ...
 
 
@@ -48,7 +48,7 @@ def count_normalizers(model: Rules, batched_inputs: list[dict[str, Any]]) -> dic
     """The normalizers of these images, not averaged over workers; names as in the losses.
 
     Args:
-        model: its rules of matching and sampling.
+        model: has the rules for matching and sampling.
         batched_inputs: as in training.
     """
     height, width = _padded_size(batched_inputs, model.backbone.size_divisibility)
@@ -83,7 +83,7 @@ def _padded_size(batched_inputs: list[dict[str, Any]], divisor: int) -> tuple[in
 
 
 def _mask_candidates(targets: BatchTargets, positive: Tensor, sampling: Sampling) -> Positives:
-    """As many positives of each instance as get a mask loss; which ones does not matter here."""
+    """As many positives per instance as get a mask loss; which ones does not matter here."""
     nothing = targets.distances.new_zeros(len(positive), 0)
     which = torch.zeros_like(positive)
     candidates = Positives(

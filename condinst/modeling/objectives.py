@@ -1,7 +1,7 @@
 """How masks are learned: from masks, from boxes, or from whichever an object has.
 
-Each is an object of one signature. A mean over instances is taken over all workers and all parts of
-a step, so that one process and several give the same gradients.
+Each is an object with the same interface. A mean over instances is taken over all workers and
+micro-batches of a step, so that one process and several give the same gradients.
 
 Letters: ``K`` instances with a loss, ``M`` ground-truth instances of the batch.
 """
@@ -36,8 +36,8 @@ class Scene(NamedTuple):
     """A batch as the losses see it.
 
     Attributes:
-        truths: one an image.
-        images: (3, h, w) each, as the model is given them.
+        truths: one per image.
+        images: (3, h, w) each, as given to the model.
         heights: of the original images.
         size: height and width of the padded batch.
         stride: of the losses.
@@ -55,7 +55,7 @@ class Heads(NamedTuple):
 
     Attributes:
         spec: what is computed.
-        backend: how.
+        backend: how it is computed.
         maps: (B, C, h, w) mask features.
         chosen: K positives.
     """
@@ -66,12 +66,12 @@ class Heads(NamedTuple):
     chosen: Positives
 
     def take(self, index: Tensor) -> Heads:
-        """Those at ``index`` alone."""
+        """Only those at ``index``."""
         return self._replace(chosen=self.chosen.take(index))
 
     @property
     def query(self) -> MaskQuery:
-        """As backends take them."""
+        """In the form that backends expect."""
         chosen = self.chosen
         return MaskQuery(chosen.params, chosen.images, chosen.locations, chosen.levels)
 
@@ -81,16 +81,16 @@ class Supervision(Protocol):
 
     @property
     def source(self) -> MaskSource:
-        """Where the masks of `GroundTruth` come from."""
+        """The source of the masks in `GroundTruth`."""
         ...
 
     @property
     def warm_up(self) -> WarmUp | None:
-        """What it remembers from step to step."""
+        """The state that it keeps from step to step."""
         ...
 
     def counts(self, chosen: Positives, scene: Scene) -> dict[str, Tensor]:
-        """What the losses are divided by, of these images alone; names as in the losses."""
+        """The losses' normalisers for these images alone; names as in the losses."""
         ...
 
     def losses(self, heads: Heads, scene: Scene) -> Losses:
@@ -107,7 +107,7 @@ class WarmUp(nn.Module):
         self.register_buffer("_iter", torch.zeros(1))
 
     def factor(self) -> Tensor:
-        """Count this pass, and give min(passes so far / passes in all, 1) as a scalar."""
+        """Count this pass and return min(passes so far / passes in all, 1) as a scalar."""
         if begins_step():
             self._iter.add_(1)
         return (self._iter[0] / max(self.passes, 1)).clamp(max=1.0)
@@ -164,12 +164,12 @@ class FromBoxes:
 class FromEither:
     """Dice for objects with a mask, projection and pairwise loss for objects with only a box.
 
-    All three are shares of one mean over all K instances: with masks alone ``loss_mask`` is what
-    `FromMasks` gives, with boxes alone the other two are what `FromBoxes` gives.
+    All three are shares of one mean over all K instances: with only masks, ``loss_mask`` equals
+    that of `FromMasks`; with only boxes, the other two equal those of `FromBoxes`.
 
     Attributes:
         rules: of the box losses.
-        warm_up: likewise.
+        warm_up: of the box losses.
         mask_weight: of ``loss_mask``.
         box_weight: of the other two.
         source: see `Supervision`.
@@ -191,7 +191,7 @@ class FromEither:
         }
 
     def losses(self, heads: Heads, scene: Scene) -> Losses:
-        """Compare each instance with what is known of it."""
+        """Compare each instance with its mask or its box."""
         factor = self.warm_up.factor()
         boxed = _boxed(heads.chosen, scene)
         masks = heads.take((~boxed).nonzero(as_tuple=True)[0])
@@ -213,10 +213,10 @@ class FromEither:
 
 
 def build_supervision(cfg: CfgNode) -> Supervision:
-    """The one that MODEL.BOXINST asks for.
+    """The supervision that MODEL.BOXINST asks for.
 
     Raises:
-        UserError: keys of it are out of their range.
+        UserError: some of its keys are out of range.
     """
     node = cfg.MODEL.BOXINST
     if not node.ENABLED:
@@ -249,7 +249,7 @@ def scene_of(
 
 
 def _told(rules: BoxRules, losses: Losses) -> Losses:
-    """Without the pairwise loss where no pair counts."""
+    """The losses, without the pairwise one if pairs do not count."""
     return {k: v for k, v in losses.items() if rules.pairwise or k != "loss_pairwise"}
 
 

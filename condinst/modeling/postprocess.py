@@ -15,7 +15,7 @@ from condinst.modeling.mask_head.rle import Rle
 def to_original(
     found: Detections, image_size: tuple[int, int], output_size: tuple[int, int]
 ) -> tuple[Detections, Boxes]:
-    """Scale boxes to the original image, clip them, and drop what becomes empty.
+    """Scale boxes to the original image, clip them, and drop those that become empty.
 
     Args:
         found: detections in the resized image.
@@ -36,7 +36,7 @@ def to_original(
 def make_instances(
     found: Detections, boxes: Boxes, output_size: tuple[int, int], masks: Tensor | list[Rle] | None
 ) -> Instances:
-    """Detectron2's result of one image.
+    """detectron2's result for one image.
 
     With ``pred_masks`` (K, h, w) if masks are given, with ``pred_rles`` if they are given as runs.
     """

@@ -1,6 +1,6 @@
 """Positive locations, and which of them get a mask loss.
 
-Letters: ``P`` positives, ``K`` those kept, ``N`` numbers that the controller predicts for one.
+Letters: ``P`` positives, ``K`` those kept, ``N`` parameters that the controller predicts for each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Positives(NamedTuple):
     Attributes:
         params: (P, N) from the controller.
         images: (P,) index of the image.
-        instances: (P,) index of the instance, counted through the batch.
+        instances: (P,) index of the instance, counted across the batch.
         levels: (P,) index of the pyramid level.
         locations: (P, 2) pixels.
         scores: (P,) best class probability times box quality.
@@ -42,9 +42,9 @@ class Sampling:
     """Limits on the instances that get a mask loss.
 
     Attributes:
-        max_proposals: at most so many random ones a worker; negative: no limit.
-        top_per_image: at most about so many of an image, shared evenly over its instances, the
-            best-scoring of each; -1: no limit. Used only where ``max_proposals`` does not bite.
+        max_proposals: at most this many random ones per worker; negative: no limit.
+        top_per_image: at most about this many per image, shared evenly among its instances, the
+            best-scoring of each; -1: no limit. Used only if ``max_proposals`` has no effect.
     """
 
     max_proposals: int = -1
@@ -57,7 +57,7 @@ class Sampling:
 
 
 def sample(positives: Positives, sampling: Sampling) -> Positives:
-    """Keep what the limits allow; random draws come from torch's global generator."""
+    """Keep as many as the limits allow; random draws come from torch's global generator."""
     count = len(positives.params)
     if 0 <= sampling.max_proposals < count:
         order = torch.randperm(count, device=positives.params.device)

@@ -68,11 +68,11 @@ class SemanticHead(nn.Module):
         }
 
     def loss(self, feature: Tensor, truths: list[GroundTruth], stride: int) -> Tensor:
-        """Focal loss over pixels, over the mean number of positive pixels a worker (at least 1).
+        """Focal loss over pixels, divided by the mean positive pixels per worker (at least 1).
 
         Args:
             feature: (B, C, h, w).
-            truths: one an image, with masks at ``stride``.
+            truths: one per image, with masks at ``stride``.
             stride: the level's stride.
         """
         logits = self.logits(self.tower(feature))  # (B, classes, h, w)

@@ -1,4 +1,4 @@
-"""Unpacking zip archives that are not trusted."""
+"""Unpacking untrusted zip archives."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ def unpack(
     *,
     advance: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Write an archive's files below a folder and nowhere else; files of the same size are left.
+    """Unpack an archive below a folder and nowhere else; files of the same size are kept.
 
     Args:
-        archive: a zip.
-        target: made if missing.
-        names: members to take; None: all files.
-        advance: told the bytes of each file.
+        archive: a zip file.
+        target: created if missing.
+        names: members to unpack; None: all files.
+        advance: called with the size of each file in bytes.
 
     Returns:
         Number of files.
 
     Raises:
-        UserError: it is no whole zip, lacks a member, or one is refused (see
+        UserError: it is not a complete zip, lacks a member, or has a refused one (see
             :func:`condinst.files.zips.opened`); then nothing is written.
     """
-    with zips.opened(archive, "zip to unpack") as opened:
+    with zips.opened(archive, "a zip archive") as opened:
         members = [member for member in opened.infolist() if not member.is_dir()]
         if names is not None:
             wanted = set(names)
             members = [member for member in members if member.filename in wanted]
             lacking = wanted - {member.filename for member in members}
             if lacking:
-                raise UserError(f"{archive} lacks {', '.join(sorted(lacking))}")
+                raise UserError(f"{archive} does not contain {', '.join(sorted(lacking))}")
         for member in members:
             path = target / member.filename
             if not (path.is_file() and path.stat().st_size == member.file_size):

@@ -1,6 +1,6 @@
 """Which files of the dataset changed since ``acquire`` read them.
 
-DVC watches what lies in the project. A folder elsewhere that ``data/raw`` only points to may change
+DVC watches files in the project. A folder elsewhere, to which ``data/raw`` only points, may change
 behind its back: an annotation corrected, an image replaced.
 """
 
@@ -17,17 +17,17 @@ _SHOWN = 5
 
 
 def check(raw: Path) -> str:
-    """Say that the files which a manifest lists are as they were read.
+    """Confirm that the files in a manifest have not changed since they were read.
 
     Args:
         raw: the folder ``data/raw``.
 
     Raises:
-        UserError: some changed or are gone; they are named.
+        UserError: some changed or are gone; they are listed.
     """
     changed = changed_files(raw)
     if not changed:
-        return f"{raw}: all files are as they were read"
+        return f"{raw}: no file has changed since it was read"
     shown = "".join(f"\n  {path}" for path in changed[:_SHOWN])
     more = f"\n  and {len(changed) - _SHOWN:,} more" if len(changed) > _SHOWN else ""
     raise UserError(
@@ -37,10 +37,10 @@ def check(raw: Path) -> str:
 
 
 def changed_files(raw: Path) -> list[Path]:
-    """Files outside the project that are gone or hold something else than when they were read.
+    """Files outside the project that are gone or differ from when they were read.
 
-    Annotations and labels are read again; images only if younger than the manifest or of another
-    size. Of a folder that was searched the names are compared.
+    Annotations and labels are read again; images only if newer than the manifest or of another
+    size. For folders that were searched, the file names are compared.
 
     Args:
         raw: the folder ``data/raw``; without a manifest nothing has changed.
@@ -54,7 +54,7 @@ def changed_files(raw: Path) -> list[Path]:
     changed = []
     for name, entry in manifest["files"].items():
         file = Path(name)
-        if not file.is_absolute():  # DVC's own output: it watches that itself
+        if not file.is_absolute():  # DVC's own output, which it watches itself
             continue
         if not file.is_file():
             changed.append(file)
@@ -67,7 +67,7 @@ def changed_files(raw: Path) -> list[Path]:
 
 
 def _changed_sources(sources: dict[str, Any]) -> list[Path]:
-    """What data was made from: labels of other formats, a JSON of which a part was taken."""
+    """What data was made from: labels in other formats, a JSON of which a subset was taken."""
     entries = ((Path(name), entry) for name, entry in sources.get("files", {}).items())
     files = [file for file, entry in entries if not file.is_file() or digest(file) != entry]
     folders = [

@@ -30,16 +30,16 @@ HOST = "https://s3.amazonaws.com/images.cocodataset.org"
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive and what it must hold.
+    """One archive and what it must contain.
 
     Attributes:
         path: below the host.
         size: in bytes.
-        md5: of it.
-        unpacked: bytes of what is taken from it, or a little more.
-        counts: what comes out, below the root: a folder with its number of images, or a JSON with
-            its number of annotations.
-        members: to take; None: all.
+        md5: its checksum.
+        unpacked: bytes of what is unpacked from it, or a little more.
+        counts: what it unpacks to, below the root: a folder with its number of images, or a JSON
+            with its number of annotations.
+        members: to unpack; None: all.
     """
 
     path: str
@@ -87,26 +87,26 @@ def fetch(
     archives: Sequence[Archive] = ARCHIVES,
     patience: Patience | None = None,
 ) -> dict[str, SplitPaths]:
-    """Make COCO 2017 be in a folder; what is there already is counted and left as it is.
+    """Fetch COCO 2017 into a folder; files that already exist are counted and kept.
 
-    A failed or killed call goes on where it stopped. An archive is deleted once it is unpacked.
+    After a failure or kill, the next call resumes. An archive is deleted once it is unpacked.
 
     Args:
         root: the folder.
-        mirror: what holds ``zips`` and ``annotations`` (see :func:`mirror.resolve`), or a folder
-            that holds COCO unpacked, which is linked; None: COCO's own host.
+        mirror: has ``zips`` and ``annotations`` (see :func:`mirror.resolve`), or is a folder
+            with COCO unpacked, which is linked; None: COCO's own host.
         archives: for tests.
         patience: with the host; None: the default.
 
     Raises:
-        UserError: the disk is too small, the host fails, or an archive holds something else.
+        UserError: the disk is too small, the host fails, or an archive has other content.
     """
     origin = resolve(mirror or HOST)
     if isinstance(origin, Path) and all(_complete(origin, item) for item in archives):
         return _splits(origin)
     wanted = [item for item in archives if not _complete(root, item)]
     room = [_unwritten(root, item) for item in wanted]
-    # Archives go as soon as they are unpacked: at most one lies beside all that is unpacked.
+    # Archives are deleted once unpacked, so at most one exists beside the unpacked files.
     biggest = max((left for left, _ in room), default=0)
     check_space(root, sum(unpacked for _, unpacked in room) + biggest, "COCO 2017")
     for item in wanted:
@@ -140,11 +140,11 @@ def _fetch_one(
     for name, expected in item.counts.items():
         found = _count(fresh / name)
         if found != expected:
-            raise UserError(f"{target} holds {found:,} entries of {name}, expected {expected:,}")
+            raise UserError(f"{target} has {found:,} entries of {name}, expected {expected:,}")
     for name in item.counts:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (fresh / name).replace(root / name)
-    with contextlib.suppress(OSError):  # empty folders that the members stood in
+    with contextlib.suppress(OSError):  # empty folders that the members were in
         for folder in sorted((p for p in fresh.rglob("*")), reverse=True):
             folder.rmdir()
         fresh.rmdir()
@@ -153,10 +153,10 @@ def _fetch_one(
 
 
 def _verified(path: Path, item: Archive) -> Path:
-    """An archive of a folder on this machine, read once.
+    """An archive in a folder on this machine, read once.
 
     Raises:
-        UserError: it is missing, or another one.
+        UserError: it is missing or a different one.
     """
     if not path.is_file():
         raise UserError(
@@ -173,14 +173,14 @@ def _complete(root: Path, item: Archive) -> bool:
     """Whether all of an archive is unpacked.
 
     Raises:
-        UserError: there is something of the name, but not all that belongs to it.
+        UserError: there is something with that name, but it is incomplete.
     """
     found = {name: _count(root / name) for name in item.counts if (root / name).exists()}
     for name, count in found.items():
         if count != item.counts[name]:
             raise UserError(
-                f"{root / name} holds {count:,} entries, COCO 2017 has {item.counts[name]:,}; move "
-                "it away to fetch it again, or use source: directory for a part of COCO"
+                f"{root / name} has {count:,} entries, COCO 2017 has {item.counts[name]:,}; move "
+                "it away to fetch it again, or use source: directory for a subset of COCO"
             )
     return len(found) == len(item.counts)
 
@@ -199,7 +199,7 @@ def _count(path: Path) -> int:
 
 
 def _unwritten(root: Path, item: Archive) -> tuple[int, int]:
-    """Bytes still to write: of the archive, and of what comes out of it."""
+    """Bytes still to write: of the archive, and of its unpacked content."""
     target = root / Path(item.path).name
     left = item.size - download.held(target)
     fresh = root / f".{target.stem}.part"

@@ -1,4 +1,4 @@
-"""A dataset that lies in a folder already: linked by its manifest, never copied."""
+"""A dataset in an existing folder: linked by its manifest, never copied."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def locate(dataset: Dataset, converted: Mapping[str, SplitPaths]) -> dict[str, S
 
     Args:
         dataset: with ``root``, a folder in COCO's layout, or with ``train`` and ``val``.
-        converted: those of another format than COCO's.
+        converted: the splits converted from other formats.
 
     Returns:
         Absolute paths.
 
     Raises:
-        UserError: something is missing; all of it is named.
+        UserError: something is missing; everything missing is listed.
     """
     if dataset.root is not None:
         return locate_layout(Path(dataset.root))
@@ -34,12 +34,12 @@ def locate(dataset: Dataset, converted: Mapping[str, SplitPaths]) -> dict[str, S
     problems = []
     for name in SPLITS:
         split = getattr(dataset, name)
-        assert split is not None, name  # pipeline.rules asks for both
+        assert split is not None, name  # pipeline.rules requires both
         paths = converted.get(name) or coco_split(split)
         if not paths.annotations.is_file():
-            problems.append(f"dataset.{name}.json: there is no file {split.json}")
+            problems.append(f"dataset.{name}.json: the file {split.json} does not exist")
         if not paths.images.is_dir():
-            problems.append(f"dataset.{name}.images: there is no folder {split.images}")
+            problems.append(f"dataset.{name}.images: the folder {split.images} does not exist")
         found[name] = paths
     if problems:
         raise UserError("\n".join(problems))
@@ -47,8 +47,8 @@ def locate(dataset: Dataset, converted: Mapping[str, SplitPaths]) -> dict[str, S
 
 
 def coco_split(split: Split) -> SplitPaths:
-    """A split of format coco, absolute."""
-    assert split.json is not None, split  # pipeline.rules asks for it
+    """A split in format coco, with absolute paths."""
+    assert split.json is not None, split  # pipeline.rules requires it
     return SplitPaths(_absolute(split.json), _absolute(split.images))
 
 
@@ -56,11 +56,11 @@ def locate_layout(root: Path) -> dict[str, SplitPaths]:
     """Find both splits in a folder in COCO's layout or one of its usual variants.
 
     Raises:
-        UserError: something is missing; all of it is named, with the names that were tried.
+        UserError: something is missing; everything missing is listed, with the paths tried.
     """
     root = _absolute(root)
     if not root.is_dir():
-        raise UserError(f"dataset.root: there is no folder {root}")
+        raise UserError(f"dataset.root: the folder {root} does not exist")
     found, problems = {}, []
     for name in SPLITS:
         jsons = [root / "annotations" / pattern.format(name) for pattern in _JSONS]
@@ -77,7 +77,7 @@ def locate_layout(root: Path) -> dict[str, SplitPaths]:
         raise UserError(
             f"dataset.root: {root} is not in COCO's layout\n  "
             + "\n  ".join(problems)
-            + "\nFor other names give dataset.train and dataset.val, each with json and images."
+            + "\nFor other names set dataset.train and dataset.val, each with json and images."
         )
     return found
 

@@ -13,22 +13,22 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Array = NDArray[np.floating[Any]]  # float32 but where numpy promotes
+Array = NDArray[np.floating[Any]]  # float32 except where numpy promotes
 
 CLASSES = ("disc", "square", "triangle", "star", "heart", "ring")
 
-# Objects of a class tend to a colour, as real ones do, but the colours overlap and some objects
-# have any.
+# As with real objects, each class has typical colours, but they overlap and some objects have any
+# colour.
 _HUES = {"disc": 0.58, "square": 0.75, "triangle": 0.36, "star": 0.14, "heart": 0.97, "ring": 0.06}
 _HUE_SPREAD = 0.05
 _ANY_HUE = 0.1  # share of objects
 
-_SUPERSAMPLING = 4  # edges are anti-aliased by drawing so many times larger
+_SUPERSAMPLING = 4  # edges are anti-aliased by drawing this many times larger
 _CURVE_POINTS = 64
 
 
 class Silhouette(NamedTuple):
-    """One object's outline before anything covers it."""
+    """One object's shape before anything covers it."""
 
     name: str  # its class
     outline: NDArray[np.float64]  # (P, 2)
@@ -42,7 +42,7 @@ def silhouette(
     """Draw a shape at a random angle.
 
     Args:
-        rng: gives angle, flattening and, for a ring, the width of its hole.
+        rng: draws angle, flattening and, for a ring, the width of its hole.
         name: one of CLASSES.
         centre: (2,) in pixels.
         radius: of the circle around the shape, in pixels.

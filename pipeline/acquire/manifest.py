@@ -1,4 +1,4 @@
-"""What acquire leaves: where annotations and images lie, and what each file held."""
+"""The manifest that acquire writes: where annotations and images are, and each file's hash."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class SplitPaths:
-    """One split: its COCO JSON and the folder that its file names are relative to."""
+    """One split: its COCO JSON and the folder to which its file names are relative."""
 
     annotations: Path
     images: Path
@@ -30,13 +30,13 @@ class SplitPaths:
 def build(
     name: str, source: str, splits: dict[str, SplitPaths], base: Path | None = None
 ) -> dict[str, Any]:
-    """The manifest of a dataset, every file of it read once.
+    """The manifest of a dataset; every file is read once.
 
     Args:
         name: of the dataset.
         source: where it comes from.
         splits: train and val.
-        base: folder that paths in it are given relative to; others, and all for None, absolute.
+        base: paths inside this folder are relative to it; all others are absolute.
 
     Raises:
         UserError: a JSON cannot be read, or all of its images are missing.
@@ -66,11 +66,11 @@ def build(
 def watched(
     files: Iterable[Path], searched: Iterable[Mapping[Path, tuple[str, ...]]]
 ) -> dict[str, Any]:
-    """What a manifest says of files outside of it that its own were made from.
+    """The manifest's record of outside files that its own were made from.
 
     Args:
-        files: labels, names, a JSON of which a part was taken.
-        searched: folders with the suffixes of the files that were looked for in them.
+        files: labels, names, a JSON of which a subset was taken.
+        searched: folders, with the suffixes searched for in them.
     """
     paths = sorted(set(files))
     return {
@@ -84,7 +84,7 @@ def watched(
 
 
 def listing(folder: Path, suffixes: Iterable[str]) -> str:
-    """SHA-256 of the names of a folder's files of some kinds, at any depth."""
+    """SHA-256 of the names of a folder's files with some suffixes, at any depth."""
     kinds = set(suffixes)
     found = (path for path in folder.rglob("*") if path.suffix.lower() in kinds)
     names = sorted(path.relative_to(folder).as_posix() for path in found)
@@ -92,13 +92,13 @@ def listing(folder: Path, suffixes: Iterable[str]) -> str:
 
 
 def image_names(annotations: Path, images: Path) -> list[str]:
-    """File names of the images that a COCO JSON lists; of those in another writing, the files' own.
+    """File names of the images in a COCO JSON; spelled as the files are, if that differs.
 
-    Entries without one, or with one that leads out of the folder of images, are left to `prepare`,
+    Entries without one, or with one that leads out of the image folder, are left to `prepare`,
     which says what is wrong with them.
 
     Raises:
-        UserError: the file is missing or holds no such list, or none of a name.
+        UserError: the file is missing, or has no such list or no entry with a name.
     """
     from condinst.annotations.file_names import Finder, leaves_folder
     from condinst.annotations.reading import read_coco
@@ -108,23 +108,23 @@ def image_names(annotations: Path, images: Path) -> list[str]:
     names = [entry.get("file_name") for entry in entries]
     texts = [name for name in names if isinstance(name, str) and name]
     if not texts:
-        raise UserError(f"{annotations} lists no image, or none with a file_name that is a text")
+        raise UserError(f"{annotations} lists no images, or none with a file_name that is text")
     finder = Finder(images)
     found = [finder.find(name) or name for name in texts]
     inside = [name for name in found if not leaves_folder(name) and problem(name) is None]
     if not inside:
         raise UserError(
-            f"{annotations}: every file_name leads out of the folder of images, such as "
-            f"{brief(texts[0])}; they must be names of files, relative to it and without '..'"
+            f"{annotations}: every file_name leads out of the image folder, such as "
+            f"{brief(texts[0])}; they must be file names relative to it, without '..'"
         )
     return inside
 
 
 def _require(listed: list[Path], split: SplitPaths) -> list[Path]:
-    """Those of the images that are there."""
+    """The images that exist."""
     if not split.images.is_dir():
         raise UserError(
-            f"{split.images} is missing; it should be the folder of the images that "
+            f"{split.images} is missing; it should be the folder with the images that "
             f"{split.annotations} lists"
         )
     found = [path for path in listed if path.is_file()]
@@ -139,20 +139,20 @@ def _require(listed: list[Path], split: SplitPaths) -> list[Path]:
     )
     if not found:
         raise UserError(f"{text}\n{_hint(missing[0], split)}")
-    terminal().print(f"{text}\nprepare.policy decides what becomes of their annotations.")
+    terminal().print(f"{text}\nprepare.policy decides what happens to their annotations.")
     return found
 
 
 def _hint(missing: Path, split: SplitPaths) -> str:
-    """A name that the JSON lists beside one of a file that is there."""
+    """A file name from the JSON next to that of an existing file."""
     from condinst.annotations.file_names import Finder
 
     there = Finder(split.images).example()
     if there is None:
-        return f"{split.images} holds no file; is it the right folder?"
+        return f"{split.images} has no files; is it the right folder?"
     listed = str(missing.relative_to(split.images))
     return (
-        f"The JSON lists {listed!r}, {split.images} holds {there!r}. Is it the right folder? Names "
+        f"The JSON lists {listed!r}, {split.images} has {there!r}. Is it the right folder? Names "
         "must be those of the files, relative to it."
     )
 
@@ -163,7 +163,7 @@ def _read(files: list[Path]) -> Iterable[dict[str, Any]]:
 
 
 def digest(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of a file, as the manifest has them."""
+    """Size and SHA-256 of a file, as in the manifest."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"bytes": file.tell(), "sha256": digest.hexdigest()}

@@ -1,4 +1,4 @@
-"""Where archives come from: a host, a bucket, or a folder of this machine."""
+"""Where archives come from: a host, a bucket, or a folder on this machine."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ REMEDY = "name another host in dataset.mirror"  # where one fails
 
 
 def resolve(mirror: str) -> str | Path:
-    """An HTTP address without a slash at its end, or a folder.
+    """An HTTP address without trailing slash, or a folder.
 
     Args:
         mirror: ``http(s)://``, ``s3://BUCKET/PREFIX`` (read without credentials, from
             ``AWS_ENDPOINT_URL`` if that is set), ``file://``, or a path.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
     kind, separator, rest = mirror.partition("://")
     if kind in ("http", "https") and separator:
@@ -34,5 +34,5 @@ def resolve(mirror: str) -> str | Path:
         mirror = urllib.request.url2pathname(urllib.parse.urlsplit(mirror).path)
     folder = expanded(mirror).absolute()
     if not folder.is_dir():
-        raise UserError(f"dataset.mirror: there is no folder {folder}")
+        raise UserError(f"dataset.mirror: the folder {folder} does not exist")
     return folder

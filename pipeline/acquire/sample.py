@@ -1,8 +1,8 @@
 """The sample dataset: images of shapes in COCO layout, the same bytes for the same seed.
 
-Made to be learned in minutes on a CPU and to hold what real data holds: occlusion, holes, tiny and
-picture-filling objects, objects cut by the border, crowd regions, images without objects;
-polygons and run-length masks.
+Made to be learned in minutes on a CPU and to have what real data has: occlusion, holes, tiny and
+image-filling objects, objects cut by the border, crowd regions, images without objects; polygons
+and run-length masks.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ SPLITS = ("train", "val")
 
 _SIDE = (128, 192)  # pixels, both ends included
 _CROWD_SHARE = 0.04  # images with a crowd region
-_EMPTY_SHARE = 0.03  # images without objects, but for a crowd
+_EMPTY_SHARE = 0.03  # images without objects, except perhaps a crowd
 _COUNTS = ((1, 0.12), (2, 0.22), (3, 0.26), (4, 0.20), (5, 0.12), (6, 0.08))  # objects: probability
-_MIN_AREA = 20  # pixels; what is smaller is not drawn
-_MIN_VISIBLE = 0.45  # no object covers more of another than leaves this share
+_MIN_AREA = 20  # pixels; smaller objects are not drawn
+_MIN_VISIBLE = 0.45  # at least this share of each object stays visible
 _TRIES = 20  # to place an object
 
 Mask = NDArray[np.bool_]
@@ -44,7 +44,7 @@ Mask = NDArray[np.bool_]
 @dataclass
 class _Object:
     name: str
-    mask: Mask  # (h, w): what is visible so far
+    mask: Mask  # (h, w): the visible part so far
     area: int  # before anything covered it
     outline: NDArray[np.float64] | None  # (P, 2) while it describes the mask exactly
     crowd: bool = False
@@ -54,8 +54,8 @@ def write_sample(root: Path, *, seed: int, train_images: int, val_images: int) -
     """Write both splits.
 
     Args:
-        root: gets ``{train,val}/*.jpg`` and ``annotations/instances_{train,val}.json``.
-        seed: fixes every byte.
+        root: receives ``{train,val}/*.jpg`` and ``annotations/instances_{train,val}.json``.
+        seed: determines every byte.
         train_images: images in train.
         val_images: images in val.
     """
@@ -102,7 +102,7 @@ def _draw_radius(rng: Generator, shorter_side: int) -> float:
 
 
 def _draw_centre(rng: Generator, radius: float, size: tuple[int, int]) -> NDArray[np.float64]:
-    """A centre (x, y) from which at most a part of the object leaves the image."""
+    """A centre (x, y) at which at least part of the object is inside the image."""
     side = np.array(size[::-1], np.float64)
     margin = np.minimum(radius * 0.7, side * 0.45)
     return rng.uniform(margin, side - margin)
@@ -171,7 +171,7 @@ def _write_picture(rng: Generator, folder: Path, content: dict[str, Any]) -> Non
 
 
 def _annotate(item: _Object) -> dict[str, Any]:
-    """An annotation without its ids: a polygon for what is whole, else a run-length mask."""
+    """An annotation without ids: a polygon for an uncovered object, else a run-length mask."""
     h, w = item.mask.shape
     if item.outline is not None:
         segmentation: Any = [np.round(item.outline, 2).ravel().tolist()]

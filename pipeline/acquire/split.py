@@ -1,4 +1,4 @@
-"""One COCO JSON parted into train and val, by a share and a seed."""
+"""Random split of one COCO JSON into train and val, by a share and a seed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pipeline.params import Parted
 
 
 def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPaths]:
-    """Write both halves' JSONs; the images stay where they are.
+    """Write both splits' JSONs; the images stay where they are.
 
-    An image's half depends on the seed and the list of ids alone. Entries of one image, by id,
-    file or content, stay together. Annotations follow their image; those of no image go to train,
-    where `prepare` names them.
+    An image's split depends only on the seed and the list of ids. Entries of the same image, by id,
+    file or content, stay together. Annotations follow their image; those without an image go to
+    train, where `prepare` reports them.
 
     Args:
         parted: share of val, seed.
         whole: JSON and images.
-        folder: gets ``annotations/instances_{train,val}.json``.
+        folder: receives ``annotations/instances_{train,val}.json``.
 
     Raises:
-        UserError: a file is missing or no COCO JSON, or a half would be empty.
+        UserError: a file is missing or not COCO JSON, or a split would be empty.
     """
     from condinst.annotations.json_lists import edit, write_json
     from condinst.annotations.reading import read_coco
@@ -42,7 +42,7 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     if not 0 < count < len(pictures):
         raise UserError(
             f"dataset.split.val_share: {parted.val_share:g} of {len(pictures)} images is {count} "
-            "for val; both halves need at least one"
+            "for val; both splits need at least one"
         )
     chosen = np.random.default_rng(parted.seed).permutation(len(pictures))[:count]
     val_firsts = {pictures[k] for k in chosen.tolist()}
@@ -60,7 +60,7 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
             "images": [image for k, image in enumerate(listed) if (k in in_val) == (name == "val")],
             "annotations": edit(content["annotations"], chooser(name == "val")),
         }
-        if name == "val" and isinstance(content.get("info"), dict):  # said once, of train
+        if name == "val" and isinstance(content.get("info"), dict):  # reported once, for train
             said = {"unread", "mended"}
             half["info"] = {k: v for k, v in content["info"].items() if k not in said}
         path = folder / "annotations" / f"instances_{name}.json"
@@ -70,11 +70,11 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
 
 
 def _firsts(listed: list[Any], order: list[int], images: Path) -> dict[int, int]:
-    """For each entry the first one of the same image.
+    """For each entry, the first entry of the same image.
 
     Args:
         listed: entries of images.
-        order: their places, as they are gone through.
+        order: the order in which to visit them.
         images: folder of the files.
     """
     from condinst.annotations.file_names import Finder
@@ -103,7 +103,7 @@ def _firsts(listed: list[Any], order: list[int], images: Path) -> dict[int, int]
 
 
 def _id(entry: object, key: str) -> str:
-    """An id of any kind, for comparing."""
+    """An id of any type, for comparison."""
     from condinst.annotations.ids import canonical
 
     value = entry.get(key) if isinstance(entry, dict) else None

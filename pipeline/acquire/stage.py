@@ -16,16 +16,14 @@ from pipeline.disk import check_space, human_bytes
 from pipeline.layout import RAW
 from pipeline.params import Dataset, Params
 
-DOWNLOADED = Path(
-    "data/coco2017"
-)  # outside of DVC's outputs, which DVC deletes before a stage runs
+DOWNLOADED = Path("data/coco2017")  # outside DVC's outputs, which DVC deletes before a stage runs
 
 _PICTURE_BYTES = 40_000  # more than any drawn image takes, with its annotations
 _ENTRY_BYTES = 400  # of the manifest, for a linked file
 
 
 def run(params: Params) -> None:
-    """Fill ``data/raw`` by ``dataset.source``, whole or not at all.
+    """Fill ``data/raw`` from ``dataset.source``, atomically.
 
     Raises:
         UserError: files are missing, the disk is full, or the download fails.
@@ -46,7 +44,7 @@ def _draw(dataset: Dataset, folder: Path) -> dict[str, Any]:
     from pipeline.acquire.sample import write_sample
 
     settings = dataset.sample
-    assert settings is not None, dataset  # pipeline.rules asks for it
+    assert settings is not None, dataset  # pipeline.rules requires it
     count = settings.train_images + settings.val_images
     check_space(folder, count * _PICTURE_BYTES, f"drawing {count:,} images")
     write_sample(

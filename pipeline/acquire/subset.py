@@ -1,4 +1,4 @@
-"""A part of COCO 2017: chosen images, each fetched by itself instead of the big archives."""
+"""A subset of COCO 2017: chosen images, each fetched by itself instead of the big archives."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ def fetch(
     archives: Sequence[Archive] = coco2017.ARCHIVES,
     patience: Patience | None = None,
 ) -> tuple[dict[str, SplitPaths], list[Path]]:
-    """Make the chosen images of COCO 2017 be on this disk; those that are there stay.
+    """Fetch the chosen images of COCO 2017, except those already on disk.
 
-    The annotations come in their archive, and so do the images of a split of which all are wanted.
-    COCO publishes no checksum of single images: each must have the length that the host says, be
-    decoded whole, and have the size that the annotations say.
+    The annotations come as their archive, as do the images of a split that is wanted whole. COCO
+    publishes no checksums for single images: each must have the length that the host states,
+    decode completely, and have the size that the annotations state.
 
     Args:
         root: of COCO; chosen images go to ``subset/{train,val}2017`` below it.
-        mirror: as for all of COCO; a host needs ``{train,val}2017/*.jpg`` too.
+        mirror: as for all of COCO; a host also needs ``{train,val}2017/*.jpg``.
         subset: how many, and which.
-        folder: gets ``annotations/instances_{train,val}.json`` with the chosen images alone.
+        folder: receives ``annotations/instances_{train,val}.json`` with only the chosen images.
         archives: for tests.
         patience: with the host; None: the default.
 
     Returns:
-        The splits, and the JSONs that parts were taken from.
+        The splits, and the JSONs that subsets were taken from.
 
     Raises:
-        UserError: more are wanted than there are, the disk is too small, the host fails, or an
-            image is damaged. Whole images are kept and a later call goes on.
+        UserError: more images are wanted than exist, the disk is too small, the host fails, or an
+            image is damaged. Complete images are kept and a later call resumes.
     """
     counts = {name: getattr(subset, name) for name in ("train", "val")}
     whole = {f"{name}2017" for name, count in counts.items() if count is None}
@@ -102,14 +102,14 @@ def _cut(annotations: Path, count: int, subset: Subset, key: str) -> Record:
 
 
 def _complete(folder: Path, images: list[Record]) -> Path | None:
-    """The folder, if all of the images lie in it."""
+    """The folder, if all of the images are in it."""
     return folder if all((folder / image["file_name"]).is_file() for image in images) else None
 
 
 def _bring(
     images: list[Record], target: Path, origin: str | Path, patience: Patience | None
 ) -> None:
-    """Get the images that are missing, from a host or from a folder's images or archive."""
+    """Get the missing images, from a host or from a folder's images or archive."""
     name = target.name
     missing = [image for image in images if not (target / image["file_name"]).is_file()]
     if not missing:
@@ -126,13 +126,13 @@ def _bring(
 
 
 class _Fetching:
-    """Fetches images side by side; an image appears under its name when it is whole."""
+    """Fetches images concurrently; an image appears under its name when it is complete."""
 
     def __init__(self, address: str, target: Path, patience: Patience) -> None:
         self.address, self.target, self.patience = address, target, patience
 
     async def run(self, images: list[Record]) -> None:
-        """Fetch all; the first one that cannot be had ends it, what has arrived is kept."""
+        """Fetch all; the first one that fails ends it, what has arrived is kept."""
         waiting = list(images)
         with Progress(
             TextColumn("{task.description}"),
@@ -168,12 +168,12 @@ class _Fetching:
                     part.write_bytes(content)
                 return
         raise UserError(
-            f"{url}: {problem}, twice; it is thrown away, what else has arrived is kept. Run it "
+            f"{url}: {problem}, twice; it was deleted, what else has arrived is kept. Run it "
             f"again, or {REMEDY}"
         )
 
     async def _receive(self, session: aiohttp.ClientSession, url: str, into: bytearray) -> int:
-        """One attempt, from the first byte; the client itself misses what falls short."""
+        """One attempt, from the first byte; the client itself notices missing bytes."""
         into.clear()
         async with session.get(url) as answer:
             http.check_status(answer)
@@ -183,14 +183,14 @@ class _Fetching:
 
 
 def _problem(content: bytes, image: Record) -> str:
-    """What is wrong with an image that arrived; empty when nothing is."""
+    """What is wrong with an image that arrived; empty if nothing."""
     said = (image["width"], image["height"])
     try:
         with image_files.opened(io.BytesIO(content), "it") as opened:
             opened.load()
             size = opened.size
     except UserError as error:
-        return f"what arrived is no whole image ({error})"
-    if size not in (said, said[::-1]):  # turned by EXIF
+        return f"what arrived is not a complete image ({error})"
+    if size not in (said, said[::-1]):  # rotated by EXIF
         return f"has {size[0]} x {size[1]} pixels, the annotations say {said[0]} x {said[1]}"
     return ""

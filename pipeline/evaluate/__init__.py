@@ -1,1 +1,1 @@
-"""Trained weights measured on a split: numbers, intervals, curves, images."""
+"""Evaluating trained weights on a split: metrics, intervals, curves, images."""

@@ -1,4 +1,4 @@
-"""Detections to everything that is known about them: numbers, intervals, curves, tables."""
+"""From detections to everything measured on them: metrics, intervals, curves, tables."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class ScoreCard:
-    """All that detections were measured to be.
+    """All measurements of a set of detections.
 
     Attributes:
         annotations: Ground truth they were measured against.
-        detections: In COCO's result format.
-        scores: The numbers, whole and per class, and the curves.
-        intervals: Task to number to interval over images.
+        detections: In COCO's results format.
+        scores: The metrics, overall and per class, and the curves.
+        intervals: Task to metric to interval over images.
         qualities: Task to images.
         losses: Task to why AP was lost.
         file_names: Image id to file name.
-        max_dets: Limit on detections an image and category.
+        max_dets: Limit on detections per image and category.
         remarks: What a reader must know, in plain sentences.
-        learnable: Task to AP over the classes that training has objects of; None where those are
-            all.
+        learnable: Task to AP over the classes that have training objects; None if all classes
+            have some.
     """
 
     annotations: Path
@@ -77,10 +77,10 @@ def score(
 
     Args:
         annotations: COCO ground truth.
-        detections: in COCO's result format.
+        detections: in COCO's results format.
         backend: evaluator.
-        max_dets: limit on detections an image and category.
-        untaught: names of classes that training had no object of.
+        max_dets: limit on detections per image and category.
+        untaught: names of classes without training objects.
     """
     truth = load_ground_truth(annotations)
     masks = not detections or any("segmentation" in entry for entry in detections)
@@ -115,10 +115,10 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
     Args:
         card: what was measured.
         output: the folder.
-        about: what is known of weights and data, for ``evaluation.json``.
+        about: what is known about weights and data, for ``evaluation.json``.
 
     Raises:
-        UserError: the disk does not take it; a former folder stays.
+        UserError: it cannot be written to disk; an earlier folder stays.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def publish(card: ScoreCard, output: Path, about: Mapping[str, Any]) -> None:
 
 
 def show(card: ScoreCard, output: Path | None = None, console: Console | None = None) -> None:
-    """Print the twelve numbers of mask, boundary and box with their intervals."""
+    """Print the twelve metrics of mask, boundary and box with their intervals."""
     console = console or terminal()
     images = len(card.file_names)
     table = Table(
@@ -162,14 +162,14 @@ def show(card: ScoreCard, output: Path | None = None, console: Console | None = 
 
 
 def _lost_sentence(cost: LostAp) -> str:
-    """The kinds of errors that cost most mask AP50, the dearest first."""
+    """The kinds of errors that cost the most mask AP50, the costliest first."""
     order = sorted(KINDS, key=lambda kind: -cost.gains[kind])
     kinds = ", ".join(f"{KINDS[kind]} {cost.gains[kind]:.1f}" for kind in order)
-    return f"Points of mask AP50 that errors of one kind cost (TIDE): {kinds}."
+    return f"Points of mask AP50 lost to each kind of error (TIDE): {kinds}."
 
 
 def _learnable(scores: CocoScores, untaught: Collection[str]) -> dict[str, float | None]:
-    """AP of each task, the mean over classes that could be learned; None: val has none of them."""
+    """AP per task, the mean over classes that could be learned; None: val has none of them."""
     found = {}
     for task, classes in scores.per_class.items():
         values = [numbers["AP"] for name, numbers in classes.items() if name not in untaught]
@@ -186,8 +186,8 @@ def _learnable_sentence(learnable: Mapping[str, float | None], untaught: Collect
         for task in ("segm", "bbox")
     )
     return (
-        f"val has objects of {len(listed):,} class{'es' if len(listed) != 1 else ''} that training "
-        f"had none of ({', '.join(listed[:_SHOWN])}{more}); over the classes that could be "
+        f"val has objects of {len(listed):,} class{'es' if len(listed) != 1 else ''} without "
+        f"training objects ({', '.join(listed[:_SHOWN])}{more}); over the classes that could be "
         f"learned, mask AP is {mask} and box AP {box}."
     )
 
@@ -195,11 +195,11 @@ def _learnable_sentence(learnable: Mapping[str, float | None], untaught: Collect
 def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
     if detections == 0:
         return (
-            "the model detects nothing above evaluate.score_threshold: every number is zero. It "
+            "the model detects nothing above evaluate.score_threshold: every metric is zero. It "
             "has not learned yet (train longer), or the threshold is too high.",
         )
     low = [
-        f"{word} AP is {value:.2f}, next to zero"
+        f"{word} AP is {value:.2f}, close to zero"
         for task, word in (("segm", "mask"), ("bbox", "box"))
         if (value := scores.metrics.get(task, {}).get("AP")) is not None and value < NEAR_ZERO
     ]
@@ -210,16 +210,16 @@ def _remarks(scores: CocoScores, detections: int) -> tuple[str, ...]:
 
 def _mask_remarks(truth: GroundTruth, tasks: Collection[str]) -> tuple[str, ...]:
     if "segm" not in tasks:
-        return ("the model gives boxes without masks: box AP alone is measured.",)
+        return ("the model gives boxes without masks: only box AP is measured.",)
     boxed = truth.without_masks
     if not boxed:
         return ()
     objects = sum(not entry["iscrowd"] for entry in truth.annotations)
     if boxed == objects:
-        return ("no object has a mask: box AP alone is measured, mask AP is undefined.",)
+        return ("no object has a mask: only box AP is measured, mask AP is undefined.",)
     return (
-        f"{boxed:,} of {objects:,} objects have only a box: mask AP is over the others; what is "
-        "found in those boxes counts neither for nor against it.",
+        f"{boxed:,} of {objects:,} objects have only a box: mask AP is over the others; detections "
+        "in those boxes count neither for nor against it.",
     )
 
 
@@ -262,7 +262,7 @@ def _write(card: ScoreCard, folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def _image_rows(card: ScoreCard) -> list[dict[str, Any]]:
-    """One row an image; `quality` is the AP of its masks (of its boxes where masks have none)."""
+    """One row per image; `quality` is the AP of its masks (of its boxes if masks have none)."""
     rows = []
     for found in zip(*card.qualities.values(), strict=True):
         by_task = dict(zip(card.qualities, found, strict=True))

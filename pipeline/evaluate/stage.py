@@ -28,14 +28,14 @@ def run(params: Params) -> None:
     """Evaluate ``outputs/train`` on the prepared validation split, into ``outputs/evaluate``.
 
     Raises:
-        UserError: weights or data are missing, or do not belong together; nothing is written.
+        UserError: weights or data are missing or do not match; nothing is written.
     """
     record = runs.read_json(TRAINED / "run.json", "train")
     data = PreparedData.load()
     if record.get("data_hash") != data.hash:
         raise UserError(
             f"{TRAINED} was trained on other data ({record.get('data_hash')}) than {PREPARED} "
-            f"holds ({data.hash}): run `python cli.py train` again"
+            f"({data.hash}): run `python cli.py train` again"
         )
     cfg = load_resolved(TRAINED / "config.yaml")
     metrics = evaluate_run(cfg, TRAINED / "model.pth", data.root, EVALUATED, params)
@@ -66,21 +66,21 @@ def evaluate_run(
     *,
     progress: bool = True,
 ) -> Metrics:
-    """Evaluate weights on prepared data and leave everything known about it in a folder.
+    """Evaluate weights on prepared data and write all results to a folder.
 
     Args:
-        cfg: that the weights were trained by.
+        cfg: the config that the weights were trained with.
         weights_path: ours or, where the architecture fits, any that `condinst.checkpoint` reads.
-        data_dir: what the stage ``prepare`` left.
-        out_dir: replaced as a whole when all is done.
-        params: its section ``evaluate`` counts.
-        progress: show images done, and the table at the end.
+        data_dir: output of the stage ``prepare``.
+        out_dir: replaced as a whole at the end.
+        params: uses its section ``evaluate``.
+        progress: show progress, and the table at the end.
 
     Returns:
-        Task (of `condinst.metrics.TASKS`) to the twelve numbers, in percent, None where undefined.
+        Task (of `condinst.metrics.TASKS`) to the twelve metrics, in percent, None where undefined.
 
     Raises:
-        UserError: weights or data cannot be used; ``out_dir`` stays as it was.
+        UserError: weights or data cannot be used; ``out_dir`` is unchanged.
     """
     data = PreparedData.load(Path(data_dir))
     weights = Path(weights_path)
@@ -88,7 +88,7 @@ def evaluate_run(
         raise UserError(f"{weights} is missing; run `python cli.py train` first")
     if len(data.classes) != cfg.MODEL.FCOS.NUM_CLASSES:
         raise UserError(
-            f"{weights} tells {cfg.MODEL.FCOS.NUM_CLASSES} classes apart, but {data.name} in "
+            f"{weights} predicts {cfg.MODEL.FCOS.NUM_CLASSES} classes, but {data.name} in "
             f"{data_dir} has {len(data.classes)}: train on this data, or evaluate on the other"
         )
     cfg = _with_limits(cfg, params)
@@ -117,7 +117,7 @@ def evaluate_run(
 
 
 def _untaught(data: PreparedData) -> list[str]:
-    """Classes of val that train has no object of; none where there is no train."""
+    """Classes of val without objects in train; empty if there is no train."""
     splits = runs.read_json(data.root / "dataset.json", "prepare")["splits"]
     train, val = (splits.get(name, {}).get("per_category") for name in ("train", "val"))
     if train is None or val is None:
@@ -128,14 +128,14 @@ def _untaught(data: PreparedData) -> list[str]:
 def evaluate_once(
     cfg: CfgNode, weights: Path, data: PreparedData, out_dir: Path, params: Params, key: str
 ) -> Metrics:
-    """Evaluate a training's weights, or take what the same evaluation of them left before.
+    """Evaluate a training's weights, or reuse the result of an earlier identical evaluation.
 
     Args:
-        cfg: that the weights were trained by.
+        cfg: the config that the weights were trained with.
         weights: of the training, beside its ``run.json``.
         data: prepared.
         out_dir: replaced as a whole.
-        params: its section ``evaluate`` counts, and ``train.threads``.
+        params: uses its section ``evaluate``, and ``train.threads``.
         key: of the training.
 
     Returns:
@@ -178,7 +178,7 @@ def _load(cfg: CfgNode, weights: str | Path, precision: str) -> nn.Module:
 
 
 def about_weights(weights: str | Path) -> dict[str, Any]:
-    """What is known of the weights, for ``evaluation.json``."""
+    """What is known about the weights, for ``evaluation.json``."""
     path = Path(weights)
     if not path.is_file():
         return {"weights": str(weights)}

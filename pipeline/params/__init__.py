@@ -1,4 +1,4 @@
-"""params.yaml: its sections, the rules between them, ready profiles. Light: no torch, no MLflow."""
+"""params.yaml: sections, rules between them, ready-made profiles. Light: no torch, no MLflow."""
 
 from pipeline.params.reading import as_dict, load_params, override, parse_params
 from pipeline.params.sections import (

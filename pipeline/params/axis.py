@@ -1,4 +1,4 @@
-"""The one number that a study varies, where it varies just one."""
+"""The number that a study varies, if it varies exactly one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from pipeline.params.schema import KeyFault, show
 from pipeline.params.sections import Ablation
 
-FEWEST = 3  # values that make a curve
+FEWEST = 3  # values needed for a curve
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Axis:
     """A number that differs from variant to variant.
 
     Attributes:
-        key: that the variants change.
-        values: of each variant, in the study's order.
+        key: the key that the variants change.
+        values: one per variant, in the study's order.
     """
 
     key: str
@@ -26,7 +26,7 @@ class Axis:
 
 
 def find_axis(study: Ablation) -> Axis | None:
-    """The study's `axis`, or the key that alone differs; None where there is no such number."""
+    """The study's `axis`, or the only key that differs; None if there is no such number."""
     key = study.axis or _only_difference(study)
     if key is None:
         return None
@@ -44,7 +44,7 @@ def check_axis(study: Ablation, key: str) -> Iterator[KeyFault]:
     """Faults of a declared axis.
 
     Args:
-        study: with its grid written out.
+        study: with its grid expanded.
         key: its dotted key.
     """
     if study.axis is None:

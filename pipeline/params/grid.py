@@ -1,4 +1,4 @@
-"""A study's grid, written out: every combination of its axes is a variant."""
+"""Expanding a study's grid: every combination of its axes is a variant."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.params.schema import KeyFault
 from pipeline.params.sections import Ablation
 
 MOST_TRAININGS = 500  # of one study
-Level = tuple[str, Mapping[str, Any]]  # its name, what it changes
+Level = tuple[str, Mapping[str, Any]]  # its name and its changes
 
 
 def expand(study: Ablation, key: str, faults: list[KeyFault]) -> Ablation:
-    """The study with its grid's combinations among the variants, and no grid.
+    """The study with its grid's combinations added to the variants, and no grid.
 
     An axis is a mapping of names to changes (``loss: {upsampled: {...}, plain: {...}}``), or a key
     with a list of values (``MODEL.CONDINST.UPSAMPLING: [aligned, plain]``).
@@ -32,7 +32,7 @@ def expand(study: Ablation, key: str, faults: list[KeyFault]) -> Ablation:
     if study.grid is not None:
         axes = {name: _levels(name, axis, place, faults) for name, axis in study.grid.items()}
         if not axes:
-            faults.append(KeyFault(place, "is empty; name at least one axis, or leave it out"))
+            faults.append(KeyFault(place, "is empty; give at least one axis, or leave it out"))
         asked += math.prod(len(levels) for levels in axes.values())
     number = asked * max(1, len(study.seeds))
     if number > MOST_TRAININGS:
@@ -44,7 +44,7 @@ def expand(study: Ablation, key: str, faults: list[KeyFault]) -> Ablation:
     for combination in itertools.product(*axes.values()) if all(axes.values()) and axes else ():
         name, changes = _combined(combination, place, faults)
         if name in variants:
-            faults.append(KeyFault(place, f"makes variant {name}, which is there already"))
+            faults.append(KeyFault(place, f"makes variant {name}, which already exists"))
         variants[name] = changes
     return dataclasses.replace(study, grid=None, variants=variants)
 
@@ -63,8 +63,8 @@ def _levels(name: str, axis: object, key: str, faults: list[KeyFault]) -> list[L
     faults.append(
         KeyFault(
             dotted,
-            f"is {schema.show(axis)}, must be a list of values of that key, or names with what "
-            "each changes, e.g. {stride8: {MODEL.CONDINST.MASK_OUT_STRIDE: 8}}",
+            f"is {schema.show(axis)}, must be a list of values of that key, or names with their "
+            "changes, e.g. {stride8: {MODEL.CONDINST.MASK_OUT_STRIDE: 8}}",
         )
     )
     return []
@@ -76,7 +76,7 @@ def _combined(
     changes: dict[str, Any] = {}
     for _, own in combination:
         for twice in set(own) & set(changes):
-            fault = KeyFault(key, f"sets {twice} on two axes; one axis a key")
+            fault = KeyFault(key, f"sets {twice} on two axes; use each key on one axis only")
             if fault not in faults:
                 faults.append(fault)
         changes |= own

@@ -1,4 +1,4 @@
-"""Ready experiments in profiles/, and switching params.yaml between them without losing edits."""
+"""Ready-made experiments in profiles/, and switching params.yaml to one without losing edits."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def text(name: str) -> str:
     """The text of a profile.
 
     Raises:
-        UserError: If there is no such profile.
+        UserError: If the profile does not exist.
     """
     if name not in names():
         near = schema.nearest(name, names())
-        raise UserError(f"There is no profile {name}{near}. Known: {', '.join(names())}.")
+        raise UserError(f"Unknown profile {name}{near}. Known: {', '.join(names())}.")
     return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def summary(name: str) -> str:
-    """What a profile is: the first line of its file."""
+    """A profile's description: the first line of its file."""
     return text(name).partition("\n")[0].lstrip("# ").rstrip(".")
 
 
 def current(params: Path) -> str | None:
-    """The profile that a params file equals to the letter; None if it is missing or edited."""
+    """The profile that a params file is identical to; None if it is missing or edited."""
     if not params.is_file():
         return None
     content = params.read_text(encoding="utf-8")
@@ -49,20 +49,20 @@ def use(name: str, params: Path, *, force: bool = False) -> Path | None:
     Args:
         name: The profile.
         params: The file to replace.
-        force: Whether to replace a file that holds the user's own edits; a copy is kept.
+        force: Whether to replace a file with the user's edits; a copy is kept.
 
     Returns:
-        The copy of the edited file; None where there was nothing to keep.
+        The copy of the edited file; None if there was nothing to keep.
 
     Raises:
-        UserError: If there is no such profile, or edits would be lost.
+        UserError: If the profile does not exist, or edits would be lost.
     """
     content = text(name)
     backup = None
     if params.exists() and current(params) is None:
         if not force:
             raise UserError(
-                f"{params} equals no profile: it has edits that would be lost. "
+                f"{params} differs from every profile: it has edits that would be lost. "
                 f"Keep them as a profile of your own (cp {params} profiles/NAME.yaml), "
                 "or use --force, which keeps a copy."
             )

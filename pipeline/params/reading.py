@@ -26,7 +26,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         The parameters.
 
     Raises:
-        UserError: If the file is missing, is no YAML, or holds faults; all of them are named.
+        UserError: If the file is missing, is not YAML, or has faults; all of them are listed.
     """
     document = yamlfile.read(Path(path))
     return parse_params(document.value, source=str(path), lines=document.lines)
@@ -35,15 +35,15 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 def parse_params(
     value: object, source: str = "params", lines: Mapping[str, int] | None = None
 ) -> Params:
-    """Checks plain values, as a YAML file holds them, and builds the parameters.
+    """Checks plain values, as read from a YAML file, and builds the parameters.
 
     Args:
         value: The mapping.
         source: Its name in messages.
-        lines: Line of each dotted key, where known.
+        lines: Line of each dotted key, if known.
 
     Raises:
-        UserError: If there are faults; all of them are named.
+        UserError: If there are faults; all of them are listed.
     """
     faults: list[KeyFault] = []
     params = schema.read(Params, _renamed(value), "", faults)
@@ -69,7 +69,7 @@ def _renamed(value: object) -> object:
 
 
 def _with_grids(params: Params, faults: list[KeyFault]) -> Params:
-    """Every study's grid written out, where the study could be read."""
+    """Expand every study's grid, if the study could be read."""
     if not isinstance(params.ablations, Mapping):  # missing: among the faults
         return params
     faulty = [fault.key for fault in faults]
@@ -87,7 +87,7 @@ def as_dict(params: Params) -> dict[str, Any]:
 
 
 def override(params: Params, changes: Mapping[str, Any]) -> Params:
-    """Parameters with some changed, as an ablation's variant or a sweep's trial asks.
+    """Parameters with some changed, for an ablation's variant or a sweep's trial.
 
     Args:
         params: The parameters to start from.

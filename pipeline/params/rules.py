@@ -1,4 +1,4 @@
-"""What must hold between the keys of params.yaml, beyond each key's own type and range."""
+"""Rules between the keys of params.yaml, beyond each key's own type and range."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DETECTRON2_ROOTS = (
     "VIS_PERIOD",
     "GLOBAL",
 )
-# Each distribution of a sweep with the number of values that it takes; 0: a list of any length.
+# Each distribution of a sweep with its number of values; 0: a list of any length.
 DISTRIBUTIONS = {"uniform": 2, "log_uniform": 2, "int_uniform": 2, "choice": 0}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
 _SPLIT_KEYS = ("train", "val", "split")
@@ -39,7 +39,7 @@ def check(params: Params, faulty: Collection[str]) -> list[KeyFault]:
 
     Args:
         params: Read parameters.
-        faulty: Dotted keys already found faulty: rules that touch them are left out.
+        faulty: Dotted keys already found faulty: rules that involve them are skipped.
 
     Returns:
         The faults, section by section.
@@ -70,9 +70,9 @@ def check_changes(changes: Mapping[str, Any], key: str, *, sections: bool = True
     """Checks keys and values that a variant, a trial or `model.overrides` changes.
 
     Args:
-        changes: detectron2 keys and, where `sections` says so, `train.*` and `model.*`.
+        changes: detectron2 keys and, with `sections`, `train.*` and `model.*`.
         key: Dotted key of the mapping, for messages.
-        sections: Whether keys of params.yaml are allowed beside detectron2's.
+        sections: Whether keys of params.yaml are allowed besides detectron2's.
     """
     faults: list[KeyFault] = []
     for name, value in changes.items():
@@ -94,7 +94,7 @@ def check_changes(changes: Mapping[str, Any], key: str, *, sections: bool = True
 
 
 def _key_problem(name: object, *, sections: bool) -> str:
-    """What is wrong with the name of a changed key; empty when nothing is."""
+    """What is wrong with the name of a changed key; empty if nothing."""
     if not isinstance(name, str):
         return "the name is not text; put it in quotes"
     root = name.split(".")[0]
@@ -103,8 +103,10 @@ def _key_problem(name: object, *, sections: bool) -> str:
         return ""
     if root in DETECTRON2_ROOTS:
         if root == "DATASETS":
-            return "is set by the pipeline; choose the data by dataset.*"
-        return "" if re.fullmatch(r"[A-Z0-9_a-z]+(\.[A-Za-z0-9_]+)*", name) else "is no dotted key"
+            return "is set by the pipeline; choose the data with dataset.*"
+        return (
+            "" if re.fullmatch(r"[A-Z0-9_a-z]+(\.[A-Za-z0-9_]+)*", name) else "is not a dotted key"
+        )
     near = schema.nearest(name, tuple(ours)) or schema.nearest(root, DETECTRON2_ROOTS)
     allowed = "a detectron2 key such as MODEL.CONDINST.MASK_OUT_STRIDE"
     allowed += ", or train.* or model.* of this file" if sections else ""
@@ -112,7 +114,7 @@ def _key_problem(name: object, *, sections: bool) -> str:
 
 
 def _section_fields() -> dict[str, tuple[Any, schema.Rule | None]]:
-    """Type and rule of the keys of params.yaml that may be changed."""
+    """Type and rule of each key of params.yaml that may be changed."""
     found = {}
     for section, cls in (("train", Train), ("model", Model)):
         hints = typing.get_type_hints(cls)
@@ -140,10 +142,12 @@ def _check_dataset(dataset: Dataset) -> Iterator[KeyFault]:
             yield KeyFault(
                 "dataset.root",
                 "is null; source: directory needs the folder in COCO layout, or both dataset.train "
-                "and dataset.val with json and images, or dataset.split alone",
+                "and dataset.val with json and images, or only dataset.split",
             )
         if dataset.root is not None and given:
-            yield KeyFault(f"dataset.{given[0]}", "stands beside dataset.root; give one of the two")
+            yield KeyFault(
+                f"dataset.{given[0]}", "is set as well as dataset.root; give only one of them"
+            )
     elif given:
         yield KeyFault(f"dataset.{given[0]}", "is only for source: directory; set it to null")
     if dataset.subset is not None and dataset.source != "coco2017":
@@ -160,7 +164,7 @@ def _check_split(split: Split, key: str) -> Iterator[KeyFault]:
             )
         for name in ("labels", "names", "list"):
             if getattr(split, name) is not None:
-                yield KeyFault(f"{key}.{name}", "is not for format coco; the JSON holds all of it")
+                yield KeyFault(f"{key}.{name}", "is not for format coco; the JSON has all of it")
         return
     if split.json is not None:
         yield KeyFault(
@@ -169,7 +173,7 @@ def _check_split(split: Split, key: str) -> Iterator[KeyFault]:
     if split.format == "yolo-seg" and split.names is None:
         yield KeyFault(
             f"{key}.names",
-            "is missing; yolo-seg numbers its classes: give data.yaml or a text, a name a line",
+            "is missing; yolo-seg numbers its classes: give data.yaml or a list of names",
         )
 
 
@@ -185,7 +189,7 @@ def _check_train(train: Train) -> Iterator[KeyFault]:
     if train.early_stopping and not train.eval_period:
         yield KeyFault(
             "train.early_stopping",
-            f"is {train.early_stopping}, which needs evaluations on the way: set train.eval_period",
+            f"is {train.early_stopping}, which needs periodic evaluations: set train.eval_period",
         )
     workers = max(train.num_gpus, train.num_processes)
     if train.min_workers is not None and train.launcher != "ray":
@@ -219,7 +223,7 @@ def _check_ablation(study: Ablation, key: str) -> Iterator[KeyFault]:
         )
     for i, seed in enumerate(study.seeds):
         if seed in study.seeds[:i]:
-            yield KeyFault(f"{key}.seeds[{i}]", f"is {seed}, which stands there already")
+            yield KeyFault(f"{key}.seeds[{i}]", f"is {seed}, which is already in the list")
     seen: dict[str, str] = {}
     for name, changes in study.variants.items():
         dotted = f"{key}.variants.{name}"
@@ -238,7 +242,7 @@ def _check_published(study: Ablation, key: str) -> Iterator[KeyFault]:
     for name in study.published or {}:
         if name not in study.variants:
             near = schema.nearest(name, study.variants)
-            yield KeyFault(f"{key}.published.{name}", f"is no variant of the study{near}")
+            yield KeyFault(f"{key}.published.{name}", f"is not a variant of the study{near}")
     if study.published and not (study.published_from and study.published_data):
         yield KeyFault(
             f"{key}.published_from",

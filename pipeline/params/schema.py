@@ -1,7 +1,7 @@
-"""Turns plain YAML values into frozen dataclasses and collects every fault on the way.
+"""Turns plain YAML values into frozen dataclasses and collects all faults.
 
 A dataclass field made by `setting` carries its range or its allowed values; `read` walks the type
-hints. Nothing is raised before the whole tree was looked at, so a user sees all faults at once.
+hints. Nothing is raised before the whole tree has been checked, so a user sees all faults at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 _MISSING = dataclasses.MISSING
 _LARGEST = 1e300
-_LONG = 100  # letters of a word that are compared with known ones, which takes their square
+_LONG = 100  # letters of a word to compare with known ones, at quadratic cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Rule:
     """What a field allows beyond its type.
 
     Attributes:
-        minimum: Least value allowed.
+        minimum: Smallest value allowed.
         above: The value must be greater than this.
-        maximum: Greatest value allowed.
+        maximum: Largest value allowed.
         below: The value must be less than this.
         choices: The allowed values; empty for any.
         filled: Whether empty strings, lists and mappings are faults.
-        nullable: Whether null is allowed too; set from the type hint.
+        nullable: Whether null is allowed as well; set from the type hint.
     """
 
     minimum: float | None = None
@@ -41,7 +41,7 @@ class Rule:
     nullable: bool = False
 
     def describe(self, kind: str) -> str:
-        """Says in words what is allowed, e.g. `an integer of at least 1`."""
+        """Describes in words what is allowed, e.g. `an integer of at least 1`."""
         null = ", or null" if self.nullable else ""
         if self.choices:
             return "one of " + ", ".join(self.choices) + null
@@ -59,7 +59,7 @@ class Rule:
     def admits(self, value: float) -> bool:
         """Whether a number lies in the range; NaN and infinities never do."""
         return (
-            abs(value) <= _LARGEST  # neither NaN nor infinity are
+            abs(value) <= _LARGEST  # false for NaN and infinity
             and (self.minimum is None or value >= self.minimum)
             and (self.above is None or value > self.above)
             and (self.maximum is None or value <= self.maximum)
@@ -69,7 +69,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class KeyFault:
-    """One thing wrong with one key; `key` is dotted, empty for the whole file."""
+    """One problem with one key; `key` is dotted, empty for the whole file."""
 
     key: str
     problem: str
@@ -85,12 +85,12 @@ def _number(bound: float) -> str:
 
 
 def nearest(word: str, known: Collection[str], prefix: str = "") -> str:
-    """The known word most like this one as ` (did you mean X?)`, empty when none is near.
+    """The most similar known word as ` (did you mean X?)`; empty if none is similar.
 
     Args:
         word: What was written.
         known: What could be meant.
-        prefix: Put before the word found.
+        prefix: Put before the suggestion.
     """
     word = word[:_LONG]
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -112,18 +112,18 @@ def read(
     faults: list[KeyFault],
     rule: Rule | None = None,
 ) -> Any:
-    """Reads a plain value as the type that a hint names.
+    """Reads a plain value as the type of a hint.
 
     Args:
         hint: A type hint: scalar, dataclass, `tuple[T, ...]`, `Mapping[str, T]`, `T | None`
             or `Any`.
-        value: What the YAML file holds.
+        value: The value in the YAML file.
         key: Its dotted key, for messages.
         faults: Faults are appended here.
         rule: Range or choices of the field.
 
     Returns:
-        The value read; where a fault was found, something of no further use.
+        The value read; unusable if a fault was found.
     """
     rule = rule or Rule()
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
@@ -212,7 +212,7 @@ def _read_dataclass(cls: Any, value: object, key: str, faults: list[KeyFault]) -
     for name in value:
         if name not in fields:
             near = nearest(str(name), fields, join(key, "")) or f" (known: {', '.join(fields)})"
-            faults.append(KeyFault(join(key, name), f"is no known key{near}"))
+            faults.append(KeyFault(join(key, name), f"is not a known key{near}"))
     read_values = {}
     for name, field in fields.items():
         if name in value:

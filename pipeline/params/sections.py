@@ -1,6 +1,6 @@
 """The sections of params.yaml as frozen dataclasses.
 
-Field names are the keys of the file. `null` in `train` means: as the model recipe says.
+Field names are the keys of the file. `null` in `train` means the value of the model recipe.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pipeline.params.schema import setting
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One half of a dataset whose files lie anywhere: a folder of images and their labels.
+    """One split of a dataset whose files are anywhere: a folder of images and their labels.
 
-    `coco` wants `json`. The others may have `labels`, a folder, where it does not lie by the
-    format's custom, `names`, the file that names the classes (yolo-seg wants it), and `list`, the
-    file that lists the images of this half.
+    `coco` needs `json`. The others may have `labels`, a folder, if it is not where the format
+    usually has it, `names`, the file with the class names (required for yolo-seg), and `list`, the
+    file that lists the images of this split.
     """
 
     format: str = setting("coco", choices=("coco", "yolo-seg", "voc", "labelme"))
@@ -34,7 +34,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Parted(Split):
-    """One folder of images and its labels, parted at random: `val_share` of them for val."""
+    """One folder of images with labels, split at random: `val_share` of them become val."""
 
     val_share: float = setting(above=0, below=1)
     seed: int = setting(0, minimum=0)
@@ -42,7 +42,7 @@ class Parted(Split):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The dataset that the project draws: the same bytes for the same values."""
+    """The dataset that the project draws; the same values give the same bytes."""
 
     seed: int = setting(minimum=0)
     train_images: int = setting(minimum=1)
@@ -51,10 +51,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """A part of `coco2017`: so many images of each half, fetched one by one; null: all of it.
+    """A subset of `coco2017`: this many images per split, fetched one by one; null: all.
 
-    `train: 0` leaves train out. The images are the first ones by `id`, or drawn by `seed`; more of
-    them include the fewer.
+    `train: 0` leaves train out. The images are the first ones by `id`, or drawn by `seed`; a larger
+    subset contains a smaller one.
     """
 
     train: int | None = setting(None, minimum=0)
@@ -65,10 +65,10 @@ class Subset:
 
 @dataclass(frozen=True, kw_only=True)
 class Masks:
-    """Masks that a training is shown: `share` of them, chosen by `seed`; null: all.
+    """Masks that a training sees: `share` of them, chosen by `seed`; null: all.
 
-    The other objects count as having only a box, so the recipe must learn from boxes too. A
-    greater share holds a lesser one of the same seed.
+    The other objects count as having only a box, so the recipe must also learn from boxes. With the
+    same seed a larger share contains a smaller one.
     """
 
     share: float = setting(minimum=0, maximum=1)
@@ -77,15 +77,14 @@ class Masks:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Where the data comes from. `directory` wants `root`, `train` and `val`, or `split`.
+    """Where the data comes from. `directory` needs `root`, `train` and `val`, or `split`.
 
-    `classes` maps names in the data to other names, equal ones to merge, or to null: left out.
+    `classes` maps names in the data to new names (the same one merges them) or to null (left out).
+    `crowd: objects` treats annotations with iscrowd 1 as single objects, for tools that flag brush
+    masks that way.
 
-    `crowd: objects` takes annotations with iscrowd 1 for single objects, as tools that flag brush
-    masks so mean them.
-
-    `mirror` replaces the host of `coco2017`: an address, bucket or folder with `zips` and
-    `annotations` below it, or a folder that holds COCO unpacked.
+    `mirror` replaces the host of `coco2017`: a URL, bucket or folder with `zips` and
+    `annotations` below it, or a folder with COCO unpacked.
     """
 
     source: str = setting(choices=("sample", "directory", "coco2017"))
@@ -106,7 +105,7 @@ class Dataset:
 class Prepare:
     """Faulty data: `strict` stops and lists all of it; `drop` leaves it out.
 
-    `repair` mends what has one right answer and leaves out the rest.
+    `repair` fixes what has one right answer and leaves out the rest.
     """
 
     policy: str = setting(choices=("strict", "repair", "drop"))
@@ -114,7 +113,7 @@ class Prepare:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The recipe, the weights to start from (null: as it says), keys that override it."""
+    """The recipe, the weights to start from (null: the recipe's), keys that override it."""
 
     config: str = setting()
     weights: str | None = setting(None)
@@ -123,7 +122,7 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """The training; null: as the recipe says."""
+    """The training; null: the recipe's value."""
 
     seed: int = setting(minimum=0, maximum=2**31 - 1)
     steps: int | None = setting(minimum=1)
@@ -165,13 +164,13 @@ class Evaluate:
 class Ablation:
     """A study: every variant is a full training and evaluation for each seed.
 
-    `variants` maps a name to what it changes: detectron2 keys, or `train.*` and `model.*` of this
-    file. `grid` adds every combination of its axes; it is written out when the file is read. All
-    are compared with `baseline`. `published` holds mask AP that others published for a variant,
-    and `published_from` says where and on which data (`published_data`, a dataset's name).
+    `variants` maps a name to its changes: detectron2 keys, or `train.*` and `model.*` of this file.
+    `grid` adds every combination of its axes; it is expanded when the file is read. All are
+    compared with `baseline`. `published` has mask AP that others published for a variant;
+    `published_from` says where and `published_data`, a dataset's name, on which data.
 
-    `axis` is the key over which the report draws a curve: every variant gives it a number. Null:
-    the key that alone differs between the variants, if it is a number in all of them.
+    `axis` is the key over which the report draws a curve; every variant gives it a number. Null:
+    the only key that differs between the variants, if it is a number in all of them.
     """
 
     question: str = setting()
@@ -239,7 +238,8 @@ class Tracking:
 class Ray:
     """The cluster for ablations, sweeps and `train.launcher: ray`; null: this machine.
 
-    `storage` is for such a training's checkpoints; null: `.runs`, on a disk of all machines.
+    `storage` is for such a training's checkpoints; null: `.runs`, on a disk that all machines
+    share.
     """
 
     address: str | None = setting(None)

@@ -1,4 +1,4 @@
-"""Reads a YAML file as DVC does (YAML 1.2), with the line of every key; double keys are faults."""
+"""Reads a YAML file as DVC does (YAML 1.2), with each key's line; duplicate keys are faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from condinst.files.text import read_text
 
 @dataclass(frozen=True)
 class Document:
-    """What a file holds, and the line of each dotted key."""
+    """The content of a file, and the line of each dotted key."""
 
     value: object
     lines: dict[str, int]
@@ -56,22 +56,22 @@ def read(path: Path) -> Document:
     """Reads one YAML file.
 
     Raises:
-        UserError: If the file is missing or unreadable, is no YAML (the message names line and
-            column), or gives a key twice.
+        UserError: If the file is missing or unreadable, is not YAML (the message gives line and
+            column), or has a key twice.
     """
     if not path.is_file():
         raise UserError(
             f"{path} is {'a folder' if path.is_dir() else 'missing'}. "
-            "Give a params file by --params FILE, or take a ready one: "
+            "Give a params file with --params FILE, or use a ready-made one: "
             "`python cli.py profile list`, then `python cli.py profile use NAME`."
         )
     node = yamltext.compose(read_text(path, YAML), str(path), _Loader)
     if node is None:
-        raise UserError(f"{path} is empty. Take a ready one: `python cli.py profile use NAME`.")
+        raise UserError(f"{path} is empty. Use a ready-made one: `python cli.py profile use NAME`.")
     lines: dict[str, int] = {}
     twice = list(_index(node, "", lines))
     if twice:
-        raise UserError(f"{path} gives keys twice, keep one of each: " + "; ".join(twice))
+        raise UserError(f"{path} has keys twice, keep one of each: " + "; ".join(twice))
     value = yamltext.construct(node, str(path), _Loader)
     foreign = next(_foreign(value, ""), None)
     if foreign is not None:
@@ -82,7 +82,7 @@ def read(path: Path) -> Document:
 
 
 def _foreign(value: object, key: str) -> Iterator[tuple[str, str]]:
-    """Keys of values that a tag made and that nothing of ours is: a date, bytes, a set."""
+    """Keys of values that YAML tags made and that we do not use: a date, bytes, a set."""
     if isinstance(value, dict):
         for name, entry in value.items():
             yield from _foreign(entry, f"{key}.{name}" if key else str(name))

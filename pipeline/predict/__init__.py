@@ -1,1 +1,1 @@
-"""Trained weights on a user's own images and videos."""
+"""Predicting on a user's own images and videos."""

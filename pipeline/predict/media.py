@@ -1,4 +1,4 @@
-"""Pictures and videos that a user names: files, folders, patterns."""
+"""Images and videos that a user gives: files, folders, globs."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ class Media:
 
 
 def find_media(inputs: Sequence[str | Path]) -> Media:
-    """Sorts out what the user named; each file appears once, in the order given.
+    """Sorts the user's inputs; each file appears once, in the order given.
 
     Args:
-        inputs: Files, folders (searched with all folders below them) and patterns such as
-            ``photos/*.jpg``.
+        inputs: Files, folders (searched recursively) and globs such as ``photos/*.jpg``.
     """
     images: dict[Path, None] = {}
     videos: dict[Path, None] = {}
@@ -64,24 +63,24 @@ def find_media(inputs: Sequence[str | Path]) -> Media:
 
 
 def _expand(given: str) -> tuple[list[Path], str]:
-    """The files that an input stands for, or why there are none."""
+    """The files that an input matches, or why there are none."""
     path = expanded(given)
     if path.is_file():
         return [path], ""
     known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
     if path.is_dir():
         files = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in known]
-        return files, "" if files else "the folder holds no image and no video"
+        return files, "" if files else "the folder has no images or videos"
     if glob.has_magic(given):
         # Path.glob takes no absolute patterns
         found = glob.glob(str(path), recursive=True)  # noqa: PTH207
         files = [Path(p) for p in sorted(found) if Path(p).is_file()]
-        return files, "" if files else "no file matches this pattern"
-    return [], "there is no such file or folder"
+        return files, "" if files else "no file matches this glob"
+    return [], "it does not exist"
 
 
 def read_image(path: Path, ranges: Ranges | None = None) -> np.ndarray:
-    """An image as (h, w, 3) uint8 RGB, turned as its EXIF orientation says.
+    """An image as (h, w, 3) uint8 RGB, rotated by its EXIF orientation.
 
     Args:
         path: The file.
@@ -114,9 +113,9 @@ class Video:
         self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         if not self._capture.isOpened() or not self.width:
-            raise ValueError("this is no video that can be decoded here")
+            raise ValueError("it is not a video that can be decoded here")
         self.frames_per_second = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
-        # What the header says, which is at times wrong: only for the progress bar.
+        # From the header, which is sometimes wrong: only for the progress bar.
         self.expected_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -132,11 +131,11 @@ class Video:
 
 
 class VideoSink:
-    """Writes an MP4 file; complete or absent, under `with`.
+    """Writes an MP4 file atomically, under `with`.
 
     Args:
         path: Of the file, ending in ``.mp4``.
-        frames_per_second: Its speed.
+        frames_per_second: Its frame rate.
     """
 
     def __init__(self, path: Path, frames_per_second: float) -> None:
@@ -149,10 +148,10 @@ class VideoSink:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Adds a frame, (h, w, 3) uint8 RGB; all must have the first one's size."""
+        """Adds a frame, (h, w, 3) uint8 RGB; all must have the size of the first."""
         import cv2
 
-        height, width = (side // 2 * 2 for side in frame.shape[:2])  # codecs want even sides
+        height, width = (side // 2 * 2 for side in frame.shape[:2])  # codecs need even sides
         if self._writer is None:
             partial = self._file.enter_context(atomic_file(self.path))
             code = cv2.VideoWriter.fourcc(*"mp4v")

@@ -1,4 +1,4 @@
-"""What the verb `predict` writes: overlays, a COCO-format JSON, masks."""
+"""Output of the verb `predict`: overlays, a COCO-format JSON, masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Categories:
-    """Names of the contiguous classes, and the category ids that the JSON gives them."""
+    """Names of the contiguous classes, and their category ids in the JSON."""
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
@@ -33,9 +33,9 @@ class PredictResult:
 
     Attributes:
         output: Its folder.
-        images: Images and video frames done.
-        instances: Found in all of them.
-        json: The COCO-format file, if asked for.
+        images: Images and video frames processed.
+        instances: Instances found in all of them.
+        json: The COCO-format file, if requested.
     """
 
     output: Path
@@ -46,7 +46,7 @@ class PredictResult:
 
 @dataclass
 class PredictionSink:
-    """Writes results as they come and keeps the entries of the JSON."""
+    """Writes results as they arrive and keeps the entries for the JSON."""
 
     output: Path
     categories: Categories
@@ -64,11 +64,11 @@ class PredictionSink:
 
     @property
     def images(self) -> int:
-        """Pictures and frames so far."""
+        """Images and frames so far."""
         return len(self.entries)
 
     def unique_name(self, path: Path) -> str:
-        """The file's stem, numbered where folders hold files of one name."""
+        """The file's stem, numbered if several folders have a file of that name."""
         for number in itertools.count(1):
             name = path.stem if number == 1 else f"{path.stem}_{number}"
             if name not in self.names:
@@ -77,7 +77,7 @@ class PredictionSink:
         raise AssertionError("unreachable")
 
     def overlay_path(self, name: str, suffix: str) -> Path:
-        """Where an overlay belongs."""
+        """Path of an overlay."""
         return self.output / "overlays" / f"{name}{suffix}"
 
     def add_image(self, path: Path, image: np.ndarray, instances: Instances) -> None:
@@ -91,7 +91,7 @@ class PredictionSink:
         """Keeps one image's results.
 
         Returns:
-            The overlay, or the image itself where none is wanted.
+            The overlay, or the image itself without overlays.
         """
         from condinst.inference.visualizer import Shapes, draw_instances
 
@@ -129,7 +129,7 @@ class PredictionSink:
         return rows
 
     def finish(self, save_json: bool) -> PredictResult:
-        """Writes the JSON, if wanted, and counts."""
+        """Writes the JSON, if requested, and counts."""
         path = self.output / "predictions.json" if save_json else None
         if path is not None:
             pairs = zip(self.categories.ids, self.categories.names, strict=True)

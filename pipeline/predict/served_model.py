@@ -1,8 +1,8 @@
 """A trained model as MLflow serves it: ``mlflow.pyfunc.load_model("runs:/<id>/model")``.
 
-MLflow names this module as the loader, so it has to be importable where the model is loaded: in the
-project's folder. Nothing that lies beside the weights is executed: they are read as plain tensors,
-the config as YAML.
+MLflow loads models through this module, so it must be importable where the model is loaded: in the
+project's folder. Nothing stored with the weights is executed: they are read as plain tensors, the
+config as YAML.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Served:
         from pipeline.recipe import load_resolved
 
         cfg = load_resolved(folder / CONFIG)
-        cfg.MODEL.WEIGHTS = ""  # given here; the backbone's own are not needed any more
+        cfg.MODEL.WEIGHTS = ""  # loaded here; the backbone's own are not needed
         self.predictor = Predictor(cfg, folder / WEIGHTS, load_weights=load_weights)
         meta = load_checkpoint(folder / WEIGHTS).get("meta")
         self.classes: list[str] = list((meta or {}).get("classes") or ())
@@ -43,8 +43,8 @@ class Served:
         """Find instances.
 
         Args:
-            model_input: an image or a list of them: (h, w, 3) uint8 RGB arrays or paths; or a
-                table whose first column holds paths.
+            model_input: an image or a list of them: (h, w, 3) uint8 RGB arrays or paths; or a table
+                with paths in its first column.
             params: ``score``: leave out instances below it.
 
         Returns:
@@ -90,5 +90,5 @@ def _pixels(picture: Any, ranges: Ranges) -> np.ndarray:
 
 
 def _load_pyfunc(path: str) -> Served:
-    """What MLflow calls."""
+    """The function that MLflow calls."""
     return Served(Path(path))

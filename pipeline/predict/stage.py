@@ -41,26 +41,26 @@ def run_predict(
     save_masks: bool = False,
     overrides: Sequence[str] = (),
 ) -> PredictResult:
-    """Finds instances in images and videos and writes what was found.
+    """Finds instances in images and videos and writes them.
 
     Args:
-        config_file: The recipe; by default the one of the last training.
-        weights: A file, URL or zoo name; by default what the last training left, or what the
-            recipe names.
-        inputs: Images, folders, patterns, videos.
+        config_file: The recipe; by default that of the last training.
+        weights: A file, URL or zoo name; by default those of the last training, or those in
+            the recipe.
+        inputs: Images, folders, globs, videos.
         output: Folder for ``overlays/``, ``predictions.json`` and ``masks/``.
         score_threshold: Instances below it are left out.
         batch_size: Images that go through the model together.
         precision: Of the convolutions: fp32, bf16, or fp16 on a GPU.
-        save_overlays: Whether instances are drawn into images and videos.
-        save_json: Whether a COCO-format JSON is written: images, annotations with score,
+        save_overlays: Whether to draw instances into images and videos.
+        save_json: Whether to write a COCO-format JSON: images, annotations with score,
             categories.
-        save_masks: Whether one PNG for each instance is written.
+        save_masks: Whether to write one PNG per instance.
         overrides: KEY VALUE pairs for the config.
 
     Raises:
-        UserError: There is nothing to do or no model to do it with; or, after all good inputs were
-            done, an input could not be used.
+        UserError: There are no inputs or no model; or, after all good inputs were processed, an
+            input could not be used.
     """
     _check(score_threshold, batch_size, inputs)
     media = find_media(inputs)
@@ -83,7 +83,7 @@ def _check(score_threshold: float, batch_size: int, inputs: Sequence[str | Path]
     if batch_size < 1:
         raise UserError(f"batch size is {batch_size}, must be at least 1")
     if not inputs:
-        raise UserError("no input given: name an image, a folder, a pattern or a video")
+        raise UserError("no input given: give an image, a folder, a glob or a video")
 
 
 def _say(result: PredictResult) -> None:
@@ -123,7 +123,7 @@ def _load_model(
         raise UserError(f"{path} names no weights; give --weights FILE")
     if trained and weights is None and not Path(source).is_file():
         raise UserError(f"{source} is missing; run `python cli.py train`, or give --weights")
-    cfg.MODEL.WEIGHTS = ""  # given below; the backbone's own are not needed any more
+    cfg.MODEL.WEIGHTS = ""  # loaded below; the backbone's own are not needed
     file = resolve_weights(source)
     predictor = Predictor(
         cfg,
@@ -138,7 +138,7 @@ def _load_model(
 
 
 def _categories(cfg: CfgNode, names: Sequence[str] | None) -> Categories:
-    """From the weights' own list, the prepared data of the same names, or COCO's 80."""
+    """From the weights' own list, the prepared data if it matches, or COCO's 80."""
     from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
     count = cfg.MODEL.FCOS.NUM_CLASSES
@@ -216,4 +216,4 @@ def _predict_video(
                 number += 1
             progress.update(task, completed=number)
     if not number:
-        raise ValueError("the video has no frame that can be decoded")
+        raise ValueError("no frame of the video can be decoded")

@@ -22,7 +22,8 @@ from typing import Any
 
 import psutil
 
-_PRELOAD = ["pipeline.studies.ablate", "pipeline.evaluate.stage", "mlflow", "matplotlib.pyplot"]
+_PRELOAD = ["pipeline.studies.ablate", "pipeline.evaluate.stage", "mlflow"]
+_QUIET = "ignore::FutureWarning,ignore::DeprecationWarning"  # of the libraries, when imported
 _TRIES = 3  # starts of a job before its death is final
 _LOOK = 1.0  # seconds between two looks at the processes
 _PATIENCE = 20.0  # seconds that a process gets to end by itself
@@ -145,6 +146,7 @@ class _Running:
 
 
 def _context() -> Any:
+    os.environ.setdefault("PYTHONWARNINGS", _QUIET)  # what the warm process says breaks a display
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context
@@ -160,7 +162,7 @@ def _job(
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     if gpus is not None:

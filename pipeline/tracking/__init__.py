@@ -1,4 +1,4 @@
-"""MLflow: where runs are kept, what each holds, and moving them between stores."""
+"""MLflow: where runs are kept, what each contains, and moving them between stores."""
 
 from pipeline.tracking.address import Address, check_answers, compare_url, default_uri
 from pipeline.tracking.provenance import common_tags, figures_by_name, git_commit

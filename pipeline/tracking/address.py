@@ -19,7 +19,7 @@ DATABASE = "mlflow.db"
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """Where a run is, as plain text that other processes and machines can be told."""
+    """Where a run is, as plain text to pass to other processes and machines."""
 
     uri: str
     run_id: str
@@ -32,10 +32,10 @@ def default_uri(root: Path | None = None) -> str:
 
 
 def own_uri(root: Path) -> str:
-    """The address of the database in a folder, with what means something else there escaped.
+    """The URI of the database in a folder, with special characters escaped.
 
-    An escaped one names the driver as well: MLflow makes the folder of a ``sqlite:///`` address,
-    as it is written.
+    An escaped one also names the driver, since MLflow creates the folder of a ``sqlite:///`` URI
+    without unescaping it.
     """
     plain = str(root / DATABASE)
     escaped = plain.replace("%", "%25").replace("?", "%3F")
@@ -43,17 +43,17 @@ def own_uri(root: Path) -> str:
 
 
 def check_answers(uri: str, timeout: float = 3.0) -> None:
-    """Ask a server for a sign of life; stores that are no server pass.
+    """Check that a server answers; stores that are not servers pass.
 
     Raises:
-        UserError: it gives none within ``timeout`` seconds.
+        UserError: it does not answer within ``timeout`` seconds.
     """
     if not uri.startswith(("http://", "https://")):
         return
     try:
         urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=timeout).close()
     except urllib.error.HTTPError:
-        return  # it answers, if only to say who may come in
+        return  # it answers, if only to ask for a login
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise UserError(

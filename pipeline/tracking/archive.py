@@ -1,6 +1,6 @@
-"""Runs between stores as one archive, for clusters without a server.
+"""Moving runs between stores as one archive, for clusters without a server.
 
-A zip file: ``runs.json`` with params, tags, series and status of every run, and the runs' files
+A zip file: ``runs.json`` with params, tags, metrics and status of every run, and the runs' files
 under ``files/<run id>``. Importing the same archive twice adds nothing the second time.
 """
 
@@ -32,13 +32,13 @@ def export_runs(settings: Tracking, target: Path, run_ids: Sequence[str] = ()) -
     Args:
         settings: section of params.yaml.
         target: the zip file; replaced when all is written.
-        run_ids: all of the experiment if none is given.
+        run_ids: all runs of the experiment if empty.
 
     Returns:
-        How many runs it holds.
+        How many runs it contains.
 
     Raises:
-        UserError: tracking is off, the store has no such run, or the file cannot be written.
+        UserError: tracking is off, the store lacks a run, or the file cannot be written.
     """
     store = _store(settings)
     with (
@@ -62,13 +62,13 @@ def import_runs(settings: Tracking, source: Path) -> tuple[int, int]:
         source: what `export_runs` wrote.
 
     Returns:
-        How many runs were added, and how many were there already.
+        How many runs were added, and how many were already there.
 
     Raises:
-        UserError: tracking is off, or the file is no such archive.
+        UserError: tracking is off, or the file is not such an archive.
     """
     store = _store(settings)
-    kind = "archive of `runs export`"
+    kind = "an archive of `runs export`"
     with zips.opened(source, kind) as archive:
         size = archive.getinfo("runs.json").file_size
         JSON.require(2 * size, str(source), f"has a runs.json of {size:,} bytes")
@@ -167,7 +167,7 @@ def _import(
 
 
 def _add(store: Store, record: Record, parent: str | None, files: list[Path]) -> str:
-    """One run, whole or not at all."""
+    """Add one run, completely or not at all."""
     tags = {**record["tags"], ORIGIN: record["run_id"], **({PARENT: parent} if parent else {})}
     made = store.client.create_run(
         store.experiment_id, start_time=record["start"], tags=tags, run_name=record["name"]
@@ -187,7 +187,7 @@ def _add(store: Store, record: Record, parent: str | None, files: list[Path]) ->
 
 
 def _extract(archive: zipfile.ZipFile, prefix: str, folder: Path) -> list[Path]:
-    """A run's files, written into a folder."""
+    """Extract a run's files into a folder."""
     folder.mkdir()
     for member in archive.infolist():
         if not member.filename.startswith(prefix) or member.is_dir():

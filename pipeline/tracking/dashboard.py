@@ -1,4 +1,4 @@
-"""MLflow's pages on this machine, with a link that compares the runs of the last outputs."""
+"""MLflow's pages on this machine, with a link that compares the latest runs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ STOP_SECONDS = 10.0
 
 
 def serve(params: Params, port: int, say: Callable[[str], object]) -> None:
-    """Starts MLflow and waits until it is stopped by Ctrl-C.
+    """Starts MLflow and waits until Ctrl-C stops it.
 
-    Where MLFLOW_TRACKING_URI names a server there is nothing to start: its address is told.
+    If MLFLOW_TRACKING_URI is a server, there is nothing to start: its address is printed.
 
     Args:
-        params: For the name of the experiment.
+        params: For the experiment's name.
         port: On this machine.
         say: Prints one line for the user.
 
     Raises:
-        UserError: If the port is in use, the server named does not answer, or MLflow does not
+        UserError: If the port is in use, the given server does not answer, or MLflow does not
             start.
     """
     uri = default_uri()
@@ -46,7 +46,7 @@ def serve(params: Params, port: int, say: Callable[[str], object]) -> None:
         return
     if not is_free(port):
         raise UserError(
-            f"Port {port} is in use on this machine. Take another: "
+            f"Port {port} is in use on this machine. Use another: "
             f"python cli.py dashboard --port {free_port(port + 1)}"
         )
     connect(dataclasses.replace(params.tracking, enabled=True))
@@ -61,7 +61,7 @@ def serve(params: Params, port: int, say: Callable[[str], object]) -> None:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server may listen on a port of this machine."""
+    """Whether a server can listen on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -72,7 +72,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(first: int) -> int:
-    """The first free port from one on; any free one if a hundred are taken."""
+    """The first free port from ``first``; any free one if a hundred are taken."""
     for port in range(first, min(first + 100, 65536)):
         if is_free(port):
             return port
@@ -82,7 +82,7 @@ def free_port(first: int) -> int:
 
 
 def latest_runs(outputs: Path = Path("outputs")) -> list[tuple[str, str]]:
-    """MLflow's run and experiment ids of the trainings that lie in the outputs, the main first."""
+    """MLflow's run and experiment ids of the trainings in the outputs, the main one first."""
     paths = [outputs / "train" / "run.json"]
     paths += sorted(outputs.glob("ablate/*/*/seed*/train/run.json"))
     found = []
@@ -99,14 +99,14 @@ def _tell(address: str, say: Callable[[str], object]) -> None:
     runs = latest_runs()
     if len(runs) > 1:
         link = compare_url(address, [run for run, _ in runs], runs[0][1])
-        say(f"Compare the {len(runs)} runs of the last outputs: {link}")
+        say(f"Compare the {len(runs)} latest runs: {link}")
     elif not runs:
         say("There are no runs in outputs/ yet: make repro.")
 
 
 @contextlib.contextmanager
 def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """MLflow in a session of its own, ended with all its workers however this block ends."""
+    """MLflow in its own session, stopped with all its workers however this block ends."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
@@ -115,7 +115,7 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    # SIGINT too: a shell starts what it puts in the background with SIGINT ignored.
+    # SIGINT too: shells start background processes with SIGINT ignored.
     stops = (signal.SIGTERM, signal.SIGINT)
     former = [signal.signal(number, _interrupt) for number in stops]
     with LOG.open("wb") as log:

@@ -1,4 +1,4 @@
-"""A training's figures on their way to MLflow."""
+"""Sends a training's figures to MLflow."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.tracking.run import Run
 class MlflowHook(RowHook):
     """Sends rows of figures to an MLflow run, several at a time.
 
-    What the store does not take is kept and sent with the next rows; the curve is on disk anyhow.
+    What the store does not accept is kept and sent with the next rows; the curve is on disk anyway.
 
     Args:
         address: of the run.
-        rows_a_request: how many rows to gather.
+        rows_a_request: how many rows to send at once.
     """
 
     def __init__(self, address: Address, rows_a_request: int = 5) -> None:
@@ -27,12 +27,12 @@ class MlflowHook(RowHook):
         self._monitor: Any = None
 
     def before_train(self) -> None:
-        """Start to record the machine's load."""
+        """Start recording the machine's load."""
         self._run = Run(self.address)
         self._monitor = self._run.watch()
 
     def on_row(self, row: dict[str, float]) -> None:
-        """Keep the row; send when there are enough."""
+        """Keep the row; send when there are enough rows."""
         self._rows.append(dict(row))
         if len(self._rows) % self.rows_a_request == 0:
             self._send()

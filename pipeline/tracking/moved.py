@@ -1,4 +1,4 @@
-"""A project that was moved or copied: its database still names the folder it came from."""
+"""A moved or copied project: its database still refers to the folder it came from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-# Where MLflow keeps addresses of files. Whatever it has more of is left as it is.
+# Where MLflow keeps file addresses. Anything beyond these is left as it is.
 _COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -18,17 +18,17 @@ _COLUMNS = (
 
 
 def mend(database: Path, artifacts: Path) -> Path | None:
-    """Bring addresses of artifacts in another folder to the project's own.
+    """Change artifact addresses from another folder to the project's own.
 
-    A copy would otherwise write into the project that it was copied from. Only what was made by
-    this code is touched: local folders that bear the name of ``artifacts``.
+    Otherwise a copy would write into the project that it was copied from. Only what this code made
+    is touched: local folders with the same name as ``artifacts``.
 
     Args:
-        database: the project's own; nobody else has it open for writing.
-        artifacts: its folder of artifacts.
+        database: the project's own; no other process has it open for writing.
+        artifacts: its artifact folder.
 
     Returns:
-        The folder that was named before; None if nothing was to be mended.
+        The previous folder; None if nothing had to be changed.
     """
     if not database.is_file():
         return None
@@ -41,7 +41,7 @@ def mend(database: Path, artifacts: Path) -> Path | None:
 
 
 def _former(connection: sqlite3.Connection, artifacts: Path) -> list[str]:
-    """Addresses of other projects' folders of the same name."""
+    """Addresses of other projects' folders with the same name."""
     if not _has(connection, "experiments", "artifact_location"):
         return []
     rows = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()

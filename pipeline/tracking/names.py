@@ -1,4 +1,4 @@
-"""Names as MLflow takes them; needs no MLflow."""
+"""Names that MLflow accepts; does not need MLflow."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 _LONGEST = 250
 _MARK = 9  # characters of a space and a digest
-# It takes letters and digits of any script and these, but a colon only where paths may have one.
+# It accepts letters and digits of any script and these; a colon only where paths may have one.
 _OTHER = re.compile(r"[^/\w.\- :]")
 
 
 def clean(name: str) -> str:
-    """The name with ``_`` for what MLflow does not take, no longer than it takes.
+    """The name with ``_`` for what MLflow does not accept, cut to the length it accepts.
 
-    It reads names as paths, of which each has one writing: no empty part, no ``.`` or ``..``.
+    It requires names to be normalised paths: no empty part, no ``.`` or ``..``.
     """
     name = _OTHER.sub("_", name)
     parts = [
@@ -26,7 +26,7 @@ def clean(name: str) -> str:
 
 
 def clean_all(names: Iterable[str]) -> dict[str, str]:
-    """Each name's clean one; of two that would become one, the second bears a mark of its own."""
+    """Each name's clean form; if two would collide, the second gets a distinguishing mark."""
     names = list(dict.fromkeys(names))
     found = {name: name for name in names if clean(name) == name}
     taken = set(found)

@@ -1,4 +1,4 @@
-"""What MLflow shows on the page of a parent run: a table with links to all that is below it."""
+"""The note on the MLflow page of a parent run: a table with links to its nested runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.tracking.address import compare_url
 from pipeline.tracking.provenance import short
 
 TAG = "mlflow.note.content"
-_LONGEST = 7500  # MLflow takes 8000 characters
+_LONGEST = 7500  # MLflow accepts 8000 characters
 
 
 def study_note(results: Mapping[str, Any], comparison: str = "", plot: str = "") -> str:
@@ -19,8 +19,8 @@ def study_note(results: Mapping[str, Any], comparison: str = "", plot: str = "")
 
     Args:
         results: ``results.json`` of the study.
-        comparison: of its variants in Markdown, where it was made.
-        plot: path of the comparison's image among the run's files, where there is one.
+        comparison: of its variants in Markdown, if there is one.
+        plot: path of the comparison's image among the run's files, if there is one.
     """
     trained = [run for run in results["runs"] if run.get("run_id")]
     parts = [f"**{results['question']}**", "", *_compare_lines(trained, results), ""]
@@ -50,7 +50,7 @@ def sweep_note(results: Mapping[str, Any]) -> str:
         cells = [_link(name, own), _figure(trial["value"]), str(trial["steps"] or "-")]
         cells += [trial["state"], *[short(trial["params"].get(key, "")) for key in keys]]
         parts.append(f"| {' | '.join(cells)} |")
-    parts += ["", "`best.yaml` among the files is a ready profile with the best values."]
+    parts += ["", "`best.yaml` among the files is a ready-made profile with the best values."]
     return _cut("\n".join(parts))
 
 
@@ -86,7 +86,7 @@ def _deeper(markdown: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """As many whole lines as MLflow takes."""
+    """As many whole lines as MLflow accepts."""
     if len(text) <= _LONGEST:
         return text
     return text[:_LONGEST].rpartition("\n")[0] + "\n\nThe rest is among the run's files."

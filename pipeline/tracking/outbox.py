@@ -1,7 +1,7 @@
-"""Records that a tracking server did not take, kept on disk until one does.
+"""Records that a tracking server did not accept, kept on disk until it does.
 
-One JSON file a record under ``.runs/outbox``, oldest first; files to upload lie beside it as hard
-links, so that they stay when the outputs they come from are replaced. Needs no MLflow.
+One JSON file per record under ``.runs/outbox``, oldest first; files to upload are beside it as hard
+links, so that they survive when their outputs are replaced. Does not need MLflow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _numbers = itertools.count()
 
 
 def folder(uri: str) -> Path:
-    """Where records for a store are kept."""
+    """The folder of records for a store."""
     return workspace() / runs.RUNS / "outbox" / runs.digest(uri)
 
 
@@ -40,7 +40,7 @@ def put(uri: str, run_id: str, kind: str, value: Any) -> None:
         value: plain; for ``files`` {"path", "folder"}.
 
     Raises:
-        OSError, UserError: the disk does not take it.
+        OSError, UserError: it cannot be written to disk.
     """
     place = folder(uri)
     place.mkdir(parents=True, exist_ok=True)
@@ -56,17 +56,17 @@ def put(uri: str, run_id: str, kind: str, value: Any) -> None:
 
 
 def waiting(uri: str) -> list[Path]:
-    """The records that wait for a store, oldest first."""
+    """The records waiting for a store, oldest first."""
     return sorted(folder(uri).glob("*.json"))
 
 
 def send(uri: str, deliver: Callable[[Record], bool]) -> tuple[int, int]:
-    """Deliver what waits, oldest first, and forget what was delivered.
+    """Deliver waiting records, oldest first, and remove those delivered.
 
     Args:
         uri: of the store.
-        deliver: gets a record; whether the store is done with it. At the first that it is not,
-            sending stops.
+        deliver: takes a record; returns whether the store is done with it. Sending stops at the
+            first one that is not.
 
     Returns:
         How many were delivered, and how many still wait.
@@ -84,7 +84,7 @@ def send(uri: str, deliver: Callable[[Record], bool]) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _alone(place: Path) -> Iterator[bool]:
-    """Whether no other process is sending from there."""
+    """Whether no other process is sending from that folder."""
     if not place.is_dir():
         yield False
         return

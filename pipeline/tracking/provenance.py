@@ -1,4 +1,4 @@
-"""What a run says of where it came from, and its values under flat names."""
+"""A run's provenance, and its values under flat names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROCESS = "condinst.process"
 
 
 def common_tags(params: Params, data_hash: str, cfg: Any) -> dict[str, str]:
-    """What every run says of itself: commit, DVC experiment, data, seed, output stride, profile."""
+    """Tags that every run has: commit, DVC experiment, data, seed, output stride, profile."""
     tags = {
         "profile": params.profile,
         "dataset": params.dataset.name,
@@ -34,7 +34,7 @@ def common_tags(params: Params, data_hash: str, cfg: Any) -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit, with ``-dirty`` when tracked files differ from it; empty outside git."""
+    """The commit, with ``-dirty`` if tracked files differ from it; empty outside git."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -67,7 +67,7 @@ def figures_by_name(
 
 
 def process_tags() -> dict[str, str]:
-    """Which process of which machine writes the run, and for whom."""
+    """Which process on which machine writes the run, and for which user."""
     process = psutil.Process()
     return {
         PROCESS: f"{socket.gethostname()}/{process.pid}:{process.create_time():.0f}",
@@ -85,7 +85,7 @@ def _user() -> str:
 
 
 def is_alive(process: str) -> bool:
-    """Whether the process of a `PROCESS` tag, behind its machine's name, still runs here."""
+    """Whether the process in a `PROCESS` tag, after the machine's name, still runs here."""
     pid, _, created = process.partition(":")
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == created
@@ -94,5 +94,5 @@ def is_alive(process: str) -> bool:
 
 
 def short(value: object) -> str:
-    """A value with four digits at most, if it is a fraction."""
+    """A value with at most four digits, if it is a float."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

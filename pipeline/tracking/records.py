@@ -1,4 +1,4 @@
-"""What an archive of runs says of them, checked before anything is added to a store."""
+"""The runs in an archive, checked before anything is added to a store."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ Record = dict[str, Any]
 
 
 def read_records(content: Any, place: str) -> list[Record]:
-    """The runs of ``runs.json``, each after the one that it is nested under.
+    """The runs in ``runs.json``, each after the one that it is nested under.
 
     Args:
         content: of the file.
         place: the archive, for messages.
 
     Raises:
-        UserError: it is no such content, an entry is not as `runs export` writes it, an id stands
-            twice, or runs lie within each other in a circle.
+        UserError: it is not such content, an entry is not as `runs export` writes it, an id occurs
+            twice, or runs are nested in a cycle.
     """
     if not isinstance(content, dict) or not isinstance(content.get("runs"), list):
-        raise UserError(f"{place} is no archive of `runs export`: its runs.json has no list runs")
+        raise UserError(f"{place} is not an archive of `runs export`: runs.json has no list runs")
     if content.get("format") != FORMAT:
         raise UserError(f"{place} has format {brief(content.get('format'))}, known: {FORMAT}")
     records: dict[str, Record] = {}
     for number, record in enumerate(content["runs"]):
         problem = _problem(record)
         if problem is None and record["run_id"] in records:
-            problem = f"its run_id {record['run_id']} is there before"
+            problem = f"its run_id {record['run_id']} occurs before"
         if problem is not None:
-            raise UserError(f"{place} is no archive of `runs export`: run {number}: {problem}")
+            raise UserError(f"{place} is not an archive of `runs export`: run {number}: {problem}")
         records[record["run_id"]] = record
     return _parents_first(records, place)
 
 
 def _parents_first(records: dict[str, Record], place: str) -> list[Record]:
-    """In their order, but for parents that come later."""
+    """In their order, but with parents moved before their children."""
     ordered: dict[str, Record] = {}
     for run_id in records:
         line: list[str] = []
@@ -53,7 +53,7 @@ def _parents_first(records: dict[str, Record], place: str) -> list[Record]:
         while following in records and following not in ordered:
             if following in line:
                 raise UserError(
-                    f"{place} is refused: its runs {', '.join(line[:3])} are nested in a circle"
+                    f"{place} is refused: its runs {', '.join(line[:3])} are nested in a cycle"
                 )
             line.append(following)
             following = records[following]["tags"].get(PARENT)
@@ -62,16 +62,16 @@ def _parents_first(records: dict[str, Record], place: str) -> list[Record]:
 
 
 def _problem(record: Any) -> str | None:
-    """What keeps an entry from being a run; None where nothing does."""
+    """Why an entry cannot be a run; None if it can."""
     if not isinstance(record, dict):
-        return f"it is {brief(record)}, no mapping"
+        return f"it is {brief(record)}, not a mapping"
     if not isinstance(record.get("run_id"), str) or not _ID.fullmatch(record["run_id"]):
         return f"its run_id is {brief(record.get('run_id'))}, must be letters and digits"
     if record.get("status") not in STATUSES:
         return f"its status is {brief(record.get('status'))}, must be one of {', '.join(STATUSES)}"
     name = record.get("name")
     if name is not None and not _is_text(name):
-        return f"its name is {brief(name)}, must be a text"
+        return f"its name is {brief(name)}, must be text"
     for key in ("start", "end"):
         value = record.get(key)
         if not _is_whole(value) and not (key == "end" and value is None):
@@ -83,7 +83,7 @@ def _problem(record: Any) -> str | None:
         return f"its params are {brief(params)}, must be pairs of texts"
     bad = next((m for m in metrics if not _is_metric(m)), None) if isinstance(metrics, list) else ()
     if bad is not None:
-        return f"its metrics hold {brief(bad)}, must be [name, value, milliseconds, step]"
+        return f"its metrics contain {brief(bad)}, must be [name, value, milliseconds, step]"
     return None
 
 

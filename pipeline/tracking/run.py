@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _BATCH = 1000  # metrics that one request may carry
-_PAUSE = 60.0  # seconds between tries of a store that is away
+_PAUSE = 60.0  # seconds between tries of an unavailable store
 _AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
 _REFUSED = "INVALID_PARAMETER_VALUE"
 _SETTINGS = {
@@ -41,7 +41,7 @@ _away_until: dict[str, float] = {}  # store -> when to try it again
 class Run:
     """An open run. As a context it ends FINISHED, FAILED on an error, KILLED on an interrupt.
 
-    What a store that is away does not take is kept on disk (see `pipeline.tracking.outbox`) and
+    While the store is unavailable, records are kept on disk (see `pipeline.tracking.outbox`) and
     sent as soon as it is back: by this run, or by the next command that opens the store.
 
     Args:
@@ -65,7 +65,7 @@ class Run:
         self._record("end", {"status": status, "time": int(time.time() * 1000)})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log values under dotted names; MLflow takes 100 a request and texts up to 6000 long."""
+        """Log values under dotted names; MLflow accepts 100 per request, texts up to 6000 long."""
         values = flatten(params)
         names = clean_all(values)
         flat = [[names[key], str(value)[:6000]] for key, value in values.items()]
@@ -73,7 +73,7 @@ class Run:
             self._record("params", flat[start : start + 100])
 
     def log_rows(self, rows: Sequence[Mapping[str, float]]) -> bool:
-        """Log figures as series; whether the store took them, or the disk for it.
+        """Log figures as metrics; returns whether the store, or else the disk, accepted them.
 
         Args:
             rows: figures by name; ``iteration`` is the step.
@@ -91,7 +91,7 @@ class Run:
         return all(taken)
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """Log single figures; None, an undefined one, is left out."""
+        """Log single figures; undefined ones (None) are left out."""
         known = {key: value for key, value in metrics.items() if value is not None}
         self.log_rows([{"iteration": step, **known}])
 
@@ -101,25 +101,25 @@ class Run:
         self._record("tags", {names[key]: str(value) for key, value in tags.items()})
 
     def log_artifacts(self, paths: Sequence[Path], folder: str | None = None) -> None:
-        """Store files and folders, those that exist."""
+        """Store the files and folders that exist."""
         for path in paths:
             if path.exists():
                 self._record("files", {"path": str(path), "folder": folder})
 
     def log_model(self, weights: Path, config: Path) -> None:
-        """Store a trained model such that ``mlflow.pyfunc.load_model`` predicts on images.
+        """Store a trained model so that ``mlflow.pyfunc.load_model`` predicts on images.
 
         No pickle is written: `pipeline.predict.served_model` loads weights and config.
         """
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as name:
-            warnings.simplefilter("ignore")  # MLflow warns of types in its own modules
+            warnings.simplefilter("ignore")  # MLflow warns about types in its own modules
             from mlflow import pyfunc
 
             data, model = Path(name) / "data", Path(name) / "model"
             data.mkdir()
             for source, target in ((weights, "model.pth"), (config, "config.yaml")):
                 shutil.copyfile(source, data / target)
-            # An environment without pip is no news: what serves the model brings its own.
+            # MLflow warns that pip is missing, but whatever serves the model has its own.
             logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
             pyfunc.save_model(
                 path=str(model),
@@ -130,7 +130,7 @@ class Run:
             self.log_artifacts([model])
 
     def watch(self) -> Any:
-        """Start to record use of CPU, memory, disk, network and GPU; ``finish`` ends it."""
+        """Start recording use of CPU, memory, disk, network and GPU; ``finish`` ends it."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
@@ -139,12 +139,12 @@ class Run:
         return monitor
 
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
-        """Name the data that the run used; ``context`` is such as ``training``."""
+        """Log the dataset that the run used; ``context`` is, for example, ``training``."""
         value = {"name": name, "digest": digest, "source": source, "context": context}
         self._record("dataset", value)
 
     def _record(self, kind: str, value: Any) -> bool:
-        """Hand a record to the store, or to the disk when the store is away."""
+        """Send a record to the store, or keep it on disk while the store is unavailable."""
         if outbox.waiting(self._uri) and time.monotonic() >= _away_until.get(self._uri, 0.0):
             send_waiting(self._uri, self._client)
         if not outbox.waiting(self._uri) and self._deliver(kind, value):
@@ -152,7 +152,7 @@ class Run:
         try:
             outbox.put(self._uri, self._id, kind, value)
         except (OSError, UserError) as error:
-            logger.warning("A record of run %s was neither taken nor kept: %s", self._id, error)
+            logger.warning("A record of run %s was neither sent nor kept: %s", self._id, error)
             return False
         return True
 
@@ -161,7 +161,7 @@ class Run:
 
 
 class NoRun(Run):
-    """Stands where a run would, when tracking is off."""
+    """Takes the place of a run when tracking is off."""
 
     def __init__(self) -> None:
         self.address = None
@@ -190,7 +190,7 @@ class NoRun(Run):
 
 
 def send_waiting(uri: str, client: MlflowClient) -> tuple[int, int]:
-    """Send what an outage left on disk; how many records went, and how many still wait."""
+    """Send what an outage left on disk; returns how many records were sent and still wait."""
     return outbox.send(
         uri,
         lambda record: deliver(client, uri, record["run_id"], record["kind"], record["value"]),
@@ -198,10 +198,10 @@ def send_waiting(uri: str, client: MlflowClient) -> tuple[int, int]:
 
 
 def deliver(client: MlflowClient, uri: str, run_id: str, kind: str, value: Any) -> bool:
-    """Give a record to the store; whether it is done with.
+    """Send a record to the store; returns whether it is done.
 
-    One that the store refuses for good is done with too, and said; False means that the store is
-    away: it is then left alone for a while.
+    A record that the store rejects for good is done as well, with a warning; False means that the
+    store is unavailable: it is then not tried for a while.
     """
     try:
         write(client, run_id, kind, value)
@@ -210,18 +210,20 @@ def deliver(client: MlflowClient, uri: str, run_id: str, kind: str, value: Any) 
         if code in _AWAY:
             if _away_until.get(uri, 0.0) <= time.monotonic():
                 reason = _reason(error)
-                logger.warning("MLflow at %s is away (%s); its records are kept", uri, reason)
+                logger.warning(
+                    "MLflow at %s is unavailable (%s); its records are kept", uri, reason
+                )
             _away_until[uri] = time.monotonic() + _PAUSE
             return False
         if code == _REFUSED and len(halves := _halves(kind, value)) == 2:
-            # One of many is refused, and all with it: the others are to arrive.
+            # MLflow rejects all for the sake of one: the others should still arrive.
             return all(deliver(client, uri, run_id, kind, half) for half in halves)
-        logger.warning("MLflow did not take a record (%s) of run %s: %s", kind, run_id, error)
+        logger.warning("MLflow did not accept a record (%s) of run %s: %s", kind, run_id, error)
     return True
 
 
 def _halves(kind: str, value: Any) -> list[Any]:
-    """A record of several values as two records; of a single one, none."""
+    """Split a record of several values into two; nothing for a single value."""
     values = list(value.items()) if kind == "tags" else value
     if kind not in ("params", "metrics", "tags") or len(values) < 2:
         return []
@@ -231,7 +233,7 @@ def _halves(kind: str, value: Any) -> list[Any]:
 
 
 def write(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:
-    """Give a record to the store, whatever that raises."""
+    """Send a record to the store; its errors are not caught."""
     _WAYS[kind](client, run_id, value)
 
 
@@ -285,7 +287,7 @@ _WAYS: dict[str, Callable[[MlflowClient, str, Any], None]] = {
 
 @contextlib.contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Turn MLflow's errors into the user's."""
+    """Turn MLflow's errors into UserErrors."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -295,14 +297,14 @@ def explained(uri: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """A driver that is missing (of PostgreSQL, of S3) is part of the lock."""
+    """The reason; missing drivers (PostgreSQL, S3) are in the lock file, so `make setup` helps."""
     if isinstance(error, ImportError):
         return f"the package {error.name} is missing; `make setup` installs it"
     return str(error)
 
 
 def make_client(uri: str) -> MlflowClient:
-    """A client of the store; the first one imports MLflow, which takes seconds."""
+    """A client for the store; the first one imports MLflow, which takes seconds."""
     for key, value in _SETTINGS.items():
         os.environ.setdefault(key, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
-"""MLflow: one run a training, nested under a study's or a sweep's.
+"""MLflow: one run per training, nested under that of a study or a sweep.
 
 The store is ``MLFLOW_TRACKING_URI`` or the project's own ``mlflow.db``. A run is always ended: by
-its context, or, when the process was killed, by the next one that opens the store.
+its context, or, if the process was killed, by the next one that opens the store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Store:
 
     Args:
         uri: of the store.
-        experiment: its name; made if need be.
+        experiment: its name; created if needed.
         artifacts: folder for a new experiment's files when the store is a local database.
 
     Raises:
@@ -64,7 +64,7 @@ class Store:
         return found.experiment_id
 
     def _end_dead_runs(self) -> None:
-        """End as killed the runs whose process on this machine is gone."""
+        """Mark as killed the runs whose process on this machine is gone."""
         running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'")
         for run in running:
             host, _, process = run.data.tags.get(PROCESS, "").partition("/")
@@ -81,7 +81,7 @@ class Store:
         """Open a run.
 
         Args:
-            name: for people.
+            name: for display.
             params: plain values, nested or not.
             tags: by name.
             parent: id of the run that it is nested under.
@@ -94,7 +94,7 @@ class Store:
         return run
 
     def reopen(self, run_id: str) -> Run:
-        """Go on with a run that was interrupted, or that another stage began.
+        """Continue a run that was interrupted, or that another stage began.
 
         Raises:
             UserError: the store has no such run.
@@ -106,7 +106,7 @@ class Store:
         return Run(Address(self.uri, run_id, self.experiment_id), self.client)
 
     def end_children(self, parent: str) -> None:
-        """End the runs nested under one that are still open, as killed."""
+        """Mark as killed the runs nested under one that are still open."""
         query = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
         for run in self.client.search_runs([self.experiment_id], query):
             self.client.set_terminated(run.info.run_id, "KILLED")
@@ -131,7 +131,7 @@ def connect(
     Args:
         tracking: section of params.yaml.
         root: the project's folder; the working one by default.
-        optional: None, and a word of it, where a server does not answer.
+        optional: if a server does not answer, print a note and return None.
 
     Raises:
         UserError: the server does not answer within seconds, or the store cannot be used.
@@ -145,7 +145,7 @@ def connect(
     except UserError as error:
         if not optional:
             raise
-        sys.stderr.write(f"going on without tracking; the next start sends the rest: {error}\n")
+        sys.stderr.write(f"continuing without tracking; the next start sends the rest: {error}\n")
         return None
     with _one_at_a_time(root) if uri.startswith("sqlite") else contextlib.nullcontext():
         if uri == own_uri(root):
@@ -158,11 +158,11 @@ def _mend_addresses(root: Path) -> None:
         former = mend(root / DATABASE, root / ARTIFACTS)
     except sqlite3.Error as error:
         raise UserError(
-            f"{root / DATABASE} cannot be read: {error}; move it away to start afresh"
+            f"{root / DATABASE} cannot be read: {error}; move it away to start a new one"
         ) from error
     if former is not None:
         sys.stderr.write(
-            f"note: this project came from {former.parent}; its MLflow runs now have their files "
+            f"note: this project was at {former.parent}; its MLflow runs now have their files "
             f"in {root / ARTIFACTS}\n"
         )
 
@@ -176,7 +176,7 @@ def open_run(
     parent: str | None = None,
     former: str | None = None,
 ) -> Run:
-    """A new run, or the former one if the store still has it; does nothing without a store."""
+    """A new run, or the earlier one if the store still has it; does nothing without a store."""
     if store is None:
         return NoRun()
     if former is not None and store.has(former):
@@ -206,7 +206,7 @@ def log_evaluation(
     if not run_id or not params.tracking.enabled:
         return
     store = connect(params.tracking, optional=True)
-    if store is None:  # away: kept for later, with the end that the training gave the run
+    if store is None:  # unavailable: kept for later, with the run's final status
         run = Run(Address(default_uri(), run_id, ""))
         _log_evaluation(run, metrics, step, tags or {}, artifacts)
     elif store.has(run_id):
@@ -227,14 +227,14 @@ def _log_evaluation(
 
 
 def download_evaluation(run_id: str, target: Path) -> Path:
-    """Fetch the files that `log_evaluation` kept with a run.
+    """Fetch the files that `log_evaluation` stored with a run.
 
     Args:
-        run_id: in the store that ``MLFLOW_TRACKING_URI`` names, else the project's own.
-        target: folder to fetch them into, made if missing.
+        run_id: in the store ``MLFLOW_TRACKING_URI``, else the project's own.
+        target: destination folder, created if missing.
 
     Returns:
-        The folder that holds them.
+        The folder with the files.
 
     Raises:
         UserError: the server does not answer, or the store has no such run or files.
@@ -246,12 +246,12 @@ def download_evaluation(run_id: str, target: Path) -> Path:
         with explained(uri):
             return Path(make_client(uri).download_artifacts(run_id, "evaluate", str(target)))
     except OSError as error:
-        raise UserError(f"MLflow run {run_id} at {uri} keeps no evaluation: {error}") from error
+        raise UserError(f"MLflow run {run_id} at {uri} has no evaluation: {error}") from error
 
 
 @contextlib.contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Two processes that create or migrate one database at once spoil it."""
+    """A lock, since two processes creating or migrating one database at once corrupt it."""
     with (root / ".mlflow.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

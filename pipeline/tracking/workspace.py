@@ -1,4 +1,4 @@
-"""The folder that a project's records belong to, which need not be the one it works in."""
+"""The folder that a project's records belong to, which may differ from the working folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def workspace(root: Path | None = None) -> Path:
     """The project's own folder.
 
     ``dvc exp run --temp`` and ``--queue`` work in a copy below ``.dvc/tmp/exps``, which DVC deletes
-    when it is done; the folder with that ``.dvc`` is then meant.
+    at the end; then this is the folder with that ``.dvc``.
 
     Args:
-        root: the folder that the project works in; the working one by default.
+        root: the folder that the project works in; the working directory by default.
     """
     folder = (root or Path.cwd()).resolve()
     parts = folder.parts

@@ -1,4 +1,4 @@
-"""Training by a recipe file alone, as the public repositories do it."""
+"""Training from a recipe file alone, as in the public repositories."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def train_from_config_file(
 ) -> None:
     """Train or evaluate as the public repositories' ``tools/train_net.py`` does.
 
-    The data sets that the YAML names are used directly: detectron2 finds them in the folder that
-    DETECTRON2_DATASETS names. Weights, curve and checkpoints go to ``OUTPUT_DIR``.
+    The datasets named in the YAML are used directly: detectron2 finds them in the folder
+    DETECTRON2_DATASETS. Weights, curve and checkpoints go to ``OUTPUT_DIR``.
 
     Args:
         config_file: a recipe of ours or of either public implementation.
         num_gpus: on this machine; 0 trains on the CPU.
         eval_only: evaluate ``MODEL.WEIGHTS`` (or the trained weights with ``resume``).
-        resume: go on from the last checkpoint in ``OUTPUT_DIR``.
-        opts: KEY VALUE pairs that win over the file.
-        num_machines: that run this same command.
-        machine_rank: number of this machine.
+        resume: continue from the last checkpoint in ``OUTPUT_DIR``.
+        opts: KEY VALUE pairs that override the file.
+        num_machines: how many run this same command.
+        machine_rank: rank of this machine.
         dist_url: where the processes meet.
         num_processes: on the CPU, with ``num_gpus`` 0.
-        options: of this call alone.
+        options: for this call only.
 
     Raises:
-        UserError: what is asked for cannot be run.
+        UserError: the request cannot be run.
     """
     engine.check_gpus(num_gpus)
     reference = load_config(str(config_file))
@@ -98,7 +98,7 @@ def _apply(options: TrainOptions, cfg: CfgNode) -> None:
 
 
 def _follow_linear_rule(cfg: CfgNode, reference: CfgNode, given: set[str]) -> list[str]:
-    """Other images a step than the recipe's change what was not given; notes on what was done."""
+    """Adapt keys that were not given to another batch size; returns notes on what was done."""
     ours, theirs, images = cfg.SOLVER, reference.SOLVER, cfg.SOLVER.IMS_PER_BATCH
     if images == theirs.IMS_PER_BATCH or cfg.DEBUG.OVERFIT:
         return []
@@ -143,12 +143,12 @@ def _train_config(text: str, resume: bool) -> None:
 
 
 def _evaluate_config(text: str, resume: bool) -> None:
-    """Measure the weights on DATASETS.TEST; the first process does it and the others wait."""
+    """Evaluate the weights on DATASETS.TEST; the first process does it and the others wait."""
     cfg = load_cfg(text)
     if comm.is_main_process():
         if not cfg.MODEL.WEIGHTS:
             raise UserError(
-                "MODEL.WEIGHTS is empty: name the weights to evaluate, or add --resume to take "
+                "MODEL.WEIGHTS is empty: give the weights to evaluate, or add --resume to use "
                 "those in OUTPUT_DIR"
             )
         sets = _test_sets(cfg)
@@ -164,18 +164,18 @@ def _evaluate_config(text: str, resume: bool) -> None:
 
 
 def _test_sets(cfg: CfgNode) -> dict[str, Path]:
-    """Name and annotations of the data sets to evaluate on."""
+    """Names and annotations of the datasets to evaluate on."""
     if not cfg.DATASETS.TEST:
-        raise UserError("DATASETS.TEST is empty: name the data sets to evaluate on")
+        raise UserError("DATASETS.TEST is empty: give the datasets to evaluate on")
     found = {}
     for name in cfg.DATASETS.TEST:
         if name not in DatasetCatalog.list():
-            raise UserError(f"DATASETS.TEST names {name!r}, which is not registered")
+            raise UserError(f"DATASETS.TEST contains {name!r}, which is not registered")
         path = Path(getattr(MetadataCatalog.get(name), "json_file", "") or "")
         if not path.is_file():
             raise UserError(
                 f"the annotations of {name} are not at {path}; set DETECTRON2_DATASETS to the "
-                "folder that holds coco/annotations and coco/val2017"
+                "folder with coco/annotations and coco/val2017"
             )
         found[name] = path
     return found

@@ -1,4 +1,4 @@
-"""Debug runs of a training, which publish nothing: all once, few images, profile, anomalies."""
+"""Debug runs, which publish nothing: everything once, few images, profile, anomalies."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def run(params: Params, options: TrainOptions) -> None:
     """Train in ``.runs/debug``, from scratch; the stage's outputs and MLflow stay untouched.
 
     Args:
-        params: of the experiment; ``train.steps`` bounds the training.
-        options: what to look at.
+        params: of the experiment; ``train.steps`` limits the training.
+        options: what to debug.
     """
     engine.check_gpus(params.train.num_gpus)
     train, data = params.train, PreparedData.load()
     if train.launcher == "ray":
-        sys.stderr.write("note: this look is taken on this machine, without Ray\n")
+        sys.stderr.write("note: debug runs stay on this machine, without Ray\n")
         train = dataclasses.replace(train, launcher="processes", min_workers=None)
     if options.fast_dev_run:
         train = dataclasses.replace(
@@ -52,7 +52,7 @@ def run(params: Params, options: TrainOptions) -> None:
         sys.stderr.write(f"note: {note}\n")
     job = Job(cfg.dump(), data.root, train.eval_period or 0, params, data_hash=data.hash)
     start_job(job, train)
-    sys.stderr.write(f"debugged: {_left(options)} in {FOLDER}; no output of a stage was changed\n")
+    sys.stderr.write(f"debugged: {_left(options)} in {FOLDER}; no stage's output was changed\n")
 
 
 def _left(options: TrainOptions) -> str:

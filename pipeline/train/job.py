@@ -27,16 +27,16 @@ Figures = dict[str, float | None]  # `segm/AP` -> percent
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One training as plain values, so that any process on any machine can be handed it.
+    """One training as plain values, so that it can be passed to any process on any machine.
 
     Attributes:
         config: the resolved config as YAML, its ``OUTPUT_DIR`` absolute.
         data: folder of the prepared data.
-        eval_period: steps between evaluations on the way; 0: none.
+        eval_period: steps between evaluations during training; 0: none.
         params: for those evaluations.
         address: the MLflow run to log to, if any.
-        data_hash: of the prepared data, which all machines must have alike; empty: unknown.
-        elastic: whether the number of workers may change on the way.
+        data_hash: of the prepared data, the same on all machines; empty: unknown.
+        elastic: whether the number of workers may change during training.
         stores: whether Ray keeps the checkpoints.
     """
 
@@ -51,18 +51,18 @@ class Job:
 
 
 def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
-    """Run a training in this process, one of as many as were started.
+    """Run a training in this process, one of those that were started.
 
     Args:
         job: the same in every process.
-        hooks: further ones.
+        hooks: additional hooks.
     """
     data = PreparedData.load(job.data)
     code = training_code(measures=job.eval_period > 0)
     engine.check_same("the data or the code", {"data": data.hash, **code, **versions()})
     if job.data_hash not in ("", data.hash):
         raise UserError(
-            f"{job.data} holds the data {data.hash}, but the training was asked for on "
+            f"{job.data} has the data {data.hash}, but the training is for "
             f"{job.data_hash}: prepare the same data on all machines"
         )
     data.register()
@@ -76,14 +76,14 @@ def train_job(job: Job, hooks: Sequence[HookBase] = ()) -> None:
 
 
 def load_cfg(text: str) -> CfgNode:
-    """A config from the YAML that its ``dump`` gave."""
+    """A config from the YAML of its ``dump``."""
     cfg = get_cfg()
     cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
     return cfg
 
 
 def load_weights(model: nn.Module, path: str) -> None:
-    """Put weights of any source that we know into the model; say what they did not decide."""
+    """Load weights from any known source into the model; print notes on what they left open."""
     from condinst.checkpoint import loading
 
     report = loading.load_weights(model, path)
@@ -118,7 +118,7 @@ def figures_of(
     backend: str = "auto",
     max_dets: int = 100,
 ) -> Figures:
-    """A model's figures on a registered data set, in the middle of its training."""
+    """A model's metrics on a registered dataset, during training."""
     from condinst.evaluation.coco import evaluate_coco
     from condinst.evaluation.prediction import predict_dataset
 

@@ -1,4 +1,4 @@
-"""Which training params ask for."""
+"""The identity of the training that params ask for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run_key(params: Params, data: PreparedData, recipe: Recipe | None = None) ->
 
 
 def identity_of(params: Params, data: PreparedData, recipe: Recipe) -> Identity:
-    """All that decides a training; ``recipe`` is what the params resolve to."""
+    """Everything that affects a training; ``recipe`` is what the params resolve to."""
     measuring = params.evaluate
     return of_training(
         recipe.cfg,
@@ -27,7 +27,7 @@ def identity_of(params: Params, data: PreparedData, recipe: Recipe) -> Identity:
 
 
 def workers_of(params: Params) -> int | str:
-    """How many share a step; for a number that may change, from how many to how many."""
+    """How many workers share a step; if that may change, the range."""
     train = params.train
     if train.launcher != "ray":
         return engine.count_workers(train.num_gpus, train.num_processes)

@@ -10,7 +10,7 @@ from pipeline.recipe import PreparedData
 
 
 def check_masks(cfg: CfgNode, data: PreparedData) -> list[str]:
-    """What to say about objects with only a box, if there is anything.
+    """Notes about objects with only a box, if there are any.
 
     Args:
         cfg: of the training.
@@ -33,8 +33,8 @@ def check_masks(cfg: CfgNode, data: PreparedData) -> list[str]:
     if len(masked) and not masked.any() and not boxinst.ENABLED:
         raise UserError(
             f"none of the {len(masked):,} objects in {data.root / 'train'} has a mask, which "
-            "model.config needs; learn from boxes with a recipe of configs/BoxInst or model."
-            "overrides {MODEL.BOXINST.ENABLED: true}, or train boxes alone with {MODEL.MASK_ON: "
+            "model.config needs; learn from boxes with a recipe in configs/BoxInst or model."
+            "overrides {MODEL.BOXINST.ENABLED: true}, or train only boxes with {MODEL.MASK_ON: "
             "false}"
         )
     if boxinst.ENABLED or masked.all():

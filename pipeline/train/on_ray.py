@@ -1,7 +1,7 @@
-"""A training through Ray Train: on this machine or a cluster, started again when workers are lost.
+"""Training through Ray Train: on this machine or a cluster, restarted when workers are lost.
 
-Ray starts the workers and watches them; they meet as torchrun's do (`condinst.engine.rendezvous`),
-so that the training itself is the same as with every other launcher.
+Ray starts and watches the workers; they meet as torchrun's do (`condinst.engine.rendezvous`), so
+that the training itself is the same as with any other launcher.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from pipeline.params import Ray, Train
     from pipeline.train.job import Job
 
-_SILENCE = str(24 * 3600)  # seconds after which Ray would say that idle workers wait for others
+_SILENCE = str(24 * 3600)  # seconds before Ray warns that idle workers wait for others
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How Ray is to run a training.
+    """How Ray should run a training.
 
     Attributes:
         folder: of the run, under the same path on every machine.
-        fewest: workers to go on with while no more can be had.
-        most: workers.
-        gpu: whether each has one of its own.
-        images: of a step; workers that would have to share one stay idle.
-        threads: of a worker on a CPU.
+        fewest: number of workers to continue with while no more are available.
+        most: number of workers to use.
+        gpu: whether each has its own GPU.
+        images: per step; workers that would have to share one stay idle.
+        threads: per worker on a CPU.
         stores: whether checkpoints go to ``ray.storage``; else ``folder`` is on every machine.
-        root: where the project lies, here and on every machine.
+        root: path of the project, here and on every machine.
     """
 
     folder: Path
@@ -61,18 +61,18 @@ class Plan:
 
 
 def train_on_ray(job: Job, train: Train, settings: Ray, hooks: Sequence[HookBase] = ()) -> None:
-    """Run a training on Ray Train; what it leaves is then in its folder here.
+    """Run a training on Ray Train; its results are then in its folder here.
 
-    A worker that is lost starts all of them again from the last checkpoint.
+    Losing a worker restarts all of them from the last checkpoint.
 
     Args:
-        job: the training; its data lies under the same path on every machine.
+        job: the training; its data is under the same path on every machine.
         train: how many workers, and whether on GPUs.
         settings: section of params.yaml.
-        hooks: further ones, in every worker.
+        hooks: additional hooks, in every worker.
 
     Raises:
-        UserError: there are too few workers, they were lost too often, or what one of them raised.
+        UserError: there are too few workers, too many were lost, or a worker raised it.
     """
     from pipeline.train.job import load_cfg
 
@@ -92,12 +92,12 @@ def train_on_ray(job: Job, train: Train, settings: Ray, hooks: Sequence[HookBase
     if engine.TrainResult.load(plan.folder) is None:
         raise UserError(
             f"the training on Ray ended, but its result is not in {plan.folder}: with workers on "
-            "other machines, put .runs on a disk that all of them see, or set ray.storage"
+            "other machines, put .runs on a disk that all of them share, or set ray.storage"
         )
 
 
 def run_on_ray(main: Callable[..., None], args: tuple[Any, ...], plan: Plan, settings: Ray) -> None:
-    """Call ``main(*args)`` in every worker, again from the start after each loss of one.
+    """Call ``main(*args)`` in every worker, and again after each loss of a worker.
 
     Args:
         main: importable by name on every machine.
@@ -106,7 +106,7 @@ def run_on_ray(main: Callable[..., None], args: tuple[Any, ...], plan: Plan, set
         settings: section of params.yaml.
 
     Raises:
-        UserError: what a worker raised; or workers were lost more often than ``ray.failures``.
+        UserError: a worker raised it, or workers were lost more often than ``ray.failures``.
     """
     storage = storage_of(settings.storage or str(plan.folder / "ray"))
     os.environ.setdefault("RAY_TRAIN_COLLECTIVE_WARN_INTERVAL_S", _SILENCE)
@@ -117,10 +117,10 @@ def run_on_ray(main: Callable[..., None], args: tuple[Any, ...], plan: Plan, set
 
         ready(plan.fewest, gpu=plan.gpu, seconds=rendezvous.patience())
         faults = ray.remote(num_cpus=0)(Faults).remote()
-        # as bytes, which Ray's own processes do not unpack: they can do without torch
+        # as bytes, which Ray's own processes do not unpack, so they need no torch
         config = {"packed": cloudpickle.dumps((plan, main, args)), "faults": faults}
         trainer = _trainer(plan, settings, config, storage)
-        # in a thread of its own, else Ray takes Ctrl-C for itself and ends with status 0
+        # in a thread of its own, else Ray catches Ctrl-C itself and exits with status 0
         pool = ThreadPoolExecutor(1)
         try:
             result = pool.submit(trainer.fit).result()
@@ -164,7 +164,7 @@ def _trainer(plan: Plan, settings: Ray, config: dict[str, Any], storage: tuple[A
 
 
 def _worker(config: dict[str, Any]) -> None:
-    """One of Ray's workers, in one of its lives."""
+    """One of Ray's workers, between two restarts."""
     import ray
     from ray import train as ray_train
 
@@ -172,7 +172,7 @@ def _worker(config: dict[str, Any]) -> None:
     faults = config["faults"]
     if ray.get(faults.text.remote()):
         return
-    plan, main, args = cloudpickle.loads(config["packed"])  # of our own driver
+    plan, main, args = cloudpickle.loads(config["packed"])  # from our own driver
     if plan.root.is_dir():
         os.chdir(plan.root)
     context = ray_train.get_context()
@@ -189,7 +189,9 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         main(*args)
     except UserError as error:
-        if engine.saved_parts(plan.folder) <= parts:  # else smaller parts may fit into memory
+        if (
+            engine.saved_parts(plan.folder) <= parts
+        ):  # else smaller micro-batches may fit into memory
             ray.get(faults.tell.remote(str(error)))
         if not isinstance(error, engine.TimeUpError):  # which all workers raise together
             raise
@@ -205,14 +207,14 @@ def _worker(config: dict[str, Any]) -> None:
 
 def _say_life(life: int, found: int, plan: Plan) -> None:
     if life > 1:
-        sys.stderr.write(f"train: Ray has started {found} workers again (life {life})\n")
+        sys.stderr.write(f"train: Ray has restarted {found} workers (life {life})\n")
     elif found < plan.most:
-        sys.stderr.write(f"train: {found} of {plan.most} workers could be had\n")
+        sys.stderr.write(f"train: {found} of {plan.most} workers are available\n")
     sys.stderr.flush()
 
 
 def _meeting_point(rank: int) -> tuple[str, int]:
-    """Where the first worker keeps the store, in every worker."""
+    """Address of the first worker's store, in every worker."""
     from ray.train.collective import broadcast_from_rank_zero
     from ray.util import get_node_ip_address
 
@@ -225,7 +227,7 @@ def _meeting_point(rank: int) -> tuple[str, int]:
 
 
 def _meet(plan: Plan, rank: int, size: int, meeting: tuple[str, int], local_rank: int) -> None:
-    """Leave the process group that Ray has made of all workers; make one of those that train."""
+    """Leave Ray's process group of all workers; form one of those that train."""
     if dist.is_initialized():
         dist.destroy_process_group()
     if not plan.gpu:
@@ -237,7 +239,7 @@ def _meet(plan: Plan, rank: int, size: int, meeting: tuple[str, int], local_rank
 
 
 def _stay_idle(plan: Plan) -> None:
-    """Take part in what Ray asks of all workers, until the training ends."""
+    """Take part in Ray's collective calls until the training ends."""
     from ray import train as ray_train
     from ray.train.collective import broadcast_from_rank_zero
 
@@ -262,7 +264,7 @@ def _train(job: Job, hooks: Sequence[HookBase], period: int) -> None:
 
 
 def _failure(error: Exception, settings: Ray) -> str:
-    """What ended the workers, out of Ray's wrapping."""
+    """What ended the workers, unwrapped from Ray's exceptions."""
     inner: BaseException = error
     for failure in getattr(error, "worker_failures", {}).values():
         inner = getattr(failure, "cause", None) or failure
@@ -271,5 +273,5 @@ def _failure(error: Exception, settings: Ray) -> str:
     first = f"{type(inner).__name__}: {inner}".strip().partition("\n")[0]
     return (
         f"the training on Ray ended after {settings.failures} restarts (ray.failures): {first}. "
-        "The same command goes on from the last checkpoint"
+        "The same command resumes from the last checkpoint"
     )

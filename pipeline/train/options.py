@@ -1,4 +1,4 @@
-"""What the command line may ask of one training beside its parameters."""
+"""What the command line may set for one training besides its parameters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class TrainOptions:
     """For one call of ``train``.
 
     Attributes:
-        max_seconds: after which to stop, to go on by the same command; 0: no limit.
-        skip_preflight: train although preflight sees it fail.
-        overfit: train on so many images only.
+        max_seconds: after which to stop; the same command resumes. 0: no limit.
+        skip_preflight: train even if the preflight check refuses.
+        overfit: train on only this many images.
         fast_dev_run: a few steps through everything that a training does.
-        detect_anomaly: name the operation that gave the first NaN.
+        detect_anomaly: name the operation that produced the first NaN.
         profile: record where the time of a few steps goes.
     """
 
@@ -30,12 +30,12 @@ class TrainOptions:
 
     @property
     def debugs(self) -> bool:
-        """Whether this is a look at the training and no training."""
+        """Whether this is a debug run rather than a training."""
         return bool(self.overfit or self.fast_dev_run or self.detect_anomaly or self.profile)
 
 
 def seconds_of(text: str) -> float:
-    """A time as people write it: ``90``, ``45s``, ``30m``, ``1.5h``, ``2d``, ``1:30:00``.
+    """Parse a time as people write it: ``90``, ``45s``, ``30m``, ``1.5h``, ``2d``, ``1:30:00``.
 
     Raises:
         UserError: it is none of these, or not above 0.

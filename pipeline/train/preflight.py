@@ -1,4 +1,4 @@
-"""What cannot work is refused before the first step, not after a night of training."""
+"""Refuse what cannot work before the first step, not after a night of training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from condinst.errors import UserError
 from condinst.modeling.backbone.timm_backbone import check_backbone
 
-# Learning rates further than this from the recipe's, by the linear rule, hardly ever train.
+# Learning rates further than this from the recipe's, by the linear scaling rule, hardly ever train.
 _FACTOR = 20.0
 _BATCH_NORMS = ("BN", "SyncBN", "NaiveSyncBN")
 
@@ -21,21 +21,21 @@ def check(
     skip_preflight: bool,
     asked_classes: int | None = None,
 ) -> list[str]:
-    """Look for what makes a training pointless.
+    """Look for anything that would make a training pointless.
 
     Args:
         cfg: the resolved config.
-        reference: the recipe as it is written.
+        reference: the recipe as written.
         classes: of the data; None if unknown.
         workers: processes that share a step.
-        skip_preflight: go on all the same.
-        asked_classes: ``MODEL.FCOS.NUM_CLASSES`` as the user has set it, if so.
+        skip_preflight: continue anyway.
+        asked_classes: ``MODEL.FCOS.NUM_CLASSES`` if the user has set it.
 
     Returns:
-        What was found, which is only said where ``skip_preflight`` is set.
+        What was found, if ``skip_preflight`` is set.
 
     Raises:
-        UserError: something was found; a backbone that cannot work is refused in any case.
+        UserError: something was found; a backbone that cannot work is always refused.
     """
     check_backbone(cfg)
     found = [
@@ -50,14 +50,14 @@ def check(
     if found and not skip_preflight:
         rows = "\n".join(f"  - {text}" for text in found)
         raise UserError(
-            f"this training would most likely be in vain:\n{rows}\n"
-            "To train all the same: --skip-preflight, or train.skip_preflight: true in params.yaml"
+            f"this training would most likely fail:\n{rows}\n"
+            "To train anyway: --skip-preflight, or train.skip_preflight: true in params.yaml"
         )
     return [f"preflight skipped: {text}" for text in found]
 
 
 def _single_images(cfg: CfgNode, workers: int) -> str:
-    """Batch statistics of one image do not carry a network that starts from random weights."""
+    """Statistics of single-image batches cannot train a network from random weights."""
     at_once = cfg.SOLVER.IMS_PER_BATCH // workers // cfg.SOLVER.ACCUMULATE
     if cfg.SOLVER.SYNC_BN:
         at_once *= workers
@@ -69,9 +69,9 @@ def _single_images(cfg: CfgNode, workers: int) -> str:
     if cfg.MODEL.WEIGHTS or at_once > 1 or norm not in _BATCH_NORMS:
         return ""
     return (
-        f"{cfg.SOLVER.IMS_PER_BATCH} images a step over {workers} processes and "
-        f"{cfg.SOLVER.ACCUMULATE} parts are one image at a time, too few for the batch norms of a "
-        "backbone that starts from random weights; use more images a step, pretrained weights "
+        f"{cfg.SOLVER.IMS_PER_BATCH} images per step over {workers} processes and "
+        f"{cfg.SOLVER.ACCUMULATE} micro-batches are one image at a time, too few for batch norm "
+        "in a backbone with random weights; use more images per step, pretrained weights "
         "(model.weights), train.sync_bn, or GN (MODEL.RESNETS.NORM)"
     )
 
@@ -96,12 +96,12 @@ def _learning_rate(cfg: CfgNode, reference: CfgNode) -> str:
         return ""
     return (
         f"the learning rate {ours.BASE_LR:g} is {factor:.3g} times what the recipe gives for "
-        f"{ours.IMS_PER_BATCH} images a step ({usual:g}); leave train.lr null to take that"
+        f"{ours.IMS_PER_BATCH} images per step ({usual:g}); leave train.lr null to use that"
     )
 
 
 def classes_of(names: tuple[str, ...]) -> int | None:
-    """Number of classes of registered data sets; None if unknown."""
+    """Number of classes of registered datasets; None if unknown."""
     from detectron2.data import MetadataCatalog
 
     found = MetadataCatalog.get(names[0]).get("thing_classes", None) if names else None

@@ -1,4 +1,4 @@
-"""A training's checkpoints in Ray's storage, from which any machine can go on."""
+"""A training's checkpoints in Ray's storage, from which any machine can resume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEPT = ("curve.csv", "config.yaml", "environment.json", "origin.json", "parts.j
 
 
 class CheckpointStore(HookBase):
-    """Hands each checkpoint to Ray's storage, in all workers at the same step.
+    """Sends each checkpoint to Ray's storage, in all workers at the same step.
 
     Args:
         folder: of the run.
@@ -33,20 +33,20 @@ class CheckpointStore(HookBase):
         self.period = period
 
     def before_step(self) -> None:
-        """The step before has saved."""
+        """Send what the previous step has saved."""
         done = self.trainer.iter
         if done > self.trainer.start_iter and done % self.period == 0:
             self.send(BEST)
 
     @staticmethod
     def tell_idle(*, more: bool) -> None:
-        """Let workers that stay idle know whether a checkpoint comes, or the end."""
+        """Tell idle workers whether a checkpoint or the end comes next."""
         from ray.train.collective import broadcast_from_rank_zero
 
         broadcast_from_rank_zero(more)
 
     def send(self, *names: str) -> None:
-        """Store the newest checkpoint and what belongs to it."""
+        """Store the newest checkpoint and the files that go with it."""
         from ray import train as ray_train
 
         self.tell_idle(more=True)
@@ -63,7 +63,7 @@ class CheckpointStore(HookBase):
             ray_train.report({}, checkpoint=ray_train.Checkpoint.from_directory(scratch))
 
     def fetch(self) -> None:
-        """Take the stored checkpoint if this machine has none, or an older one."""
+        """Fetch the stored checkpoint if this machine has none or an older one."""
         from ray import train as ray_train
 
         stored = ray_train.get_checkpoint()
@@ -73,7 +73,7 @@ class CheckpointStore(HookBase):
 
 
 def take(stored: Any, folder: Path) -> None:
-    """Copy a stored checkpoint into the run's folder unless that is further on."""
+    """Copy a stored checkpoint into the run's folder unless that is further along."""
     with stored.as_directory() as found:
         theirs, ours = _progress(Path(found)), _progress(folder)
         if theirs > ours:
@@ -81,6 +81,6 @@ def take(stored: Any, folder: Path) -> None:
 
 
 def _progress(folder: Path) -> tuple[str, bool]:
-    """Orders states of one training by how far they are."""
+    """Sort key for states of one training: how far along they are."""
     newest = Checkpoints(folder / "checkpoints").paths()[:1]
     return (newest[0].name if newest else "", (folder / "result.json").exists())

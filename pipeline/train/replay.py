@@ -1,4 +1,4 @@
-"""The verb ``replay``: the step of a dump, repeated."""
+"""The verb ``replay``: repeat the step of a dump."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipeline.train.job import load_cfg
 
 
 def run(dump: Path, detect_anomaly: bool = False) -> None:
-    """Repeat the step and say what differs from the record, and which gradients are not finite.
+    """Repeat the step; print what differs from the record, and which gradients are not finite.
 
     Args:
-        dump: that a training left in ``nonfinite/``.
-        detect_anomaly: let torch name the operation that gave the first NaN, by an error.
+        dump: a file that a training left in ``nonfinite/``.
+        detect_anomaly: make torch raise at the operation that produced the first NaN.
     """
     content = load_dump(dump)
     cfg = load_cfg(content["config"])
@@ -29,7 +29,7 @@ def run(dump: Path, detect_anomaly: bool = False) -> None:
     if all(map(math.isfinite, found.losses.values())) and not found.bad_gradients:
         rows.append("loss and gradients are finite: the step does not fail here")
         if found.workers > 1:
-            rows.append("the normalisers are those of this worker's images alone")
+            rows.append("the normalisers are from this worker's images only")
     else:
         bad = found.bad_gradients
         rows.append(f"not finite again; gradients of {len(bad)} parameters: {', '.join(bad[:5])}")

@@ -45,15 +45,15 @@ _OF_DATA = ("dataset.json", "sheets")  # kept with a run
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
-    """Where a training appears beside its own folder.
+    """Where a training appears besides its own folder.
 
     Attributes:
         output: replaced as a whole when the training is finished.
         name: of the MLflow run.
         parent: MLflow run that it is nested under.
-        tags: further ones for MLflow.
-        of_study: it is one of many: wait for another process that trains the same, and go on
-            without a tracking server that is away.
+        tags: additional ones for MLflow.
+        of_study: it is one of many: wait for another process that trains the same, and continue
+            without the tracking server if that does not answer.
     """
 
     output: Path
@@ -66,14 +66,14 @@ class Destination:
 def run(params: Params, options: TrainOptions | None = None) -> None:
     """Train as params.yaml says and leave the result in ``outputs/train``.
 
-    A finished training of the same hash is used again, an interrupted one goes on.
+    A finished training with the same hash is reused, an interrupted one resumes.
 
     Args:
         params: of the experiment.
-        options: of this call alone.
+        options: for this call only.
 
     Raises:
-        UserError: what is asked for cannot be run; nothing is half-written.
+        UserError: the request cannot be run; nothing is half-written.
     """
     options = options or TrainOptions()
     if options.skip_preflight:
@@ -100,19 +100,19 @@ def train_into(
     """Train in ``.runs/<hash>`` and copy the result to an output folder.
 
     Args:
-        params: with all changes of a variant made.
+        params: with a variant's changes applied.
         data: prepared.
         place: where the result goes and what it is called.
-        hooks: for a training in this very process alone.
-        max_seconds: after which to stop, to go on by the same command; 0: no limit.
+        hooks: only for a training in this process.
+        max_seconds: after which to stop; the same command resumes. 0: no limit.
 
     Returns:
-        The content of ``run.json``; nothing in a process that only helps the one of rank 0.
+        The content of ``run.json``; empty in processes other than rank 0.
     """
     check_launcher(params.train)
     if not (data.root / "train").is_dir():
         raise UserError(
-            f"{data.root} holds no images to train on: dataset.subset.train is 0; raise it, then "
+            f"{data.root} has no images to train on: dataset.subset.train is 0; raise it, then "
             "run `python cli.py acquire` and `prepare` again"
         )
     recipe = resolve(params, data)
@@ -142,7 +142,7 @@ def train_into(
                 run.log_artifacts([folder / item for item in names])
                 run.log_model(folder / "model.pth", folder / "config.yaml")
         else:
-            _say(f"{place.name}: this training is finished already, in {runs.RUNS / key}")
+            _say(f"{place.name}: this training is already finished, in {runs.RUNS / key}")
         record = _record(folder, result, data, key, ledger.address)
         write_json(folder / "run.json", record)
         names = (
@@ -159,11 +159,11 @@ def train_into(
 
 
 class _Ledger:
-    """The MLflow runs of one training: one under each parent that asked for it.
+    """The MLflow runs of one training: one under each parent that requested it.
 
     Args:
         folder: of the training.
-        parent: the one that asks now.
+        parent: the one that requests it now.
     """
 
     def __init__(self, folder: Path, parent: str | None) -> None:
@@ -173,15 +173,15 @@ class _Ledger:
 
     @property
     def address(self) -> dict[str, Any]:
-        """Of the run under the parent; empty if there is none."""
+        """Address of the run under the parent; empty if there is none."""
         return self._all.get(self.parent, {})
 
     def holds(self, store: tracking.Store | None) -> bool:
-        """Whether a finished training needs no further record."""
+        """Whether a finished training is fully recorded."""
         return store is None or store.has(self.address.get("run_id", ""))
 
     def enter(self, run: tracking.Run) -> None:
-        """Note a run before anything is logged to it, so that a restart finds it."""
+        """Record a run before anything is logged to it, so that a restart finds it."""
         if run.address is not None:
             self._all[self.parent] = dataclasses.asdict(run.address)
             write_json(self.path, self._all)
@@ -228,7 +228,7 @@ def _train(
 
 
 def _say_why(identity: Identity, folder: Path, place: Destination) -> None:
-    """Keep what decides this training; say what has changed since one that was like it."""
+    """Store this training's identity; say what has changed since a similar one."""
     if not (folder / FILE).exists():
         record = place.output / "run.json"
         last = runs.read_json(record, "train").get("hash", "") if record.is_file() else ""

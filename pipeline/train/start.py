@@ -1,4 +1,4 @@
-"""Starting a training: in this process, in several of this machine, or on a cluster."""
+"""Starting a training: in this process, in several on this machine, or on a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.train.job import Job, load_cfg, train_job
 
 
 def check_launcher(train: Train) -> None:
-    """Refuse what cannot be started; with Ray the GPUs may be on other machines."""
+    """Refuse settings that cannot be started; with Ray the GPUs may be on other machines."""
     if train.launcher != "ray":
         engine.check_gpus(train.num_gpus)
         _check_threads(train)
@@ -40,13 +40,13 @@ def _check_threads(train: Train) -> None:
 def start_job(job: Job, train: Train, hooks: Sequence[HookBase] = ()) -> None:
     """Run a training in as many processes as params ask for, started by ``train.launcher``.
 
-    A lack of memory in one of several processes ends them all; they start again from the last
-    checkpoint with half the images at once.
+    If one of several processes runs out of memory, all end and restart from the last checkpoint
+    with micro-batches of half the size.
 
     Args:
         job: the training.
         train: section of params.yaml.
-        hooks: for a training in this very process alone.
+        hooks: only for a training in this process.
     """
     folder = Path(load_cfg(job.config).OUTPUT_DIR)
     start = _start_by_ray if train.launcher == "ray" else _start_processes
@@ -74,8 +74,10 @@ def _start_by_ray(job: Job, train: Train, hooks: Sequence[HookBase]) -> None:
     from pipeline import cluster
     from pipeline.train.on_ray import train_on_ray
 
-    if cluster.inside():  # a task of a study that Ray runs: it has its share already
-        sys.stderr.write("note: Ray runs this training as one of many; it starts its processes\n")
+    if cluster.inside():  # a study's task run by Ray: it already has its share
+        sys.stderr.write(
+            "note: Ray runs this training as one of many, so it starts its own processes\n"
+        )
         _start_processes(job, train, hooks)
         return
     assert job.params is not None

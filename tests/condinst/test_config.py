@@ -170,7 +170,7 @@ def test_all_faults_are_reported_with_the_nearest_keys(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "does not exist"),
-        ("MODEL: [", "is no valid YAML, line 2"),
+        ("MODEL: [", "is not valid YAML, line 2"),
         ("VERSION: 1", "VERSION 1"),
     ],
 )

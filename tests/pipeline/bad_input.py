@@ -373,8 +373,8 @@ _SHARES = Image.fromarray(np.full((HEIGHT, WIDTH), 0.5, np.float32))
 _HUGE = 2**70
 
 CASES = (
-    Case("not JSON", _text("images: []"), STOPS, "train.json is no COCO JSON, nor any other"),
-    Case("an empty file", _text(""), STOPS, "train.json is no COCO JSON, nor any other"),
+    Case("not JSON", _text("images: []"), STOPS, "train.json is not COCO JSON, nor any other"),
+    Case("an empty file", _text(""), STOPS, "train.json is not COCO JSON, nor any other"),
     Case("truncated JSON", _text('{"images": [{"id": 1, "fi'), STOPS, "train.json is cut off"),
     Case("a list that is missing", lambda data: data.train.pop("annotations"), STOPS,
          "it has no list annotations"),
@@ -519,7 +519,7 @@ CASES = (
     Case("an image that is missing", lambda data: data.picture.unlink(), DROPPED,
          "there is no file"),
     Case("an unreadable image", lambda data: data.picture.write_text("no image"), DROPPED,
-         "does not decode: it is no image in a known format"),
+         "does not decode: it is not an image in a known format"),
     Case("a truncated image", _cut, DROPPED, "does not decode: image file is truncated"),
     Case("a CMYK image", _save("CMYK", "jpg"), KEPT, "it is CMYK, converted to RGB", _pixel()),
     Case("a 16-bit image", _save("I;16", value=_DEEP), KEPT,

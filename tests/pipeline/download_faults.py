@@ -95,7 +95,7 @@ FAULTS = (
     Fault("disk full on the way", "No space left"),
     Fault("member with ../", "leaves the folder", members={"a": b"1", "../b": b"2"}),
     Fault("member with an absolute path", "leaves the folder", members={"/b": b"2"}),
-    Fault("archive torn", "or damaged", members={}),
+    Fault("archive torn", "or is damaged", members={}),
 )
 
 

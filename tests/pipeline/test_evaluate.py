@@ -105,9 +105,7 @@ def test_data_of_boxes_alone_gives_box_ap_alone_and_says_so(tmp_path: Path) -> N
     card = scoring.score(tmp_path / "val.json", [{**box, "segmentation": outline, "score": 0.9}])
     assert card.scores.metrics["bbox"]["AP"] == pytest.approx(100)
     assert set(card.scores.metrics["segm"].values()) == {None}
-    assert card.remarks == (
-        "no object has a mask: box AP alone is measured, mask AP is undefined.",
-    )
+    assert card.remarks == ("no object has a mask: only box AP is measured, mask AP is undefined.",)
 
 
 def test_a_model_without_masks(
@@ -131,7 +129,7 @@ def test_near_zero_is_said() -> None:
         {task: dict.fromkeys(NUMBERS, 0.4) for task in TASKS}, {}, (), "e", "1"
     )
     (remark,) = scoring._remarks(scores, 5)
-    assert remark.startswith("mask AP is 0.40, next to zero and box AP is 0.40, next to zero:")
+    assert remark.startswith("mask AP is 0.40, close to zero and box AP is 0.40, close to zero:")
 
 
 def test_wrong_data_and_weights(trained: dict[str, Any], tiny_params: Any) -> None:
@@ -142,7 +140,7 @@ def test_wrong_data_and_weights(trained: dict[str, Any], tiny_params: Any) -> No
     record.write_text(json.dumps({"data_hash": HASH}))
     config = (TRAINED / "config.yaml").read_text()
     (TRAINED / "config.yaml").write_text(config.replace("NUM_CLASSES: 2", "NUM_CLASSES: 5"))
-    with pytest.raises(UserError, match=r"5 classes apart, but tiny in .* has 2"):
+    with pytest.raises(UserError, match=r"predicts 5 classes, but tiny in .* has 2"):
         evaluate.run(tiny_params)
     (TRAINED / "config.yaml").write_text(config)
     (TRAINED / "model.pth").unlink()

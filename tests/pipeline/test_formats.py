@@ -240,14 +240,14 @@ def test_one_bad_line_is_decided_on_by_the_policy(
 
 SHAPES = [
     ([shape("line", (0, 0), (1, 1))], "shape 0: is a line; a mask needs a polygon, a rectangle"),
-    ([shape("polygon", (0, 0), (1, 1))], "is a polygon of 2 points; it needs 3 or more"),
-    ([shape("circle", (0, 0))], "is a circle of 1 points; it needs 2"),
-    ([shape("polygon", (0, 0), (1, 1), (float("nan"), 2))], "no pairs of finite numbers"),
-    ([shape("polygon") | {"points": [[1, 2], [3], [4, 5]]}], "no pairs of numbers"),
-    ([shape("polygon", *TRIANGLE) | {"label": ""}], "label is '', must be the name of a class"),
-    ([shape("polygon", *TRIANGLE) | {"label": "cat"}], "train.names does not name cat"),
-    ([7], "is no mapping"),
-    ([shape("mask", (0, 0), (4, 4), mask="!")], "mask is no PNG in base64"),
+    ([shape("polygon", (0, 0), (1, 1))], "is a polygon with 2 points; it needs 3 or more"),
+    ([shape("circle", (0, 0))], "is a circle with 1 points; it needs 2"),
+    ([shape("polygon", (0, 0), (1, 1), (float("nan"), 2))], "not pairs of finite numbers"),
+    ([shape("polygon") | {"points": [[1, 2], [3], [4, 5]]}], "not pairs of numbers"),
+    ([shape("polygon", *TRIANGLE) | {"label": ""}], "label is '', must be a class name"),
+    ([shape("polygon", *TRIANGLE) | {"label": "cat"}], "train.names does not contain cat"),
+    ([7], "is not a mapping"),
+    ([shape("mask", (0, 0), (4, 4), mask="!")], "mask is not a base64 PNG"),
 ]
 
 
@@ -270,14 +270,14 @@ def test_labelme_files_that_fit_no_picture(content: Record) -> None:
     for message in (
         "the labels have 5 faults",
         "000001.json: says 7 x 5 pixels, 000001.jpg is ",
-        "coco.json is no LabelMe JSON",
+        "coco.json is not a LabelMe JSON",
         "torn.json is cut off",
         "twice.json: ",
         "labels the same image 000001.jpg",
         "its image away.jpg is not in",
     ):
         assert message in str(caught.value)
-    with pytest.raises(UserError, match="holds no JSON of LabelMe's"):
+    with pytest.raises(UserError, match="has no LabelMe JSON"):
         imported(split_of("labelme"), "again")
 
 
@@ -289,10 +289,10 @@ LINES = [
     ("0 0 0 1 0 1", "5 numbers after the class; corners need two each"),
     ("0 0 0", "a polygon of 1 corners"),
     ("0", "a polygon of 0 corners"),
-    ("0 0 0 1 0 1 x", "a coordinate is no number"),
-    ("0 0 0 1 0 1 nan", "coordinate nan; they are shares"),
-    ("0 0 0 320 0 320 240", "coordinate 320; they are shares"),
-    ("0 0 0 1 0 1 -0.5", "coordinate -0.5; they are shares"),
+    ("0 0 0 1 0 1 x", "a coordinate is not a number"),
+    ("0 0 0 1 0 1 nan", "coordinate nan; they are fractions"),
+    ("0 0 0 320 0 320 240", "coordinate 320; they are fractions"),
+    ("0 0 0 1 0 1 -0.5", "coordinate -0.5; they are fractions"),
 ]
 
 
@@ -330,7 +330,7 @@ def test_a_picture_without_labels_has_no_objects(
     assert len(found["images"]) == 8
     assert [entry["image_id"] for entry in found["annotations"]] == [3]
     said = " ".join(capsys.readouterr().out.split())
-    assert "train: 1 objects in 8 images (yolo-seg); 6 images have no labels: taken" in said
+    assert "train: 1 objects in 8 images (yolo-seg); 6 images have no labels: treated" in said
 
 
 def test_yolo_labels_stand_where_images_does() -> None:
@@ -360,9 +360,9 @@ def test_voc_faults(content: Record) -> None:
     assert len(unread) == 5
     for message in (
         "instance 1 has classes 1, 2 in",
-        "instance 2 is of class 200 in",
+        "instance 2 has class 200 in",
         "instance 3 is background (0) in",
-        "instance 4 has only pixels of nobody (255) in",
+        "instance 4 has only void pixels (255) in",
         "SegmentationClass/000002.png missing",
     ):
         assert any(message in text for text in unread)
@@ -410,10 +410,10 @@ NAMES = [
 BAD_NAMES = [
     ("a.yaml", "names: {0: cat, 2: dog}", "without gaps"),
     ("a.yaml", "path: x", "needs names: as a list"),
-    ("a.yaml", "names: [", "is no valid YAML"),
-    ("a.txt", "\n", "names no class"),
-    ("a.txt", "cat\ndog\ncat", "names cat more than once"),
-    ("a.txt", b"\xff\xfe\x00", "is no text that can be read"),
+    ("a.yaml", "names: [", "is not valid YAML"),
+    ("a.txt", "\n", "has no class names"),
+    ("a.txt", "cat\ndog\ncat", "has cat more than once"),
+    ("a.txt", b"\xff\xfe\x00", "is not UTF-8 text"),
 ]
 
 
@@ -432,10 +432,10 @@ def test_names_that_cannot_be_read(name: str, text: str | bytes, message: str) -
 
 def test_what_is_not_there_is_named(content: Record) -> None:
     for values, message in (
-        ({"images": "nowhere"}, "dataset.train.images: there is no folder .*nowhere"),
-        ({"names": "nothing"}, "dataset.train.names: there is no file .*nothing"),
-        ({"labels": "none"}, "dataset.train.labels: there is no folder .*none"),
-        ({"images": "images/annotations"}, "holds no image"),
+        ({"images": "nowhere"}, "dataset.train.images: the folder .*nowhere does not exist"),
+        ({"names": "nothing"}, "dataset.train.names: the file .*nothing does not exist"),
+        ({"labels": "none"}, "dataset.train.labels: the folder .*none does not exist"),
+        ({"images": "images/annotations"}, "has no images"),
     ):
         with pytest.raises(UserError, match=message):
             formats.convert({"train": split_of("yolo-seg", **values)}, Path())

@@ -46,12 +46,12 @@ def _read(picture: Path, **changes: Any) -> list[str]:
         ({"points": [[0, 0], [1e7, 0], [1e7, 1e7]]}, "reach 1e+07 pixels from the corner"),
         ({"points": [[0, 0], [1e6, 1e6]] * 3}, "a polygon's outline is 6e+06 pixels long"),
         ({"points": [[0, 0], [9e5, 0]], "shape_type": "circle"}, "outline is 5.09"),
-        ({"points": [[10**400, 0], [1, 0], [1, 1]]}, "no pairs of numbers"),
-        ({"points": {"x": 1}}, "no pairs of numbers"),
-        ({"label": ["cat"]}, "its label is ['cat'], must be the name of a class"),
-        ({"label": "\ud800"}, "its label '\\ud800' is no text in UTF-8"),
-        ({"shape_type": ["polygon"]}, "its shape_type is ['polygon'], must be a text"),
-        ({"shape_type": "mask", "points": [[1, 1], [9, 9]], "mask": "\u00e9"}, "no PNG in base64"),
+        ({"points": [[10**400, 0], [1, 0], [1, 1]]}, "not pairs of numbers"),
+        ({"points": {"x": 1}}, "not pairs of numbers"),
+        ({"label": ["cat"]}, "its label is ['cat'], must be a class name"),
+        ({"label": "\ud800"}, "its label '\\ud800' is not UTF-8 text"),
+        ({"shape_type": ["polygon"]}, "its shape_type is ['polygon'], must be text"),
+        ({"shape_type": "mask", "points": [[1, 1], [9, 9]], "mask": "\u00e9"}, "not a base64 PNG"),
     ],
 )
 def test_labelme_shapes(changes: dict[str, Any], message: str, picture: Path) -> None:
@@ -68,7 +68,7 @@ def test_labelme_masks_that_are_bombs(picture: Path) -> None:
         made += struct.pack(">I", zlib.crc32(code + data))
     text = base64.b64encode(made).decode()
     (problem,) = _read(picture, shape_type="mask", points=[[1, 1], [9, 9]], mask=text)
-    assert "its mask of 9000 x 9000 pixels at 1, 1 leaves the image" in problem
+    assert "its mask of 9000 x 9000 pixels at 1, 1 extends beyond the image" in problem
 
 
 @pytest.mark.parametrize("said", ["a\0b", ["1.jpg"], "x" * 300, "\ud800"])
@@ -84,7 +84,7 @@ def test_labelme_files_that_are_nested(picture: Path) -> None:
     path = picture.with_suffix(".json")
     path.write_text('{"shapes": ' + "[" * 100_000)
     _, (problem,) = labelme.pair([path], [picture], picture.parent)
-    assert "1.json has lists or mappings more than 64 deep" in problem
+    assert "1.json has lists or mappings nested more than 64 deep" in problem
 
 
 def _mask(path: Path, mode: str) -> Path:
@@ -109,7 +109,7 @@ def test_voc_photographs_in_a_mask_s_place(picture: Path) -> None:
     Image.fromarray(noise).save(path)
     (problem,) = voc.read(path, path, path, ["cat"]).problems
     assert "noise.png has " in problem
-    assert "instances, at most 5,000 are read; is it a mask?" in problem
+    assert "instances, the limit is 5,000; is it a mask?" in problem
 
 
 def test_voc_masks_of_other_kinds(picture: Path) -> None:
@@ -133,7 +133,7 @@ def test_yolo_classes_of_many_digits(picture: Path) -> None:
         (("ablations:", "ablation:"), "ablations: is missing; add it"),
         (("steps:", "steps: " + "9" * 400 + " #"), "must be an integer"),
         (("name:", "name: !!binary eHg= #"), "dataset.name is a bytes"),
-        (("name:", 'name: "\\0" #'), "holds what no text can"),
+        (("name:", 'name: "\\0" #'), "has characters that are not text"),
     ],
 )
 def test_params_that_are_hostile(
@@ -191,23 +191,23 @@ def test_parents_come_before_what_is_nested_under_them() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "its runs.json has no list runs"),
-        ({"runs": {}}, "its runs.json has no list runs"),
+        ([], "runs.json has no list runs"),
+        ({"runs": {}}, "runs.json has no list runs"),
         ({"format": 2, "runs": []}, "x.zip has format 2, known: 1"),
-        ([_run("a", "a")], "x.zip is refused: its runs a are nested in a circle"),
-        ([_run("a", "b"), _run("b", "a")], "its runs a, b are nested in a circle"),
-        ([_run("a"), _run("a")], "run 1: its run_id a is there before"),
-        ([3], "run 0: it is 3, no mapping"),
+        ([_run("a", "a")], "x.zip is refused: its runs a are nested in a cycle"),
+        ([_run("a", "b"), _run("b", "a")], "its runs a, b are nested in a cycle"),
+        ([_run("a"), _run("a")], "run 1: its run_id a occurs before"),
+        ([3], "run 0: it is 3, not a mapping"),
         ([_run("../a")], "run 0: its run_id is '../a'"),
-        ([_run("a", name=["x"])], r"run 0: its name is \['x'\], must be a text"),
+        ([_run("a", name=["x"])], r"run 0: its name is \['x'\], must be text"),
         ([_run("a", status="over")], "run 0: its status is 'over', must be one of RUNNING"),
         ([_run("a", start=None)], "run 0: its start is None"),
         ([_run("a", end=10**30)], "run 0: its end is 10"),
         ([_run("a", tags={"x": 1})], "run 0: its tags are"),
         ([_run("a", tags={"x": "\ud800"})], "run 0: its tags are"),
         ([_run("a", params=[["x"]])], "run 0: its params are"),
-        ([_run("a", metrics=[["x", "1", 1, 1]])], "run 0: its metrics hold"),
-        ([_run("a", metrics=[["x", 1.0, 1, 2**63]])], "run 0: its metrics hold"),
+        ([_run("a", metrics=[["x", "1", 1, 1]])], "run 0: its metrics contain"),
+        ([_run("a", metrics=[["x", 1.0, 1, 2**63]])], "run 0: its metrics contain"),
         ([_run("a", metrics=None)], "run 0: its metrics"),
     ],
 )

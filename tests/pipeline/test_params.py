@@ -99,7 +99,7 @@ def test_unknown_key_is_a_fault_and_the_nearest_is_named(
     plain: dict[str, Any], key: str, nearest: str
 ) -> None:
     text = message(set_key(plain, key, 1))
-    assert f"  {key}: is no known key" in text
+    assert f"  {key}: is not a known key" in text
     assert (f"did you mean {nearest}?" if nearest else "known: ") in text
 
 
@@ -134,7 +134,7 @@ def test_file_that_is_no_mapping(value: object) -> None:
         ({"dataset.source": "directory"}, ["dataset.root", "COCO layout"]),
         ({"dataset.root": "x", "dataset.train": {"json": "a", "images": "b"},
           "dataset.val": {"json": "a", "images": "b"}, "dataset.source": "directory"},
-         ["dataset.train", "one of the two"]),
+         ["dataset.train", "only one of them"]),
         ({"dataset.train": {"json": "a", "images": "b"}}, ["only for source: directory"]),
         ({"dataset.sample": None}, ["dataset.sample", "seed"]),
         ({"dataset.subset": {"val": 5}}, ["dataset.subset", "only for source: coco2017"]),
@@ -190,7 +190,7 @@ def test_variants_of_a_study(
 def test_equal_seeds_and_unknown_baseline_are_faults(plain: dict[str, Any]) -> None:
     plain["ablations"]["coords"].update(seeds=[1, 2, 1], baseline="relativ")
     text = message(plain)
-    assert "ablations.coords.seeds[2]: is 1, which stands there already" in text
+    assert "ablations.coords.seeds[2]: is 1, which is already in the list" in text
     assert "did you mean relative?" in text
 
 
@@ -241,12 +241,12 @@ def test_missing_file_names_the_way_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"train:\n  a: [1,\n", ["no valid YAML", "line"]),
-        (b"a: 1\n\tb: 2\n", ["no valid YAML", "line 2"]),
+        (b"train:\n  a: [1,\n", ["not valid YAML", "line"]),
+        (b"a: 1\n\tb: 2\n", ["not valid YAML", "line 2"]),
         (b"", ["empty"]),
         (b"\xff\xfe\x00", ["UTF-8"]),
         (b"train:\n  lr: 1\n  lr: 2\n", ["twice", "train.lr", "lines 2 and 3"]),
-        (b"a: !!python/object:os.system x\n", ["no valid YAML"]),
+        (b"a: !!python/object:os.system x\n", ["not valid YAML"]),
     ],
 )
 def test_file_that_cannot_be_read(tmp_path: Path, content: bytes, words: list[str]) -> None:
@@ -314,10 +314,10 @@ def test_grid_is_all_combinations(plain: dict[str, Any]) -> None:
         ({}, {}, ["is empty"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {STRIDE: 4}}}, {}, ["on two axes"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {UPSAMPLING: "y"}}},
-         {"variants": {"a-x": {STRIDE: 1}}}, ["a-x, which is there already"]),
+         {"variants": {"a-x": {STRIDE: 1}}}, ["a-x, which already exists"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {"MODLE.X": "y"}}}, {}, ["MODLE.X", "must be"]),
         ({"one": {"a": {STRIDE: 8}}, "two": {"x": {UPSAMPLING: "y"}}},
-         {"published": {"a-y": 3.0}}, ["published.a-y: is no variant", "published_from"]),
+         {"published": {"a-y": 3.0}}, ["published.a-y: is not a variant", "published_from"]),
     ],
 )  # fmt: skip
 def test_grids_that_cannot_be(

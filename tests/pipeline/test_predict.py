@@ -80,7 +80,7 @@ def test_bad_inputs_are_listed_after_the_good_ones_are_done(trained: Path, photo
     (photos / "broken.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"3 images done") as error:
         run_predict(inputs=[photos, "nowhere.png"], batch_size=1)
-    assert "nowhere.png: there is no such file" in str(error.value)
+    assert "nowhere.png: it does not exist" in str(error.value)
     assert "broken.jpg: it does not decode" in str(error.value)
     content = json.loads(Path("outputs/predict/predictions.json").read_text())
     assert len(content["images"]) == 3
@@ -111,7 +111,7 @@ def test_only_what_is_wanted_is_written(trained: Path, photos: Path) -> None:
     ("arguments", "message"),
     [
         ({"inputs": []}, "no input given"),
-        ({"inputs": ["nowhere.jpg"]}, "there is no such file"),
+        ({"inputs": ["nowhere.jpg"]}, "it does not exist"),
         ({"inputs": ["x.jpg"], "score_threshold": 1.5}, "from 0 to 1"),
         ({"inputs": ["x.jpg"], "batch_size": 0}, "at least 1"),
     ],
@@ -156,4 +156,4 @@ def test_a_video_that_is_none_is_a_fault(tmp_path: Path) -> None:
     sink = PredictionSink(tmp_path / "out", Categories(("a",), (1,)), True, False)
     media = find_media([tmp_path / "bad.mp4"])
     (fault,) = _predict_all(lambda images: [], media, sink, 1)  # type: ignore[arg-type]
-    assert "no video" in fault.reason
+    assert "not a video" in fault.reason

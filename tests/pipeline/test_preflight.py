@@ -58,7 +58,7 @@ def test_learning_rate_out_of_scale() -> None:
 
 
 def test_refusal_names_the_way_to_skip_it() -> None:
-    with pytest.raises(UserError, match=r"in vain:\n.*1 images?(.|\n)*--skip-preflight"):
+    with pytest.raises(UserError, match=r"most likely fail:\n.*1 images?(.|\n)*--skip-preflight"):
         preflight.check(
             recipe("SOLVER.IMS_PER_BATCH", 1), recipe(), classes=3, workers=1, skip_preflight=False
         )

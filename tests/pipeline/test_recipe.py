@@ -62,7 +62,7 @@ def test_linear_rule_and_its_note(params: Params) -> None:
     solver = recipe.cfg.SOLVER
     assert pytest.approx(0.0025) == solver.BASE_LR
     assert (solver.MAX_ITER, solver.STEPS) == (360000, (240000, 320000))
-    assert "linear rule" in recipe.notes[0]
+    assert "linear scaling rule" in recipe.notes[0]
     fixed = resolve(as_recipe(params, images_per_step=4, lr=0.01, steps=9000), DATA).cfg.SOLVER
     assert (fixed.BASE_LR, fixed.MAX_ITER, fixed.STEPS) == (0.01, 9000, (6000, 8000))
 

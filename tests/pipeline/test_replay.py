@@ -53,5 +53,5 @@ def test_anomalies_are_looked_for_aside(
     healthy = dataclasses.replace(diverging.train, steps=2, lr=0.001, skip_preflight=False)
     params = dataclasses.replace(diverging, train=healthy)
     train.run(params, TrainOptions(detect_anomaly=True))
-    assert "no output of a stage was changed" in capsys.readouterr().err
+    assert "no stage's output was changed" in capsys.readouterr().err
     assert not Path("outputs").exists()

@@ -105,7 +105,7 @@ def test_the_markdown_twin_shows_the_same_pictures_and_numbers(written: Path) ->
     for path in shown:
         with Image.open(written / path) as picture:
             assert picture.width == 100
-    assert "| AP | average precision, mean of IoU 0.50 to 0.95 | 54.2 (51.0 to 57.3) |" in text
+    assert "| AP | average precision, mean over IoU 0.50 to 0.95 | 54.2 (51.0 to 57.3) |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
     assert "\n\n## Predictions\n" in text

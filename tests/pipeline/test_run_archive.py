@@ -62,8 +62,8 @@ def test_archives_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("other.json", "{}")
     faults = {
-        "text.zip": "is no archive",
-        "empty.zip": "is no archive",
+        "text.zip": "is not an archive",
+        "empty.zip": "is not an archive",
         "missing.zip": "is missing",
     }
     for name, fault in faults.items():

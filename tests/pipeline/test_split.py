@@ -60,5 +60,5 @@ def test_copies_alone_cannot_be_parted(whole: SplitPaths, tmp_path: Path) -> Non
     content["images"] = content["images"][:2]
     whole.annotations.write_text(json.dumps(content))
     parted = Parted(json="all.json", images="pictures", val_share=0.5, seed=0)
-    with pytest.raises(UserError, match="both halves need at least one"):
+    with pytest.raises(UserError, match="both splits need at least one"):
         part(parted, whole, tmp_path)

@@ -69,7 +69,7 @@ def test_killed_with_four_in_flight(project: Path, repository: Path) -> None:
     found = json.loads((project / "outputs/ablate/killed/results.json").read_text())
     assert [run["state"] for run in found["runs"]] == ["finished"] * 4
     logs = [path.read_text() for path in (project / ".runs").glob("*/log.txt")]
-    assert any("going on from step" in text for text in logs)
+    assert any("resuming from step" in text for text in logs)
     store = _store(project)
     states = [run.info.status for run in store.client.search_runs([store.experiment_id])]
     assert states == ["FINISHED"] * 5  # four under the study's own

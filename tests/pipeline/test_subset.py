@@ -153,13 +153,13 @@ def test_busy_and_moved_hosts(tmp_path: Path, host: Host, archives: Any) -> None
 def test_cut_connections_and_damaged_images(tmp_path: Path, host: Host, archives: Any) -> None:
     annotated(tmp_path, host, archives)
     host.cut = 400
-    with pytest.raises(UserError, match=r"gave up after 3 attempts .*run it again to go on"):
+    with pytest.raises(UserError, match=r"gave up after 3 attempts .*run it again to resume"):
         get(tmp_path, host, archives, train=0, val=2)
     host.cut = None
     good = host.files[f"/val2017/{name_of(12)}"]
     for wrong, message in (
-        (good[:500], r"12.jpg: what arrived is no whole image .*, twice"),
-        (b"<html>", "what arrived is no whole image"),
+        (good[:500], r"12.jpg: what arrived is not a complete image .*, twice"),
+        (b"<html>", "what arrived is not a complete image"),
         (picture(13), r"has 53 x 20 pixels, the annotations say 52 x 20, twice"),
     ):
         host.files[f"/val2017/{name_of(12)}"] = wrong

@@ -93,7 +93,7 @@ def test_one_refused_value_takes_no_other_with_it(
     assert data.params["dataset.classes..."] == "2"
     assert len(data.params) == 7
     assert (data.params["lr"], data.params["a"], data.params["c"]) == ("0.1", "1", "3")
-    assert caplog.text.count("did not take a record") == 1
+    assert caplog.text.count("did not accept a record") == 1
 
 
 def test_the_store_would_refuse_all(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_copied_project_has_its_own_files(
     assert "came from" not in capsys.readouterr().err
     shutil.copytree(first, second)
     store = connect(second)
-    assert f"this project came from {first}" in capsys.readouterr().err
+    assert f"this project was at {first}" in capsys.readouterr().err
     finished(store, file)
     assert len(list((first / "mlartifacts").rglob("file.txt"))) == 1
     assert len(list((second / "mlartifacts").rglob("file.txt"))) == 2

@@ -2,7 +2,7 @@
 
 Register: ``build_fcos_resnet_bifpn_backbone``.
 
-A layer takes five maps, 0 (fine) to 4 (coarse). Its nodes are numbered on from 5; later nodes read
+A layer takes five maps, 0 (fine) to 4 (coarse). Its nodes are numbered from 5; later nodes read
 earlier ones.
 """
 
@@ -33,7 +33,7 @@ class Node(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Part of its parameters' names, such as f1_1_7_8."""
+        """Part of the names of its parameters, such as f1_1_7_8."""
         return f"f{self.level}_" + "_".join(map(str, self.inputs))
 
 
@@ -72,7 +72,7 @@ def _resize(x: Tensor, size: torch.Size) -> Tensor:
 
 
 class ExtraLevel(nn.Module):
-    """A level made from the one before: 1x1 conv + norm where widths differ, then a max-pool."""
+    """A level made from the previous one: 1x1 conv + norm if widths differ, then a max-pool."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: str) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class ExtraLevel(nn.Module):
 
 
 class BottomUp(nn.Module):
-    """The bottom-up network and the levels made beyond its last one."""
+    """The bottom-up network and the levels added beyond its last one."""
 
     def __init__(
         self, backbone: Backbone, features: list[str], extra: int, channels: int, norm: str
@@ -128,7 +128,7 @@ class BiFPNLayer(nn.Module):
         super().__init__()
         widths = list(channels_in)
         for node in NODES:
-            # An input of another width has one projection, which both nodes that read it share.
+            # An input of another width has one projection, shared by both nodes that read it.
             for i in node.inputs:
                 name = self._lateral(i, node.level)
                 if widths[i] != channels and not hasattr(self, name):
@@ -205,7 +205,7 @@ def build_fcos_resnet_bifpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Bi
     if len(features) + top_levels != NUM_LEVELS:
         raise UserError(
             f"BiFPN has {NUM_LEVELS} levels, got MODEL.BiFPN.IN_FEATURES = {features} and "
-            f"MODEL.FCOS.TOP_LEVELS = {top_levels}: their number must add up to {NUM_LEVELS}"
+            f"MODEL.FCOS.TOP_LEVELS = {top_levels}: together they must be {NUM_LEVELS}"
         )
     net = build_bottom_up(cfg, input_shape)
     bottom_up = BottomUp(net, features, top_levels, node.OUT_CHANNELS, node.NORM)

@@ -1,6 +1,6 @@
 """detectron2's ResNet with deformable convolutions, by torchvision's operator.
 
-detectron2's own needs its compiled extension. Names of parameters are the same.
+detectron2's own needs its compiled extension. The parameter names are the same.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _TAPS = 9  # of a 3x3 kernel
 
 
 class DeformableConv(nn.Module):
-    """The 3x3 convolution of a bottleneck, its taps moved; a norm may follow.
+    """The 3x3 convolution of a bottleneck with shifted taps; a norm may follow.
 
     Args:
-        conv: the plain convolution whose weights, stride, dilation, groups and norm it takes over.
+        conv: the plain convolution; its weights, stride, dilation, groups and norm are used.
     """
 
     def __init__(self, conv: Conv2d) -> None:
@@ -37,7 +37,7 @@ class DeformableConv(nn.Module):
 
         Args:
             x: the map.
-            offsets: (B, 2 * 9 * groups, h', w') rows down and columns right in turn, a tap.
+            offsets: (B, 2 * 9 * groups, h', w') rows down and columns right in turn, per tap.
             mask: (B, 9 * groups, h', w') factors, or None for ones.
         """
         kind = torch.float64 if x.dtype == torch.float64 else torch.float32  # half: not on a CPU
@@ -57,8 +57,8 @@ class DeformableBlock(CNNBlockBase):
     """A bottleneck whose 3x3 convolution is deformable (https://arxiv.org/abs/1811.11168).
 
     Args:
-        block: the plain block whose parts it takes over.
-        modulated: taps have learned factors as well.
+        block: the plain block; its parts are used.
+        modulated: taps also have learned factors.
         groups: groups of channels whose taps move together.
     """
 
@@ -93,7 +93,7 @@ class DeformableBlock(CNNBlockBase):
 
 
 def build_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """detectron2's ResNet, of whose stages in DEFORM_ON_PER_STAGE some blocks are deformable.
+    """detectron2's ResNet, with some deformable blocks in the stages of DEFORM_ON_PER_STAGE.
 
     Raises:
         UserError: MODEL.RESNETS.DEFORM_INTERVAL is below 1, or the depth has no bottlenecks.

@@ -1,4 +1,4 @@
-"""The FPN of FCOS: extra levels come from the pyramid's own last level, not from the ResNet's.
+"""The FPN of FCOS: extra levels come from the pyramid's last level, not from the ResNet's.
 
 Register: ``build_fcos_resnet_fpn_backbone``.
 """
@@ -37,7 +37,7 @@ class TopLevels(nn.Module):
             self.add_module(name, conv)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, C, h, w) -> the extra levels, each half the size (rounded up) of the one before."""
+        """(B, C, h, w) -> the extra levels, each half the size (rounded up) of the previous."""
         out: list[Tensor] = []
         for name in self._names:
             x = self.get_submodule(name)(out[-1].relu() if out else x)
@@ -62,7 +62,7 @@ def attach_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     if not in_features or missing:
         raise UserError(
             f"MODEL.FPN.IN_FEATURES = {in_features}: the backbone gives {sorted(shapes)}; "
-            "name some of these, or have it output more (MODEL.RESNETS.OUT_FEATURES)"
+            "use some of these, or make it output more (MODEL.RESNETS.OUT_FEATURES)"
         )
     last_stride = shapes[in_features[-1]].stride
     assert last_stride is not None
@@ -82,7 +82,7 @@ def attach_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
 def build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """The network under the pyramid: detectron2's ResNet, or MobileNetV2 with MODEL.MOBILENET."""
     if cfg.MODEL.BACKBONE.ANTI_ALIAS:
-        raise UserError("MODEL.BACKBONE.ANTI_ALIAS is not supported: leave it at False")
+        raise UserError("MODEL.BACKBONE.ANTI_ALIAS is not supported: leave it False")
     if cfg.MODEL.MOBILENET:
         return BACKBONE_REGISTRY.get("build_mnv2_backbone")(cfg, input_shape)
     return build_resnet(cfg, input_shape)

@@ -57,8 +57,8 @@ def build_fcos_vovnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 def build_mnv2_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """MobileNetV2 of width 1 with the features res2 to res5; MODEL.BACKBONE.FREEZE_AT counts units.
 
-    A unit is the stem or one inverted residual, as at the peers. They also leave the frozen units'
-    batch norms to gather statistics.
+    A unit is the stem or one inverted residual, as in the public implementations. As there, batch
+    norms of frozen units still update their statistics.
     """
     from condinst.modeling.backbone import timm_network
 
@@ -120,7 +120,7 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """The network named by MODEL.BACKBONE.NAME ``timm/<model>`` with FCOS's FPN.
 
     Args:
-        cfg: MODEL.TIMM.NORM and MODEL.BACKBONE.FREEZE_AT are read, and the pyramid's keys.
+        cfg: reads MODEL.TIMM.NORM, MODEL.BACKBONE.FREEZE_AT and the pyramid's keys.
         input_shape: channels of the image.
     """
     name = cfg.MODEL.BACKBONE.NAME.removeprefix(TIMM_PREFIX)
@@ -129,13 +129,13 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 
 
 def check_backbone(cfg: CfgNode) -> None:
-    """Refuse a network of timm that cannot work, by name and with the reason, before training.
+    """Refuse a timm network that cannot work before training starts, with name and reason.
 
     Args:
         cfg: the complete config; backbones of other names pass.
 
     Raises:
-        UserError: the network is unknown, gives no pyramid, or takes images of one size alone.
+        UserError: the network is unknown, gives no pyramid, or takes images of only one size.
     """
     if cfg.MODEL.BACKBONE.NAME.startswith(TIMM_PREFIX):
         from condinst.modeling.backbone.timm_network import check_maps
@@ -151,7 +151,7 @@ def build_named_backbone(cfg: CfgNode) -> Backbone:
         cfg: the complete config.
 
     Raises:
-        UserError: nothing bears the name.
+        UserError: no backbone has that name.
     """
     name = cfg.MODEL.BACKBONE.NAME
     if name.startswith(TIMM_PREFIX):
@@ -160,7 +160,7 @@ def build_named_backbone(cfg: CfgNode) -> Backbone:
         known = sorted(n for n, _ in BACKBONE_REGISTRY)
         near = difflib.get_close_matches(name, known, n=3)
         raise UserError(
-            f"MODEL.BACKBONE.NAME = {name!r} is not registered; near it: "
+            f"MODEL.BACKBONE.NAME = {name!r} is not registered; similar names: "
             f"{', '.join(near) or ', '.join(known)}, or timm/<model>"
         )
     return build_backbone(cfg)

@@ -1,6 +1,6 @@
-"""A network of timm as a detectron2 backbone; the network lies under ``net`` with timm's own names.
+"""A timm network as a detectron2 backbone; the network is under ``net`` with timm's own names.
 
-Only this module imports timm, which takes seconds: import it where a network is built.
+Only this module imports timm, which takes seconds: import it only where a network is built.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from condinst.errors import UserError
 
 _TRIED = ((128, 160), (160, 224))  # pixels, multiples of the 32 that images are padded to
-_TAKE = "take another network (docs/backbones.md lists those that work)"
+_TAKE = "use another network (docs/backbones.md lists those that work)"
 NORMS = ("FrozenBN", "BN", "SyncBN")
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature map that a timm network gives out.
+    """A feature map that a timm network outputs.
 
     Attributes:
-        index: its place among the network's features.
+        index: its position among the network's features.
         channels: its width.
-        stride: pixels of the image for one of its cells.
+        stride: image pixels per cell.
         module: name of the module that computes it.
     """
 
@@ -47,7 +47,7 @@ class TimmBackbone(Backbone):
 
     Args:
         net: a network with timm's ``forward_intermediates``.
-        features: what to give out, by name and from fine to coarse.
+        features: what to output, by name and from fine to coarse.
     """
 
     def __init__(self, net: nn.Module, features: dict[str, Feature]) -> None:
@@ -68,14 +68,14 @@ class TimmBackbone(Backbone):
 
 
 def check_maps(backbone: TimmBackbone, name: str) -> None:
-    """Refuse a network that does not take images of every size that training gives it.
+    """Refuse a network that does not take images of every size that occurs in training.
 
     Args:
         backbone: the network.
         name: timm's, for the message.
 
     Raises:
-        UserError: it stops at a size, or its maps are not as large as their strides say.
+        UserError: it fails at a size, or its maps do not have the sizes that their strides imply.
     """
     was_training = backbone.training
     backbone.eval()
@@ -84,7 +84,7 @@ def check_maps(backbone: TimmBackbone, name: str) -> None:
         try:
             with torch.no_grad():
                 maps = backbone(torch.zeros(1, 3, height, width))
-        except Exception as error:  # each network stops in its own way
+        except Exception as error:  # each network fails in its own way
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise UserError(
                 f"timm/{name} does not take {images}: {reason}. Images differ in size here; {_TAKE}"
@@ -107,8 +107,8 @@ def create_network(
 
     Args:
         name: timm's name.
-        prefix: features are called by it and the logarithm of their stride: with "res", the map
-            at stride 8 is "res3", whatever the network.
+        prefix: features are named by it and the base-2 logarithm of their stride: with "res", the
+            map at stride 8 is "res3" in every network.
         net_args: further arguments of ``timm.create_model``.
 
     Returns:
@@ -120,8 +120,8 @@ def create_network(
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
         raise UserError(
-            f"timm has no network {name!r}; near it: {', '.join(near) or 'none'} "
-            "(`timm.list_models()` gives all)"
+            f"timm has no network {name!r}; similar names: {', '.join(near) or 'none'} "
+            "(`timm.list_models()` lists all)"
         )
     try:
         wrapped = timm.create_model(
@@ -151,32 +151,32 @@ def choose_features(
         wanted: names of features.
 
     Raises:
-        UserError: one of them is not offered, or none is wanted.
+        UserError: one of them is not offered, or ``wanted`` is empty.
     """
     if len(features) == 1:
         (only,) = features.values()
         raise UserError(
-            f"timm/{name} gives maps of stride {only.stride} alone, no pyramid; {_TAKE}"
+            f"timm/{name} only gives maps at stride {only.stride}, not a pyramid; {_TAKE}"
         )
     if not wanted or set(wanted) - set(features):
         raise UserError(
             f"{name} gives the features {list(features)}, not {list(wanted)}: "
-            "name some of these in MODEL.FPN.IN_FEATURES"
+            "set MODEL.FPN.IN_FEATURES to some of these"
         )
     return {feature: found for feature, found in features.items() if feature in set(wanted)}
 
 
 def names_up_to(net: nn.Module, features: dict[str, Feature], freeze_at: int) -> list[str]:
-    """Parameters that MODEL.BACKBONE.FREEZE_AT freezes, in detectron2's count.
+    """Parameters that MODEL.BACKBONE.FREEZE_AT freezes, counted as in detectron2.
 
     Args:
         net: a network whose modules are defined in the order in which they run.
         features: what it offers.
-        freeze_at: 0 or less: none; 1: all before the stage of stride 4; n: all up to and with the
-            stage of stride 2 ** n.
+        freeze_at: 0 or less: none; 1: all before the stage of stride 4; n: all up to and including
+            the stage of stride 2 ** n.
 
     Raises:
-        UserError: there is no stage of that stride.
+        UserError: no stage has that stride.
     """
     if freeze_at <= 0:
         return []
@@ -191,12 +191,12 @@ def names_up_to(net: nn.Module, features: dict[str, Feature], freeze_at: int) ->
 
 
 def freeze(net: nn.Module, names: Sequence[str], *, norms: bool = True) -> None:
-    """Stop parameters from learning, in place.
+    """Freeze parameters, in place.
 
     Args:
         net: the network.
         names: parameters to freeze.
-        norms: also make their batch norms keep their statistics.
+        norms: also freeze the statistics of their batch norms.
     """
     frozen = set(names)
     for name in names:
@@ -215,7 +215,7 @@ def with_norm(net: nn.Module, norm: str, key: str) -> nn.Module:
         key: the config key it was read from, for the message.
 
     Raises:
-        UserError: another kind of norm is asked for.
+        UserError: ``norm`` is another kind.
     """
     if norm not in NORMS:
         raise UserError(f"{key} = {norm!r}: networks of timm can have {', '.join(NORMS)}")
@@ -227,7 +227,7 @@ def with_norm(net: nn.Module, norm: str, key: str) -> nn.Module:
 def squeeze_every_block(net: nn.Module) -> None:
     """Give every block of a VoVNet its eSE, in place.
 
-    timm has one at the end of each stage only, as the paper's figure; the peers' code and their
+    timm only has one at the end of each stage, as in the paper's figure; the public code and
     weights have one in each block.
 
     Args:

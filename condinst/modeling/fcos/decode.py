@@ -1,4 +1,4 @@
-"""From predictions to boxes: threshold, top-k a level, class-wise NMS, best of the image.
+"""From predictions to boxes: threshold, top-k per level, class-wise NMS, best of the image.
 
 Letters: ``R_l`` locations of a level, ``N`` detections of one image.
 """
@@ -21,11 +21,11 @@ class DecodeSettings:
     """Thresholds of inference.
 
     Attributes:
-        score_threshold: candidates score more than this.
+        score_threshold: candidates must score more than this.
         quality_first: multiply by the box quality before the threshold, not after it.
-        pre_nms: candidates kept a level.
-        nms_threshold: IoU above which the lesser box of a class goes.
-        post_nms: detections kept an image; ties with the last one stay. Not above 0: all.
+        pre_nms: candidates kept per level.
+        nms_threshold: IoU above which the lower-scoring box of a class is dropped.
+        post_nms: detections kept per image; ties with the last one stay. 0 or less: all.
     """
 
     score_threshold: float = 0.05
@@ -78,8 +78,8 @@ def decode(
 
     Args:
         out: the head's predictions.
-        locations: (R_l, 2) a level.
-        strides: one a level.
+        locations: (R_l, 2) per level.
+        strides: one per level.
         settings: the thresholds.
     """
     found = []

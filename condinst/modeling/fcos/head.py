@@ -1,4 +1,4 @@
-"""The detector head that all pyramid levels share.
+"""The detection head that all pyramid levels share.
 
 Letters: ``B`` images, ``C`` channels of the pyramid, ``h, w`` size of a level.
 """
@@ -19,7 +19,7 @@ _NORMS = ("GN", "NaiveGN", "BN", "SyncBN", "none")
 
 
 class HeadOutput(NamedTuple):
-    """Predictions, one entry a level.
+    """Predictions, one entry per level.
 
     Attributes:
         logits: (B, classes, h, w) each.
@@ -57,7 +57,7 @@ class FCOSHead(nn.Module):
         Args:
             in_channels: width of every level, C.
             num_classes: foreground classes.
-            num_levels: how many levels, for scales and for norms that are not shared.
+            num_levels: number of levels, for scales and for norms that are not shared.
             num_share_convs: convolutions before both towers.
             num_cls_convs: convolutions of the class tower.
             num_box_convs: convolutions of the box tower.
@@ -124,5 +124,5 @@ def prior_bias(probability: float) -> float:
 
 
 def flatten(levels: list[Tensor]) -> Tensor:
-    """(B, C, h, w) a level -> (R, C) in single precision, ordered by level, image, cell."""
+    """(B, C, h, w) per level -> (R, C) in single precision, ordered by level, image, cell."""
     return torch.cat([x.permute(0, 2, 3, 1).flatten(0, 2) for x in levels]).float()

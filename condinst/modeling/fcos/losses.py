@@ -26,7 +26,7 @@ MOVING_MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Which losses; the attributes are MODEL.FCOS's LOSS_ALPHA, LOSS_GAMMA and so on."""
+    """The choice of losses; the attributes are MODEL.FCOS's LOSS_ALPHA, LOSS_GAMMA and so on."""
 
     alpha: float = 0.25
     gamma: float = 2.0
@@ -134,8 +134,8 @@ def box_losses(
         distances: (P, 4) predicted; P may be 0, the losses are then 0 and connected to the graph.
         quality: (P,) predicted logits.
         target: (P, 4).
-        num_positive: mean number of positives a worker, at least 1.
-        centerness_sum: mean sum of centreness targets a worker, at least 1e-6; used with
+        num_positive: mean number of positives per worker, at least 1.
+        centerness_sum: mean sum of centreness targets per worker, at least 1e-6; used with
             centreness.
         settings: which losses.
     """

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from condinst.errors import UserError
 
-FAR = 1e8  # upper end of the coarsest level's range, and the area that no box has
+FAR = 1e8  # upper end of the coarsest level's range, and an area larger than any box
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Matching:
     """How locations are matched to boxes.
 
     Attributes:
-        strides: one a level, pixels.
+        strides: one per level, pixels.
         sizes: limits between the levels' ranges, pixels; one fewer than levels.
         center_sample: whether only locations near a box's centre are candidates.
         radius: how near, in strides.
@@ -41,7 +41,7 @@ class Matching:
         """Read MODEL.FCOS.
 
         Raises:
-            UserError: the numbers of levels, strides and sizes disagree.
+            UserError: the numbers of levels, strides and sizes do not match.
         """
         node = cfg.MODEL.FCOS
         levels, strides = list(node.IN_FEATURES), list(node.FPN_STRIDES)
@@ -49,12 +49,12 @@ class Matching:
         if len(strides) != len(levels) or len(sizes) != len(levels) - 1:
             raise UserError(
                 f"MODEL.FCOS: IN_FEATURES {levels}, FPN_STRIDES {strides} and SIZES_OF_INTEREST "
-                f"{sizes} disagree: every level needs one stride, and all but one a size"
+                f"{sizes} do not match: every level needs a stride, and all but one a size"
             )
         return cls(tuple(strides), tuple(sizes), node.CENTER_SAMPLE, node.POS_RADIUS)
 
     def ranges(self) -> list[tuple[float, float]]:
-        """Range of the largest distance that each level is for, both ends included."""
+        """Each level's range of the largest distance, both ends included."""
         limits = [-1.0, *map(float, self.sizes), FAR]
         return list(pairwise(limits))
 
@@ -84,15 +84,15 @@ def assign(
 ) -> Targets:
     """Match the locations of one image to its boxes.
 
-    A location is a candidate for a box if it lies strictly inside (its centre region, or the box
-    without centre sampling) and the largest of its distances to the whole box lies in its level's
-    range. Of several boxes the smallest wins, of equal ones the first.
+    A location is a candidate for a box if it lies strictly inside it (or, with centre sampling,
+    inside its centre region) and its largest distance to the sides of the whole box is in its
+    level's range. Of several boxes the smallest wins, of equal ones the first.
 
-    The same as `assign_readably` of the tests, but columns and rows are tested apart, and only
-    the candidates' areas are compared.
+    The same as `assign_readably` in the tests, but columns and rows are tested separately, and
+    only the candidates' areas are compared.
 
     Args:
-        locations: (R_level, 2) a level: a grid, row by row.
+        locations: (R_level, 2) per level: a grid, row by row.
         boxes: (M, 4); M may be 0.
         classes: (M,).
         centers: (M, 2), used with centre sampling.
@@ -106,7 +106,7 @@ def assign(
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     order = areas.argsort(stable=True)
     none = len(boxes)
-    best, first = labels.new_full((len(points),), none), 0  # place in ``order``
+    best, first = labels.new_full((len(points),), none), 0  # position in ``order``
     for level, (grid, limits) in enumerate(zip(locations, matching.ranges(), strict=True)):
         reach = matching.strides[level] * matching.radius if matching.center_sample else None
         candidate = _candidates(grid, boxes[order], centers[order], reach, limits)

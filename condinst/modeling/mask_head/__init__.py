@@ -1,1 +1,1 @@
-"""The dynamic mask head: one small network an instance, its numbers predicted by the controller."""
+"""The dynamic mask head: one small network per instance, its parameters from the controller."""

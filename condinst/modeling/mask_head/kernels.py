@@ -3,8 +3,8 @@
 Written so that the compiler turns every innermost loop into vector instructions: contiguous
 rows, few arrays a loop, no exceptions.
 
-Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances, ``N`` numbers of
-one, ``H, W`` size of the supervised or final masks, ``T`` pixels of a tile.
+Letters: ``B`` images, ``C`` mask features, ``h, w`` their size, ``K`` instances, ``N`` parameters
+of one, ``H, W`` size of the supervised or final masks, ``T`` pixels of a tile.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where each weight and bias of an instance's network lies among its predicted numbers.
+"""Where each weight and bias of an instance's network lies among its predicted parameters.
 
 Order (AdelaiDet's, ours): the weights of all layers, then the biases of all layers; a layer's
 weights row by row. The first layer's inputs are x, y, then the mask features. The paper's network
-needs 169 = (8 + 2) * 8 + 8 * 8 + 8 + 8 + 8 + 1 numbers.
+needs 169 = (8 + 2) * 8 + 8 * 8 + 8 + 8 + 8 + 1 parameters.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class HeadLayout:
         return sum(o * i + o for o, i in self.weight_shapes)
 
     def split(self, params: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Cut the predicted numbers into weights and biases.
+        """Split the predicted parameters into weights and biases.
 
         Args:
             params: (K, N).

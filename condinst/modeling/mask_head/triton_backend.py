@@ -3,7 +3,7 @@
 Kept for the backward pass: the logits at the features' stride. Everything else is computed again.
 
 Letters: ``B`` images, ``C`` mask features, ``h, w`` size of the mask features, ``K`` instances,
-``N`` numbers of one.
+``N`` parameters of one.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """GPU kernels of the mask heads; this file and `triton_box_kernels` alone import triton.
 
-The networks are written out per pixel: hidden values stay in registers, an instance's numbers are
-loaded once a block of pixels. Coordinates are computed from an instance's ``frame``, not read; they
-are not folded into the bias: in one kernel that saves nothing, and far from the instance it would
-subtract large numbers.
+The networks are written out per pixel: hidden values stay in registers, an instance's parameters
+are loaded once a block of pixels. Coordinates are computed from an instance's ``frame``, not read;
+they are not folded into the bias: in one kernel that saves nothing, and far from the instance it
+would subtract large numbers.
 
 Between the cells of a map of ``h x w`` lie ``(h + 1) x (w + 1)`` intervals, counted from -1: all
 output cells of one interval interpolate between the same four cells. Beyond the border the weight
 moves to the cell that exists, so no case is special.
 
 Letters: ``B`` images, ``C`` mask features, ``h, w`` size of the mask features, ``K`` instances,
-``N`` numbers of one, ``F`` enlargement, ``P`` pixels a block.
+``N`` parameters of one, ``F`` enlargement, ``P`` pixels a block.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Labels in other formats than COCO's, converted to it when the data is acquired.
+"""Labels in formats other than COCO's, converted to it when the data is acquired.
 
-Small readers of our own, since no library serves: supervision reads YOLO-seg alone of the three,
-and through full-size masks, which loses the corners; globox and pylabel know boxes only;
+The readers are small and our own, since no library fits: of the three, supervision only reads
+YOLO-seg, through full-size masks, which loses the corners; globox and pylabel only know boxes;
 labelme2coco brings an inference framework; fiftyone brings a database server; datumaro pins older
 versions of OpenCV, pandas and Pillow than the rest of the project needs.
 """
@@ -31,12 +31,12 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Converted:
-    """A split in COCO's format, and what it was made of, to be watched.
+    """A split in COCO's format, and what it was made from, to be watched.
 
     Attributes:
-        paths: JSON and folder of images.
+        paths: JSON and image folder.
         files: labels, names and list that were read.
-        folders: that were searched, with the suffixes searched for.
+        folders: those searched, with the suffixes searched for.
     """
 
     paths: SplitPaths
@@ -47,13 +47,13 @@ class Converted:
 def convert(splits: dict[str, Split], folder: Path) -> dict[str, Converted]:
     """Write each split's labels as ``annotations/instances_NAME.json``.
 
-    Classes are numbered from 1 on in the order of the names file; without one, LabelMe's labels of
-    all splits by their names. What cannot be read is written down beside the rest, as ``unread`` in
-    its annotation or in ``info``, for `prepare` to decide on by its policy.
+    Classes are numbered from 1 in the order of the names file; without one, LabelMe's labels of all
+    splits are sorted by name. What cannot be read is recorded as ``unread`` in its annotation or in
+    ``info``, for `prepare` to handle by its policy.
 
     Args:
-        splits: name to where it lies; none of format coco.
-        folder: gets the JSONs.
+        splits: name to its location; none in format coco.
+        folder: receives the JSONs.
 
     Raises:
         UserError: something is missing, or no label can be read.
@@ -75,7 +75,7 @@ def convert(splits: dict[str, Split], folder: Path) -> dict[str, Converted]:
     for name, source in sources.items():
         listed_names = sorted(labels) if source.names is None else source.names
         if not listed_names:
-            raise UserError(f"{source.key}: no label names a class; there is nothing to learn")
+            raise UserError(f"{source.key}: no label has a class name; there is nothing to learn")
         path = folder / "annotations" / f"instances_{name}.json"
         content = _coco(source, readings[name], listed_names)
         path.write_text(json.dumps(content, separators=(",", ":")))
@@ -97,19 +97,19 @@ def _read(name: str, source: Source) -> list[Reading]:
 
 
 def _part_unnamed(readings: list[Reading], source: Source) -> None:
-    """Labels that a names file was given for, but that it does not name, become problems."""
+    """Labels that are missing from a given names file become problems."""
     names = source.names
     if names is None:
         return
     for reading in readings:
         for thing in reading.things:
             if thing.name not in names:
-                reading.problems.append(f"{source.key}.names does not name {thing.name}")
+                reading.problems.append(f"{source.key}.names does not contain {thing.name}")
         reading.things = [thing for thing in reading.things if thing.name in names]
 
 
 def _require_some(readings: list[Reading], source: Source) -> None:
-    """Where nothing can be used, the mistake is one of the whole."""
+    """If nothing can be used, the mistake concerns the whole split."""
     problems = [*source.problems, *(p for reading in readings for p in reading.problems)]
     if problems and not any(reading.things for reading in readings):
         shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
@@ -121,18 +121,18 @@ def _require_some(readings: list[Reading], source: Source) -> None:
 
 
 def _tell(name: str, source: Source, readings: list[Reading]) -> None:
-    """What a reader may not expect: nothing is taken for empty or left out in silence."""
+    """Report surprises: nothing is treated as empty or left out silently."""
     bare = sum(1 for reading in readings if not reading.labelled)
     ignored = sum(reading.ignored for reading in readings)
     things = sum(len(reading.things) for reading in readings)
     problems = len(source.problems) + sum(len(reading.problems) for reading in readings)
     parts = [f"{name}: {things:,} objects in {len(readings):,} images ({source.split.format})"]
     if problems:
-        parts.append(f"{problems:,} labels cannot be used: prepare.policy decides on them")
+        parts.append(f"{problems:,} labels cannot be used: prepare.policy decides what to do")
     if bare:
-        parts.append(f"{bare:,} images have no labels: taken as without objects")
+        parts.append(f"{bare:,} images have no labels: treated as without objects")
     if ignored:
-        parts.append(f"{ignored:,} shapes labelled as background or to be ignored are left out")
+        parts.append(f"{ignored:,} shapes labelled as background or ignore are left out")
     terminal().print("; ".join(parts))
 
 

@@ -1,7 +1,7 @@
 """LabelMe, the desktop tool: beside each image a JSON with its shapes.
 
-Shapes of one label and one ``group_id`` are parts of one object. A rectangle is taken as the mask
-that it draws, a circle as a polygon.
+Shapes with the same label and ``group_id`` are parts of one object. A rectangle becomes the mask
+that it draws, a circle a polygon.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _ShapeError(UserError):
 def pair(
     files: list[Path], pictures: list[Path], images: Path
 ) -> tuple[dict[Path, Path], list[str]]:
-    """Find each JSON's image: where it says, else below the folder of images, else by name.
+    """Find each JSON's image: at its path, else below the image folder, else by name.
 
     Returns:
         Image to JSON, and problems.
@@ -102,28 +102,28 @@ def read(picture: Path, file: Path | None) -> Reading:
 
 
 def _picture_of(file: Path) -> tuple[str, str]:
-    """The image that a JSON names, and what is wrong with the JSON."""
+    """The image path in a JSON, and what is wrong with the JSON."""
     try:
         content = jsontext.read(file)
     except UserError as error:
         return "", str(error)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        return "", f"{file} is no LabelMe JSON (no list of shapes); move it out of the folder"
+        return "", f"{file} is not a LabelMe JSON (no list of shapes); move it out of the folder"
     said = content.get("imagePath") or file.with_suffix(".jpg").name
     if not isinstance(said, str) or (reason := name_problem(said)) is not None:
-        reason = "is no text" if not isinstance(said, str) else reason
+        reason = "is not text" if not isinstance(said, str) else reason
         return "", f"{file}: its imagePath {brief(said)} {reason}; give the name of its image"
     return said.replace("\\", "/"), ""
 
 
 def _label(shape: object) -> str:
     if not isinstance(shape, dict):
-        raise _ShapeError("is no mapping with label, points and shape_type")
+        raise _ShapeError("is not a mapping with label, points and shape_type")
     label = shape.get("label")
     if not isinstance(label, str) or not label.strip():
-        raise _ShapeError(f"its label is {brief(label)}, must be the name of a class")
+        raise _ShapeError(f"its label is {brief(label)}, must be a class name")
     if not is_unicode(label):
-        raise _ShapeError(f"its label {brief(label)} is no text in UTF-8; write it again")
+        raise _ShapeError(f"its label {brief(label)} is not UTF-8 text; write it again")
     return label.strip()
 
 
@@ -131,7 +131,7 @@ def _segmentation(shape: Shape, size: tuple[int, int]) -> Any:
     """COCO's segmentation of a shape."""
     kind = shape.get("shape_type") or "polygon"
     if not isinstance(kind, str):
-        raise _ShapeError(f"its shape_type is {brief(kind)}, must be a text")
+        raise _ShapeError(f"its shape_type is {brief(kind)}, must be text")
     points = _points(shape.get("points"), kind)
     if kind == "mask":
         return encode(_placed(shape.get("mask"), points, size))
@@ -143,7 +143,7 @@ def _segmentation(shape: Shape, size: tuple[int, int]) -> Any:
 
 
 def _corners(points: NDArray[np.float64], kind: str) -> list[float]:
-    """A polygon x, y, x, y, ... of a shape that is no mask."""
+    """A polygon x, y, x, y, ... of a shape other than a mask."""
     if kind in ("polygon", "rotation"):  # X-AnyLabeling's: a rectangle by its four corners
         return points.ravel().tolist()
     if kind == "rectangle":
@@ -157,7 +157,7 @@ def _corners(points: NDArray[np.float64], kind: str) -> list[float]:
 
 
 def _points(points: object, kind: str) -> NDArray[np.float64]:
-    """A shape's points (P, 2), as many as its kind needs."""
+    """A shape's points (P, 2), of the number that its kind needs."""
     least = {
         "polygon": (3, math.inf), "rectangle": (2, 4), "rotation": (4, 4), "circle": (2, 2),
         "mask": (2, 2),
@@ -167,14 +167,14 @@ def _points(points: object, kind: str) -> NDArray[np.float64]:
     try:
         found = np.array(points, np.float64)
     except (ValueError, TypeError, OverflowError) as error:
-        raise _ShapeError(f"its points are no pairs of numbers ({error})") from error
+        raise _ShapeError(f"its points are not pairs of numbers ({error})") from error
     if found.ndim != 2 or found.shape[1] != 2 or not np.isfinite(found).all():
-        raise _ShapeError("its points are no pairs of finite numbers")
+        raise _ShapeError("its points are not pairs of finite numbers")
     if len(found) and np.abs(found).max() > FAR:
         raise _ShapeError(f"its points reach {np.abs(found).max():g} pixels from the corner")
     low, high = least[kind]
     if not low <= len(found) <= high:
-        raise _ShapeError(f"is a {kind} of {len(found)} points; it needs {low}{_more(low, high)}")
+        raise _ShapeError(f"is a {kind} with {len(found)} points; it needs {low}{_more(low, high)}")
     return found
 
 
@@ -183,17 +183,19 @@ def _more(low: float, high: float) -> str:
 
 
 def _placed(text: object, points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask's PNG, which covers its box alone, put into the image."""
+    """A mask's PNG, which only covers its box, placed in the image."""
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    except (binascii.Error, ValueError) as error:  # the latter: of other characters than ASCII's
-        raise _ShapeError(f"its mask is no PNG in base64 ({error})") from error
+    except (binascii.Error, ValueError) as error:  # the latter: non-ASCII characters
+        raise _ShapeError(f"its mask is not a base64 PNG ({error})") from error
     x, y = np.round(points.min(0)).astype(int).tolist()
     try:
-        with image_files.opened(io.BytesIO(data), "its mask, a PNG in base64,") as opened:
+        with image_files.opened(io.BytesIO(data), "its mask, a base64 PNG,") as opened:
             w, h = opened.size
             if x < 0 or y < 0 or x + w > size[1] or y + h > size[0]:
-                raise _ShapeError(f"its mask of {w} x {h} pixels at {x}, {y} leaves the image")
+                raise _ShapeError(
+                    f"its mask of {w} x {h} pixels at {x}, {y} extends beyond the image"
+                )
             part = np.asarray(opened.convert("L")) > 0
     except UserError as error:
         raise _ShapeError(str(error)) from error
@@ -203,7 +205,7 @@ def _placed(text: object, points: NDArray[np.float64], size: tuple[int, int]) ->
 
 
 def _joined(parts: list[Any], size: tuple[int, int]) -> Any:
-    """One object's segmentation: polygons stay polygons unless a mask is among them."""
+    """One object's segmentation: polygons stay polygons unless one part is a mask."""
     if all(isinstance(part, list) for part in parts):
         return [polygon for part in parts for polygon in part]
     return plain(mask_api.merge([rasterised(part, size) for part in parts]))

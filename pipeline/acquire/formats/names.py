@@ -1,4 +1,4 @@
-"""The file that names the classes: a name a line, or the `names` of a YAML."""
+"""The file with the class names: one per line, or the `names` of a YAML file."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from condinst.files import yamltext
 from condinst.files.bounds import TEXT, YAML
 from condinst.files.text import read_text
 
-# What the tools that write such lists put in front for pixels of no class.
+# What tools that write such lists put first, for pixels of no class.
 NO_CLASS = ("__ignore__", "_background_", "background")
 
 
 def read(path: Path, key: str) -> list[str]:
-    """The names in the order of their numbers, those for no class left out.
+    """The names in the order of their numbers, without those for no class.
 
     Args:
-        path: ``*.yaml`` with ``names`` as a list or ``{number: name}``, or a text.
+        path: ``*.yaml`` with ``names`` as a list or ``{number: name}``, or a text file.
         key: of params.yaml, for messages.
 
     Raises:
-        UserError: it is missing, names nothing, or a name twice.
+        UserError: it is missing, has no names, or has a name twice.
     """
     if not path.is_file():
-        raise UserError(f"{key}: there is no file {path}; it should name the classes, one a line")
+        raise UserError(f"{key}: the file {path} does not exist; it should name one class per line")
     in_yaml = path.suffix.lower() in (".yaml", ".yml")
     text = read_text(path, YAML if in_yaml else TEXT)
     if in_yaml:
@@ -35,10 +35,10 @@ def read(path: Path, key: str) -> list[str]:
         while found and found[0] in NO_CLASS:
             found.pop(0)
     if not found:
-        raise UserError(f"{key}: {path} names no class")
+        raise UserError(f"{key}: {path} has no class names")
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
-        raise UserError(f"{key}: {path} names {', '.join(twice)} more than once")
+        raise UserError(f"{key}: {path} has {', '.join(twice)} more than once")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What all formats share: the images of a folder, and what is read of each."""
+"""What all formats share: the images of a folder, and what is read for each."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: its class's name, and COCO's ``segmentation``: polygons or a run-length mask."""
+    """One object: its class name, and COCO's ``segmentation``: polygons or a run-length mask."""
 
     name: str
     segmentation: Any
 
 
 class Problem(str):
-    """What is wrong with a label, and what it means all the same, so that it can be ignored there.
+    """What is wrong with a label, and what it seems to mean, so that its region can be ignored.
 
     Attributes:
         thing: its class and region.
@@ -36,7 +36,7 @@ class Problem(str):
     thing: Thing
 
     def __new__(cls, text: str, thing: Thing) -> Problem:
-        """A text with a thing."""
+        """The text, with the thing."""
         found = super().__new__(cls, text)
         found.thing = thing
         return found
@@ -44,15 +44,15 @@ class Problem(str):
 
 @dataclass
 class Reading:
-    """What was read of one image, and what could not be.
+    """What was read for one image, and what could not be read.
 
     Attributes:
-        size: (h, w) in pixels, as the image is seen: after the rotation that EXIF asks for.
+        size: (h, w) in pixels, as the image is seen: after EXIF rotation.
         things: in the order of the file.
-        problems: each names file and place; what they are about is left out.
-        mended: what was read though it was not written as it should be, likewise.
-        ignored: objects that the labels themselves ask to leave out.
-        labelled: whether there were labels, be they empty.
+        problems: each with file and place; the labels concerned are left out.
+        mended: labels that were read although they are not written properly, likewise.
+        ignored: number of objects that the labels themselves mark to be left out.
+        labelled: whether there were labels, even empty ones.
     """
 
     size: tuple[int, int]
@@ -64,7 +64,7 @@ class Reading:
 
 
 def find(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """The files below a folder, at any depth, of some kinds; by name."""
+    """The files below a folder, at any depth, with these suffixes; sorted by name."""
     return sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
     )
@@ -74,13 +74,14 @@ def chosen(found: list[Path], folder: Path, names: Path | None, key: str) -> lis
     """The images of a split.
 
     Args:
-        found: all images of the folder.
+        found: all images in the folder.
         folder: of images.
-        names: a text with a name or path a line, with or without suffix; None: all of the folder.
+        names: a text file with one name or path per line, with or without suffix; None: all
+            images in the folder.
         key: of params.yaml, for messages.
 
     Raises:
-        UserError: there is none, or a listed one is missing; or two differ in the suffix alone.
+        UserError: there are none, a listed one is missing, or two differ only in their suffix.
     """
     by_stem: dict[str, Path] = {}
     for path in found:
@@ -90,7 +91,7 @@ def chosen(found: list[Path], folder: Path, names: Path | None, key: str) -> lis
                 f"{key}: {other} and {path.name} would share their labels; rename one of them"
             )
     if not found:
-        raise UserError(f"{key}.images: {folder} holds no image ({', '.join(SUFFIXES)})")
+        raise UserError(f"{key}.images: {folder} has no images ({', '.join(SUFFIXES)})")
     if names is None:
         return found
     wanted, missing = [], []
@@ -103,7 +104,7 @@ def chosen(found: list[Path], folder: Path, names: Path | None, key: str) -> lis
             + ", ".join(missing[:5])
         )
     if not wanted:
-        raise UserError(f"{key}.list: {names} lists no image")
+        raise UserError(f"{key}.list: {names} lists no images")
     return sorted(set(wanted))
 
 
@@ -114,7 +115,7 @@ def _of_name(name: str, by_stem: dict[str, Path]) -> Path | None:
 
 
 def stem(path: Path, folder: Path) -> str:
-    """A file's name below a folder without its suffix, by which images and labels are paired."""
+    """A file's path below a folder without suffix, by which images and labels are paired."""
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
@@ -122,7 +123,7 @@ def size_of(path: Path) -> tuple[int, int]:
     """(h, w) of an image as it is seen.
 
     Raises:
-        UserError: it is no image.
+        UserError: it is not an image.
     """
     with images.opened(path) as opened:
         w, h = image_pixels.seen_size(opened)
@@ -130,17 +131,17 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """(h, w) of an image's file, however it is to be turned.
+    """(h, w) of an image as stored, before any rotation.
 
     Raises:
-        UserError: it is no image.
+        UserError: it is not an image.
     """
     with images.opened(path) as opened:
         return opened.height, opened.width
 
 
 def pixels(path: Path) -> NDArray[Any]:
-    """A PNG of labels as numbers (h, w), or colours (h, w, 3) where it has no palette.
+    """A PNG of labels as numbers (h, w), or colours (h, w, 3) if it has no palette.
 
     Raises:
         UserError: it cannot be read.
@@ -149,13 +150,13 @@ def pixels(path: Path) -> NDArray[Any]:
         mode = opened.mode
         if mode in ("RGB", "RGBA"):
             return image_pixels.rgb(opened)
-        if mode in ("LA", "PA"):  # numbers, and how opaque each is
+        if mode in ("LA", "PA"):  # numbers, each with an opacity
             return np.asarray(opened)[..., 0]
         if mode == "1":
             return np.asarray(opened, np.uint8)
         if mode in ("L", "P", "I") or mode.startswith("I;16"):
             return np.asarray(opened)
-    raise UserError(f"{path} has pixels of kind {mode}; labels are numbers, or colours of RGB")
+    raise UserError(f"{path} has pixels of kind {mode}; labels must be numbers or RGB colours")
 
 
 def encode(mask: NDArray[Any]) -> dict[str, Any]:
@@ -164,12 +165,12 @@ def encode(mask: NDArray[Any]) -> dict[str, Any]:
 
 
 def plain(rle: dict[str, Any]) -> dict[str, Any]:
-    """Make pycocotools' run-length mask ready for JSON."""
+    """Convert pycocotools' run-length mask for JSON."""
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
 
 
 def rasterised(segmentation: Any, size: tuple[int, int]) -> Any:
-    """Polygons, or a run-length mask of ours, as pycocotools has masks."""
+    """Polygons, or one of our run-length masks, in pycocotools' form."""
     if isinstance(segmentation, list):
         return mask_api.merge(mask_api.frPyObjects(segmentation, *size))
     return {"size": list(size), "counts": segmentation["counts"].encode()}

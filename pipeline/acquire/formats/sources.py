@@ -1,4 +1,4 @@
-"""Where a split's images, labels and names lie, for each format."""
+"""Where a split's images, labels and names are, for each format."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Source:
 
     Attributes:
         key: of params.yaml.
-        split: as it stands there.
-        images: folder of images.
+        split: its value there.
+        images: image folder.
         images: of the split, by name.
         names: of the classes, by number; None: as the labels have them.
         read: reads one image's labels.
         files: labels, names and list, to be watched.
-        folders: that were searched, with the suffixes searched for.
+        folders: those searched, with the suffixes searched for.
         problems: found so far.
     """
 
@@ -46,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Basis:
-    """What is alike for all formats; ``found`` are all images of the folder."""
+    """What all formats share; ``found`` are all images in the folder."""
 
     key: str
     split: Split
@@ -64,7 +64,7 @@ class _Basis:
         files: list[Path],
         problems: list[str] | None = None,
     ) -> Source:
-        """The source, with the labels' folder and files to watch."""
+        """The source, with the label folder and files to watch."""
         folders: dict[Path, tuple[str, ...]] = {self.images: SUFFIXES}
         folders[labels] = (*folders.get(labels, ()), suffix)
         return Source(
@@ -81,14 +81,14 @@ class _Basis:
 
 
 def locate(split: Split, key: str) -> Source:
-    """Find what a split names.
+    """Find the files that a split refers to.
 
     Args:
         split: of a format other than coco.
         key: of params.yaml, for messages.
 
     Raises:
-        UserError: a folder or file is missing, or there is no image.
+        UserError: a folder or file is missing, or there are no images.
     """
     images = _folder(split.images, f"{key}.images")
     list_path = _file(split.list, f"{key}.list")
@@ -108,7 +108,7 @@ def locate(split: Split, key: str) -> Source:
 
 def _yolo(basis: _Basis) -> Source:
     folder = _folder(basis.split.labels or yolo.labels_folder(basis.images), f"{basis.key}.labels")
-    assert basis.names is not None, basis.key  # pipeline.rules asks for it
+    assert basis.names is not None, basis.key  # pipeline.rules requires it
     named = basis.names
 
     def text_of(picture: Path) -> Path:
@@ -118,7 +118,7 @@ def _yolo(basis: _Basis) -> Source:
     problems = [
         f"{path} has no image in {basis.images}"
         for path in sorted(strays)
-        if path.name != "classes.txt"  # which some tools put beside
+        if path.name != "classes.txt"  # some tools put it there
     ]
     texts = [path for path in map(text_of, basis.pictures) if path.is_file()]
     return basis.source(
@@ -140,7 +140,7 @@ def _voc(basis: _Basis) -> Source:
     if not basis.split.list:  # most of VOC's images have no masks
         pictures = [path for path in pictures if masks_of(path)[0].is_file()]
         if not pictures:
-            raise UserError(f"{key}: {objects} has masks of no image of {basis.images}")
+            raise UserError(f"{key}: {objects} has no masks for the images in {basis.images}")
         left_out = len(basis.pictures) - len(pictures)
         if left_out:
             terminal().print(f"{basis.key}: {left_out:,} images without masks are left out")
@@ -154,7 +154,7 @@ def _labelme(basis: _Basis) -> Source:
     folder = _folder(basis.split.labels or basis.images, f"{basis.key}.labels")
     files = find(folder, (".json",))
     if not files:
-        raise UserError(f"{basis.key}.labels: {folder} holds no JSON of LabelMe's")
+        raise UserError(f"{basis.key}.labels: {folder} has no LabelMe JSON")
     pairs, problems = labelme.pair(files, basis.found, basis.images)
     used = [pairs[picture] for picture in basis.pictures if picture in pairs]
     return basis.source(
@@ -168,7 +168,7 @@ _FORMATS = {"yolo-seg": _yolo, "voc": _voc, "labelme": _labelme}
 def _folder(path: str | Path, key: str) -> Path:
     found = expanded(path).resolve()
     if not found.is_dir():
-        raise UserError(f"{key}: there is no folder {found}")
+        raise UserError(f"{key}: the folder {found} does not exist")
     return found
 
 
@@ -177,5 +177,5 @@ def _file(path: str | None, key: str) -> Path | None:
         return None
     found = expanded(path).resolve()
     if not found.is_file():
-        raise UserError(f"{key}: there is no file {found}")
+        raise UserError(f"{key}: the file {found} does not exist")
     return found

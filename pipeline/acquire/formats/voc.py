@@ -1,8 +1,7 @@
-"""Pascal VOC's masks: for each image two PNGs, one of instances, one of classes.
+"""Pascal VOC's masks: two PNGs per image, one of instances, one of classes.
 
-A pixel of ``SegmentationObject`` tells its instance, by number or colour; the same pixel of
-``SegmentationClass`` tells the class. 0 is background; 255, white-ish in VOC's palette, belongs to
-nobody.
+A pixel of ``SegmentationObject`` gives its instance, by number or colour; the same pixel of
+``SegmentationClass`` gives the class. 0 is background; 255, white-ish in VOC's palette, is void.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ VOC_NAMES = (
 )  # fmt: skip
 
 _NOBODY = 255
-_MOST = 5_000  # instances of an image; a photograph in a mask's place has as many as colours
+_MOST = 5_000  # instances per image; a photograph in a mask's place has one per colour
 
 
 def palette() -> NDArray[np.int64]:
@@ -47,7 +46,7 @@ def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Readi
         picture: for its size.
         objects: PNG of instances.
         classes: PNG of classes.
-        names: of the classes, from number 1 on.
+        names: of the classes, from number 1.
     """
     reading = Reading(size_of(picture))
     absent = [str(path) for path in (objects, classes) if not path.is_file()]
@@ -70,7 +69,7 @@ def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Readi
     numbers = np.unique(instances)
     if len(numbers) > _MOST:
         reading.problems.append(
-            f"{objects} has {len(numbers):,} instances, at most {_MOST:,} are read; is it a mask?"
+            f"{objects} has {len(numbers):,} instances, the limit is {_MOST:,}; is it a mask?"
         )
         return reading
     for number, places in _places(instances):
@@ -87,7 +86,7 @@ def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Readi
 
 
 def _places(instances: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each number but 0, ascending, and where it stands, in one sorting for all of them."""
+    """Each number but 0, ascending, with its positions; all found by one sort."""
     drawn = np.flatnonzero(instances)
     drawn = drawn[np.argsort(instances[drawn], kind="stable")]
     if not len(drawn):
@@ -98,7 +97,7 @@ def _places(instances: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.int6
 
 
 def _run_lengths(places: NDArray[np.int64], size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's mask of pixels given by their places, ascending, column by column."""
+    """COCO's mask of pixels given by their ascending positions, column by column."""
     firsts = places[np.diff(places, prepend=-2) > 1]
     lasts = places[np.diff(places, append=places[-1] + 2) > 1] + 1
     bounds = np.stack((firsts, lasts), 1).ravel()
@@ -108,30 +107,30 @@ def _run_lengths(places: NDArray[np.int64], size: tuple[int, int]) -> dict[str, 
 
 def _odd(found: list[int], names: list[str], classes: Path) -> str:
     if not found:
-        return f"has only pixels of nobody (255) in {classes}"
+        return f"has only void pixels (255) in {classes}"
     if len(found) > 1:
-        return f"has classes {', '.join(map(str, found))} in {classes}, must be of one"
+        return f"has classes {', '.join(map(str, found))} in {classes}, must have one"
     if found[0] == 0:
         return f"is background (0) in {classes}"
     if found[0] < 0:
         return f"has a colour in {classes} that is not in VOC's palette"
-    return f"is of class {found[0]} in {classes}, but the names go from 1 to {len(names)}"
+    return f"has class {found[0]} in {classes}, but the names go from 1 to {len(names)}"
 
 
 def _instances(image: NDArray[Any]) -> NDArray[np.int32]:
-    """Numbers (h, w) of instances, 0 for none; a colour is a number of its own."""
+    """Instance numbers (h, w), 0 for none; each colour becomes one number."""
     if image.ndim == 3:
         colours = _packed(image)
         colours[colours == _packed(palette()[_NOBODY])] = 0
         return colours
     numbers = image.astype(np.int32)
-    if image.dtype == np.uint8:  # with more bits than 8 it is an instance like others
+    if image.dtype == np.uint8:  # with more than 8 bits, 255 is an ordinary instance
         numbers[numbers == _NOBODY] = 0
     return numbers
 
 
 def _kinds(image: NDArray[Any]) -> NDArray[np.int32]:
-    """Numbers (h, w) of classes; -1 where a colour is not in the palette."""
+    """Class numbers (h, w); -1 where a colour is not in the palette."""
     if image.ndim == 2:
         return image.astype(np.int32)
     table = _packed(palette())

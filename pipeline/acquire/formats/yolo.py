@@ -1,6 +1,6 @@
-"""YOLO-seg: beside each image a text, a line an object: class, then x y of each corner.
+"""YOLO-seg: a text file per image, one line per object: class, then x y of each corner.
 
-Coordinates are shares of the image's width and height.
+Coordinates are fractions of the image's width and height.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from condinst.errors import UserError
 from condinst.files.text import read_text
 from pipeline.acquire.formats.pictures import Problem, Reading, Thing, size_of
 
-_SLACK = 0.01  # what rounding may add beyond the border; `prepare` judges it
+_SLACK = 0.01  # how far rounding may go beyond the border; `prepare` judges it
 _DIGITS = 3  # of a pixel
-_FRACTION = re.compile(r"\d{1,9}\.0*")  # a whole number, as tools of arrays write it
+_FRACTION = re.compile(r"\d{1,9}\.0*")  # an integer, as array tools write it
 
 
 def labels_folder(images: Path) -> Path:
-    """Where labels lie by the format's custom: ``images`` in the path replaced by ``labels``.
+    """The format's usual label folder: ``images`` in the path replaced by ``labels``.
 
     Raises:
-        UserError: no part of the path is called so.
+        UserError: no part of the path is called ``images``.
     """
     parts = list(images.parts)
     if "images" not in parts:
         raise UserError(
-            f"{images} has no folder `images` in its path that `labels` could stand for; give the "
-            "folder of the texts as labels"
+            f"{images} has no folder `images` in its path to replace by `labels`; set labels to "
+            "the folder of the text files"
         )
     parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     return Path(*parts)
 
 
 def read(picture: Path, labels: Path, names: list[str]) -> Reading:
-    """Read one image's labels; without a text it has no objects.
+    """Read one image's labels; without a text file it has no objects.
 
     Args:
         picture: for its size.
-        labels: the text.
+        labels: the text file.
         names: of the classes, by their number.
     """
     reading = Reading(size_of(picture), labelled=labels.is_file())
@@ -75,7 +75,7 @@ def read(picture: Path, labels: Path, names: list[str]) -> Reading:
 
 
 def _corners_of_box(fields: list[str], classes: int, h: int, w: int) -> list[float] | None:
-    """The outline in pixels of class, centre, width, height, as for detection; None: it is none."""
+    """The outline in pixels of a detection line (class, centre, width, height), else None."""
     if len(fields) != 5 or not fields[0].isdecimal() or int(fields[0]) >= classes:
         return None
     try:
@@ -91,7 +91,7 @@ def _corners_of_box(fields: list[str], classes: int, h: int, w: int) -> list[flo
 
 
 def _problem(fields: list[str], classes: int) -> str:
-    """What is wrong with a line; empty when nothing is."""
+    """What is wrong with a line; empty if nothing."""
     first, *rest = fields
     if not first.isdecimal():
         return f"the class is {first[:60]}, must be a number from 0 to {classes - 1}"
@@ -100,7 +100,7 @@ def _problem(fields: list[str], classes: int) -> str:
     try:
         values = [float(value) for value in rest]
     except ValueError as error:
-        return f"a coordinate is no number ({error})"
+        return f"a coordinate is not a number ({error})"
     if len(values) == 4:
         return "is a box (4 numbers after the class); masks are needed: x y of at least 3 corners"
     if len(values) % 2:
@@ -109,5 +109,5 @@ def _problem(fields: list[str], classes: int) -> str:
         return f"a polygon of {len(values) // 2} corners; it needs at least 3"
     bad = [v for v in values if not (math.isfinite(v) and -_SLACK <= v <= 1 + _SLACK)]
     if bad:
-        return f"coordinate {bad[0]:g}; they are shares of width and height, from 0 to 1"
+        return f"coordinate {bad[0]:g}; they are fractions of width and height, from 0 to 1"
     return ""

@@ -127,9 +127,9 @@ def test_values_trained_since_are_carried_back(tmp_path: Path, epiphqny: State) 
 def test_architectures_do_not_mix(tmp_path: Path, adelaidet: State, epiphqny: State) -> None:
     one = _save({"model": adelaidet}, tmp_path / "a.pth")
     other = _save({"model": epiphqny}, tmp_path / "e.pth")
-    with pytest.raises(UserError, match="Epiphqny/CondInst has no place for"):
+    with pytest.raises(UserError, match="Epiphqny/CondInst has no counterpart for"):
         convert(one, tmp_path / "x.pth", target="epiphqny")
-    with pytest.raises(UserError, match="AdelaiDet has no place for"):
+    with pytest.raises(UserError, match="AdelaiDet has no counterpart for"):
         convert(other, tmp_path / "x.pth", target="adelaidet")
     assert not (tmp_path / "x.pth").exists()
 
@@ -141,7 +141,7 @@ def test_wrong_names_and_files(tmp_path: Path, adelaidet: State) -> None:
     with pytest.raises(UserError, match="'mmdet'"):
         convert(src, tmp_path / "x.pth", target="mmdet")
     other = _save({"model": {"roi_heads.box.weight": torch.ones(1)}}, tmp_path / "o.pth")
-    with pytest.raises(UserError, match=r"no CondInst checkpoint.*roi_heads"):
+    with pytest.raises(UserError, match=r"not a CondInst checkpoint.*roi_heads"):
         convert(other, tmp_path / "x.pth")
 
 
@@ -177,7 +177,7 @@ def test_recipe_tells_a_head_that_shapes_do_not(tmp_path: Path, epiphqny: State)
     epiphqny[f"{head}weight"] = torch.randn(241, 4, 3, 3)  # depth 2, 4 or 6
     epiphqny[f"{head}bias"] = torch.arange(241.0)
     src = _save({"model": epiphqny}, tmp_path / "peer.pth")
-    with pytest.raises(UserError, match="name the recipe of the weights"):
+    with pytest.raises(UserError, match="give the recipe of the weights"):
         convert(src, tmp_path / "ours.pth")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("MODEL: {CONDINST: {MASK_HEAD: {NUM_LAYERS: 4}}}\n")

@@ -136,7 +136,7 @@ def test_paths_and_unknown_names(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     assert resolve_weights(path) == path
     assert resolve_weights(path.as_uri()) == path
-    with pytest.raises(UserError, match="near it: MS_R_50_3x"):
+    with pytest.raises(UserError, match="similar names: MS_R_50_3x"):
         resolve_weights("MS_R_50_3xx")
     with pytest.raises(UserError, match="catalog has no"):
         resolve_weights("catalog://ImageNetPretrained/none")

@@ -228,7 +228,7 @@ def test_everything_repeats_by_seed_and_goes_on_after_a_stop(
         (["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "round"], "expected one of relative"),
         (
             ["INPUT.CROP.TYPE", "relative", "INPUT.CROP.SIZE", "[2, 0.5]"],
-            "shares of height",
+            "fractions of height",
         ),
         (
             ["INPUT.CROP.ENABLED", "True", "INPUT.CROP.TYPE", "absolute_range",

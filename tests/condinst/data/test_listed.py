@@ -67,7 +67,7 @@ def test_masks_that_are_wanted_and_are_not_there() -> None:
 def test_a_loader_asks() -> None:
     DatasetCatalog.register("listed_train", lambda: [record((200, 0, 5, 5))])
     try:
-        with pytest.raises(UserError, match="outside of their image"):
+        with pytest.raises(UserError, match="outside their image"):
             training_records(config(ENABLED=True))
     finally:
         DatasetCatalog.remove("listed_train")

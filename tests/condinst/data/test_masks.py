@@ -114,7 +114,7 @@ def test_a_plain_config_reads_all_masks() -> None:
     ("overrides", "message"),
     [
         (["INPUT.MASKS.SHARE", "1.5"], "expected 0"),
-        (["INPUT.MASKS.SHARE", "0.5"], "cannot do without"),
+        (["INPUT.MASKS.SHARE", "0.5"], "this recipe needs them"),
         (["INPUT.MASKS.SHARE", "0.5", "MODEL.BOXINST.ENABLED", "True"], "USE_MASKS"),
     ],
 )

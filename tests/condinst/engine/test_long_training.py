@@ -90,7 +90,7 @@ def test_early_stop_and_its_resumption(toy_cfg: MakeConfig) -> None:
 
 
 def test_time_is_up(toy_cfg: MakeConfig) -> None:
-    with pytest.raises(TimeUpError, match=r"after step 1 of 12.*same command goes on"):
+    with pytest.raises(TimeUpError, match=r"after step 1 of 12.*same command resumes"):
         run(toy_cfg("cut", "SOLVER.MAX_SECONDS", 1e-6))
     assert not (Path(toy_cfg("cut").OUTPUT_DIR) / "model.pth").exists()
     resumed = run(toy_cfg("cut", "SOLVER.MAX_SECONDS", 60.0), resume=True)
@@ -106,7 +106,7 @@ def test_last_checkpoints_are_kept(toy_cfg: MakeConfig) -> None:
 
 def test_non_finite_step_is_left_out(toy_cfg: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
     result = run(toy_cfg("a", "TOY_FAIL_AT", 7, "SOLVER.MAX_SKIPPED_STEPS", 1))
-    assert "step 6 is not finite: the step is left out (1 of at most 1)" in caplog.text
+    assert "step 6 is not finite: the step is skipped (1 of at most 1)" in caplog.text
     assert result.last["skipped_steps"] == 1
     assert result.steps == 12
     with pytest.raises(NonFiniteLossError, match="at step 6"):
@@ -127,9 +127,9 @@ def test_replay_repeats_the_step(toy_cfg: MakeConfig) -> None:
     assert found.losses["loss_b"] == found.recorded["loss_b"]
     sound = replay(dump, toy_cfg("r"), build=ToyDetector)
     assert not sound.bad_gradients
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         load_dump(Path("none.pth"))
-    with pytest.raises(UserError, match="no dump of a training"):
+    with pytest.raises(UserError, match="not a dump of a training"):
         load_dump(next((Path(cfg.OUTPUT_DIR) / "checkpoints").glob("*")))
 
 
@@ -152,7 +152,7 @@ def test_out_of_memory_halves_the_images_at_once(
     toy_cfg: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = run(toy_cfg("a"), hooks=[Hungry()])
-    assert "a step's 4 images (of each worker) now pass in 2 micro-batches" in caplog.text
+    assert "each worker's 4 images per step are now split into 2 micro-batches" in caplog.text
     assert (result.parts, result.steps) == (2, 12)
     asked = run(toy_cfg("b", "SOLVER.ACCUMULATE", 2))
     assert asked.last["total_loss"] == pytest.approx(result.last["total_loss"], rel=0.2)

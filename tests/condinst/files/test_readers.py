@@ -19,13 +19,13 @@ from condinst.files import bounds, images, jsontext, names, text, yamltext, zips
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (b"", "x.json is no JSON: Expecting value: line 1"),
-        (b'{"a" 1}', "x.json is no JSON: Expecting ':' delimiter: line 1 column 6"),
+        (b"", "x.json is not JSON: Expecting value: line 1"),
+        (b'{"a" 1}', "x.json is not JSON: Expecting ':' delimiter: line 1 column 6"),
         (b'{"a": "b', "x.json is cut off: .* after 8 bytes"),
         (b'{"a": tr', "x.json is cut off: .* after 8 bytes"),
-        (b'{"a": "\xff"}', "x.json is no JSON: it is not in UTF-8"),
-        (b"9" * 5000, "x.json is no JSON: Exceeds the limit .4300 digits."),
-        (b"[" * 100_000, "x.json has lists or mappings more than 64 deep in each other"),
+        (b'{"a": "\xff"}', "x.json is not JSON: it is not UTF-8"),
+        (b"9" * 5000, "x.json is not JSON: Exceeds the limit .4300 digits."),
+        (b"[" * 100_000, "x.json has lists or mappings nested more than 64 deep"),
         (b'["]]]", ' + b"[" * 64 + b"]" * 65, "more than 64 deep"),
         (b'["\\"]]", ' + b"[" * 64 + b"]" * 65, "more than 64 deep"),
     ],
@@ -50,7 +50,7 @@ def test_json_memory_is_bounded_before_it_is_taken(monkeypatch: pytest.MonkeyPat
     assert jsontext.memory(given) == 2 * 303 + 101 * 64 + 100 * 32
     monkeypatch.setenv("CONDINST_MAX_JSON_BYTES", "10269")
     with pytest.raises(
-        UserError, match=r"x.json would take about 10,270 bytes of memory; at most "
+        UserError, match=r"x.json would take about 10,270 bytes of memory; the limit is "
     ):
         jsontext.parse(given, "x.json")
     monkeypatch.setenv("CONDINST_MAX_JSON_BYTES", "10270")
@@ -75,15 +75,15 @@ def _laughs() -> str:
     ("given", "message"),
     [
         (_laughs(), "x.yaml, line 6: more than 200,000 values"),
-        ("a: &a [*a]", r"x.yaml, line 1: \*a stands within what it stands for"),
-        ("a:\n  b: " + "[" * 65, "x.yaml, line 2: lists or mappings more than 64 deep"),
-        ("a: [1, 2", "x.yaml is no valid YAML, line 1, column 9|line 2, column 1"),
-        ("a: 2001-99-99", "x.yaml holds a value that YAML cannot stand for: month must be in"),
-        ("a: " + "9" * 5000, "x.yaml holds a value that YAML cannot stand for: Exceeds the limit"),
-        ("? [a]\n: 3", "x.yaml is no valid YAML, line 1, column 3: found unhashable key"),
+        ("a: &a [*a]", r"x.yaml, line 1: \*a is used inside its own anchor"),
+        ("a:\n  b: " + "[" * 65, "x.yaml, line 2: lists or mappings nested more than 64 deep"),
+        ("a: [1, 2", "x.yaml is not valid YAML, line 1, column 9|line 2, column 1"),
+        ("a: 2001-99-99", "x.yaml has a value that YAML cannot represent: month must be in"),
+        ("a: " + "9" * 5000, "x.yaml has a value that YAML cannot represent: Exceeds the limit"),
+        ("? [a]\n: 3", "x.yaml is not valid YAML, line 1, column 3: found unhashable key"),
         ("a: !!python/name:os.system", "could not determine a constructor for the tag"),
-        ('a: "\\0"', "x.yaml, line 1: .* holds what no text can"),
-        ('a: "\\ud800"', "x.yaml is no valid YAML, line 1"),
+        ('a: "\\0"', "x.yaml, line 1: .* has characters that are not text"),
+        ('a: "\\ud800"', "x.yaml is not valid YAML, line 1"),
     ],
 )
 def test_yaml_that_is_none(given: str, message: str) -> None:
@@ -114,7 +114,7 @@ def _bomb(width: int, height: int) -> bytes:
 def test_images_of_too_many_pixels(side: int, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(_bomb(side, side))
     with (
-        pytest.raises(UserError, match=r"a\.png has .* pixels; at most 100,000,000 are read"),
+        pytest.raises(UserError, match=r"a\.png has .* pixels; the limit is 100,000,000"),
         images.opened(tmp_path / "a.png"),
     ):
         pass
@@ -137,8 +137,8 @@ def test_the_bound_on_pixels_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "does not decode: it is no image in a known format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image in a known format"),
+        (b"", "does not decode: it is not an image in a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image in a known format"),
         (_bomb(0, 5), "does not decode"),
         (_bomb(48, 32)[:-30], "does not decode"),
     ],
@@ -170,7 +170,7 @@ def _zip(path: Path, name: str = "a.txt", content: bytes = b"x", kind: int = 0) 
         ("/x", 0, "leaves the folder"),
         ("C:\\x", 0, "leaves the folder"),
         ("x" * 300, 0, "is longer than a path can be"),
-        ("x", 0o120777, "is no plain file"),
+        ("x", 0o120777, "is not a plain file"),
     ],
 )
 def test_archives_with_members_that_are_refused(
@@ -187,7 +187,7 @@ def test_archives_with_members_that_are_refused(
 def test_archives_that_inflate_too_much(tmp_path: Path) -> None:
     path = _zip(tmp_path / "a.zip", content=b"\0" * (65 << 20))
     with (
-        pytest.raises(UserError, match=r"would unpack to 68,157,440, which no real data does"),
+        pytest.raises(UserError, match=r"would unpack to 68,157,440, more than real data would"),
         zips.opened(path),
     ):
         pass
@@ -197,7 +197,8 @@ def test_archives_that_inflate_too_much(tmp_path: Path) -> None:
 
 def test_archives_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK\5\6" + b"\xff" * 18)
-    for name, message in (("a.zip", "is no zip archive, or damaged"), ("b.zip", "is missing")):
+    wrong = (("a.zip", "is not a zip archive, or is damaged"), ("b.zip", "is missing"))
+    for name, message in wrong:
         with pytest.raises(UserError, match=message), zips.opened(tmp_path / name):
             pass
 
@@ -208,8 +209,8 @@ def test_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "b.txt").write_bytes(b"\xff")
     monkeypatch.setenv("CONDINST_MAX_TEXT_BYTES", "7")
     for name, message in (
-        ("a.txt", "a.txt has 9 bytes; at most 7 are read"),
-        ("b.txt", "b.txt is no text that can be read, which is UTF-8"),
+        ("a.txt", "a.txt has 9 bytes; the limit is 7"),
+        ("b.txt", "b.txt is not UTF-8 text"),
         ("c.txt", "c.txt is missing"),
         (".", "is a folder, not a file"),
         ("a\0b", "cannot be read: embedded null byte"),
@@ -224,7 +225,7 @@ def test_names_for_terminal_and_messages() -> None:
     assert names.brief("x" * 100, 10) == "'xxxxxx..."
     assert names.brief(10**5000) == "a int too large to show"
     assert names.problem("a/b.jpg") is None
-    assert names.problem("a\0") == "holds a character of code 0"
-    assert names.problem("\udcff.jpg") == "is no text in UTF-8 (half of a surrogate pair)"
+    assert names.problem("a\0") == "contains a character with code 0"
+    assert names.problem("\udcff.jpg") == "is not UTF-8 text (half of a surrogate pair)"
     assert names.problem("é" * 128) == "is longer than a path can be"
     assert names.expanded("~nobody-has-this-name/x") == Path("~nobody-has-this-name/x")

@@ -36,7 +36,7 @@ def test_a_torch_without_the_operators_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", raising=False)
     assert "mkldnn_reorder_conv2d_weight" in str(refusal(torch.float32))
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert refusal(torch.float32) == "this torch is built without oneDNN"
+    assert refusal(torch.float32) == "this torch was built without oneDNN"
 
 
 def test_an_operator_that_raises_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,9 +258,9 @@ def test_classes_that_the_model_has_not_are_named(value: int) -> None:
     model = tiny_model()
     given = example(64, 96, BOXES[:2])
     given["instances"].gt_classes[1] = value
-    with pytest.raises(AssertionError, match=f"gt_classes hold {value}; .* classes 0 to 2"):
+    with pytest.raises(AssertionError, match=f"gt_classes contain {value}; .* classes 0 to 2"):
         model([given])
-    with pytest.raises(AssertionError, match=f"gt_classes hold {value}"):
+    with pytest.raises(AssertionError, match=f"gt_classes contain {value}"):
         model.normalizers([given])
 
 
@@ -301,4 +301,4 @@ def test_half_precision_trains_and_detects(options: tuple[Any, ...]) -> None:
 
 def test_keys_without_effect_are_named(caplog: pytest.LogCaptureFixture) -> None:
     build_model(tiny_cfg("MODEL.FCOS.USE_RELU", False))
-    assert "MODEL.FCOS.USE_RELU = False changes nothing" in caplog.text
+    assert "MODEL.FCOS.USE_RELU = False has no effect" in caplog.text

@@ -116,7 +116,7 @@ def test_registered_names_are_built_too(cfg: CfgNode) -> None:
 @pytest.mark.parametrize("name", ["timm/dla35", "build_fcos_vovnet_backbone"])
 def test_unknown_names(cfg: CfgNode, name: str) -> None:
     cfg.MODEL.BACKBONE.NAME = name
-    with pytest.raises(UserError, match=r"near it: .*(dla34|build_fcos_vovnet_fpn_backbone)"):
+    with pytest.raises(UserError, match=r"similar names: .*(dla34|build_fcos_vovnet_fpn_backbone)"):
         build_named_backbone(cfg)
 
 
