@@ -69,7 +69,6 @@ class Variant:
         comparison: With the baseline in mask AP, where there is one.
         boundary: Likewise in boundary AP.
         box: Likewise in box AP.
-        published: Mask AP that others published for it, None where they did not.
     """
 
     name: str
@@ -81,7 +80,6 @@ class Variant:
     comparison: Comparison | None
     boundary: Comparison | None
     box: Comparison | None
-    published: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class StudyView:
 
     Attributes:
         common: What all variants change alike, in words; empty where there is nothing.
-        published_from: Who published them and on which data; empty where nobody did.
+        published: What others published, who and on which data; empty where nobody did.
         curve: Over the one number that the study varies, where it does.
         curves: Mask loss over the steps.
     """
@@ -104,7 +102,7 @@ class StudyView:
     answer: str
     verdict: str
     variants: list[Variant]
-    published_from: str
+    published: str
     chart: Markup
     curve: CurveView | None
     curves: Markup
@@ -140,7 +138,7 @@ def _view(study: Study, comparison: Record) -> StudyView:
         answer=_answer(variants, asked.baseline) if rows or not verdict else verdict,
         verdict=verdict,
         variants=variants,
-        published_from=_published(study),
+        published=_published(study),
         chart=interval_chart(rows, x_label=label, zero=f"as {asked.baseline}"),
         curve=curve_view(study.comparison, comparison),
         curves=_curves(study),
@@ -170,18 +168,24 @@ def _published(study: Study) -> str:
     if not found:
         return ""
     other = ", other data than here" if found["other_data"] else ""
-    return f"Published: mask AP on {found['data']}{other}, by {found['from']}."
+    values = ", ".join(f"{name} {value:.1f}" for name, value in found["values"].items())
+    return f"Published, mask AP on {found['data']}{other}: {values} ({found['from']})."
 
 
 def _variant(name: str, study: Study, compared: Record) -> Variant:
     trainings = [training for training in study.trainings if training.variant == name]
+
+    def stored(key: str) -> float | None:
+        """What `compare` measured of evaluations that did not do so themselves."""
+        task, _, number = key.partition("/")
+        return ((compared.get("metrics") or {}).get(task) or {}).get(number)
+
     numbers = {
-        key: statistics.fmean(values) if (values := _values(trainings, key)) else None
+        key: statistics.fmean(values) if (values := _values(trainings, key)) else stored(key)
         for key in SHOWN
     }
     main, common = _values(trainings, MAIN), _common(study)
     own = {key: value for key, value in study.asked.variants[name].items() if key not in common}
-    published = study.comparison.get("published") or {}
     times = [training.run["seconds"] for training in trainings if training.run.get("seconds")]
     return Variant(
         name=name,
@@ -193,7 +197,6 @@ def _variant(name: str, study: Study, compared: Record) -> Variant:
         comparison=_comparison(compared, "segm"),
         boundary=_comparison(compared, "boundary"),
         box=_comparison(compared, "bbox"),
-        published=(published.get("values") or {}).get(name),
     )
 
 

@@ -93,7 +93,7 @@ def test_link_compares_the_latest_runs(project: Path, capsys: pytest.CaptureFixt
     record(project / "outputs/ablate/coords/none/seed0/train/run.json", "b")
     dashboard._tell("http://127.0.0.1:5000", print)
     out = capsys.readouterr().out
-    assert "Compare the 2 runs" in out
+    assert "Compare the 2 latest runs" in out
     assert "/#/compare-runs?runs=%5B%22a%22%2C%22b%22%5D&experiments=%5B%221%22%5D" in out
 
 
