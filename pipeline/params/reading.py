@@ -12,6 +12,9 @@ from pipeline.params import grid, rules, schema, yamlfile
 from pipeline.params.schema import KeyFault
 from pipeline.params.sections import Params
 
+# Keys of a section under their former names, which older files have.
+_FORMER = {"train": {"insist": "skip_preflight"}}
+
 
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Reads and checks a params file.
@@ -43,13 +46,26 @@ def parse_params(
         UserError: If there are faults; all of them are listed.
     """
     faults: list[KeyFault] = []
-    params = schema.read(Params, value, "", faults)
+    params = schema.read(Params, _renamed(value), "", faults)
     if params is not None:
         params = _with_grids(params, faults)
         faults += rules.check(params, {fault.key for fault in faults})
     if params is None or faults:
         raise UserError(_describe(faults, source, lines or {}))
     return params
+
+
+def _renamed(value: object) -> object:
+    """Values with today's names of keys; a file that has both is told of the former one."""
+    if not isinstance(value, Mapping):
+        return value
+    found = dict(value)
+    for section, names in _FORMER.items():
+        given = found.get(section)
+        if isinstance(given, Mapping):
+            former = {old: name for old, name in names.items() if name not in given}
+            found[section] = {former.get(key, key): entry for key, entry in given.items()}
+    return found
 
 
 def _with_grids(params: Params, faults: list[KeyFault]) -> Params:

@@ -249,7 +249,9 @@ def _learn() -> None:
     index = open_index("data/prepared/train")
     for entry in index:
         for thing in entry["annotations"]:
-            mask = thing["segmentation"]
+            mask = thing.get("segmentation")
+            if mask is None:  # of some objects only the box is known
+                continue
             if isinstance(mask, list):
                 size = entry["height"], entry["width"]
                 mask = mask_tools.merge(mask_tools.frPyObjects([p.tolist() for p in mask], *size))

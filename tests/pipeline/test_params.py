@@ -372,3 +372,16 @@ def test_a_declared_axis_must_be_a_number_in_every_variant() -> None:
     assert f"is {STRIDE}, which is not set in variant c" in problems[1]
     two = dataclasses.replace(study, variants={"a": {STRIDE: 8}, "b": {STRIDE: 4}})
     assert [fault.key for fault in check_axis(two, "ablations.x")] == ["ablations.x.axis"]
+
+
+def test_former_names_of_keys_are_read(repository: Path, tmp_path: Path) -> None:
+    text = (repository / "profiles/sample.yaml").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("  skip_preflight:")]
+    former = "\n".join(lines).replace("\ntrain:", "\ntrain:\n  insist: true\n#", 1)
+    (tmp_path / "p.yaml").write_text(former)
+    assert load_params(tmp_path / "p.yaml").train.skip_preflight
+    (tmp_path / "p.yaml").write_text(
+        former.replace("insist: true", "insist: true\n  skip_preflight: false")
+    )
+    with pytest.raises(UserError, match=r"train\.insist .*known key"):
+        load_params(tmp_path / "p.yaml")
