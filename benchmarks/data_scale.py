@@ -200,7 +200,7 @@ def _theirs(source: Path) -> Figures:
 def _ours(source: Path, work: Path) -> Figures:
     from condinst.data.index import open_index
     from pipeline.params import load_params
-    from pipeline.prepare import images as pictures
+    from pipeline.prepare import images as image_checks
     from pipeline.prepare import show
     from pipeline.prepare import stage as prepare
 
@@ -216,7 +216,7 @@ def _ours(source: Path, work: Path) -> Figures:
     found: Figures = {}
     no_sheets = mock.patch.object(show, "write_sheets")
     with (
-        mock.patch.object(pictures, "look", _as_stated),
+        mock.patch.object(image_checks, "look", _as_stated),
         no_sheets,
         _silent(),
         _measured(found, "prepare"),
@@ -233,7 +233,7 @@ def _silent() -> contextlib.AbstractContextManager[object]:
 
 
 def _as_stated(images: list[dict[str, Any]], *_: object) -> list[Any]:
-    """Pictures of the sizes that the annotations state."""
+    """Images of the sizes that the annotations state."""
     from condinst.annotations.checks import ImageFile
 
     return [ImageFile(((image["width"], image["height"]),)) for image in images]

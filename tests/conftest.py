@@ -128,12 +128,12 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> TinyDataset:
     images, annotations = [], []
     for image_id, boxes in shapes.items():
         noise = np.random.default_rng(image_id).integers(60, 120, (64, 96, 3), dtype=np.uint8)
-        picture = Image.fromarray(noise)
-        draw = ImageDraw.Draw(picture)
+        image_file = Image.fromarray(noise)
+        draw = ImageDraw.Draw(image_file)
         for category, (x0, y0, x1, y1) in boxes:
             draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=(220, 40 * category, 30))
             annotations.append(_box(len(annotations) + 1, image_id, category, x0, y0, x1, y1))
-        picture.save(root / "images" / f"{image_id:06d}.jpg", quality=95)
+        image_file.save(root / "images" / f"{image_id:06d}.jpg", quality=95)
         images.append(
             {"id": image_id, "file_name": f"{image_id:06d}.jpg", "height": 64, "width": 96}
         )

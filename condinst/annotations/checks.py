@@ -195,20 +195,20 @@ def _images(
     single = merging.single(found, lost, ledger)
     kept = [(at, _numbered(given, numbered[key])) for key, (at, given) in single.items()]
     kept = merging.of_one_file(kept, numbered, ledger)
-    pictures = look([entry for _, entry in kept]) if look is not None else [None] * len(kept)
+    image_files = look([entry for _, entry in kept]) if look is not None else [None] * len(kept)
     masked = _Masked(content["annotations"])
-    factors = [_factor(*both) for both in zip(kept, pictures, strict=True)]
+    factors = [_factor(*both) for both in zip(kept, image_files, strict=True)]
     resized = rescaled.voted([other for other in factors if other], content["annotations"])
     sized, digests = [], []
-    for (at, entry), picture, other in zip(kept, pictures, factors, strict=True):
+    for (at, entry), image_file, other in zip(kept, image_files, factors, strict=True):
         try:
-            if resized and other and picture and rescaled.alike(other[2], resized):
-                scale, entry = _resized(ledger, at, entry, picture)
+            if resized and other and image_file and rescaled.alike(other[2], resized):
+                scale, entry = _resized(ledger, at, entry, image_file)
                 scales[entry["id"]] = scale
-            sized.append((at, _sized(ledger, at, entry, picture, masked)))
-            digests.append(picture.digest if picture is not None else None)
+            sized.append((at, _sized(ledger, at, entry, image_file, masked)))
+            digests.append(image_file.digest if image_file is not None else None)
         except Unusable:
-            lost[canonical(at.id)] = "picture"
+            lost[canonical(at.id)] = "image"
     images = merging.of_one_content(sized, digests, numbered, ledger)
     return images, {key: value for key, value in numbered.items() if key not in lost}, lost
 
@@ -256,13 +256,13 @@ class _Masked:
 
 
 def _sized(
-    ledger: Ledger, at: Place, entry: Entry, picture: ImageFile | None, masked: _Masked
+    ledger: Ledger, at: Place, entry: Entry, image_file: ImageFile | None, masked: _Masked
 ) -> Entry:
     """The image with the size of its file."""
-    if picture is not None and not picture.sizes:
-        ledger.lost(at, picture.kind, picture.reason)
-    if picture is not None and picture.kind:
-        ledger.note(at, picture.kind, picture.reason)
+    if image_file is not None and not image_file.sizes:
+        ledger.lost(at, image_file.kind, image_file.reason)
+    if image_file is not None and image_file.kind:
+        ledger.note(at, image_file.kind, image_file.reason)
     stated: list[Any] = [entry.get("width"), entry.get("height")]
     whole: tuple[Any, ...] = tuple(
         int(v) if isinstance(v, float) and v.is_integer() else v for v in stated
@@ -270,17 +270,17 @@ def _sized(
     usable = all(type(side) is int and 0 < side < 2**31 for side in whole)
     large = usable and whole[0] * whole[1] > PIXELS.value
     usable, shown = usable and not large, names.brief(stated, 80)
-    if usable and (picture is None or whole in picture.sizes):
+    if usable and (image_file is None or whole in image_file.sizes):
         if any(isinstance(v, float) for v in stated):
             reason = f"its width and height are {stated}, not whole numbers"
             ledger.harmless(at, "image size is a fraction", reason)
             return {**entry, "width": whole[0], "height": whole[1]}
         return entry
-    if picture is None:
+    if image_file is None:
         most = f" whose product is at most {PIXELS.value:,} ({PIXELS.variable})" if large else ""
         reason = f"its width and height are {shown}, must be whole numbers above 0{most}"
         ledger.lost(at, "image size unusable", reason)
-    width, height = picture.sizes[0]
+    width, height = image_file.sizes[0]
     if not usable:
         reason = f"its width and height are {shown}, it is {width} x {height}"
         ledger.repairable(at, "image size unusable", reason)
@@ -297,22 +297,22 @@ def _sized(
 
 
 def _factor(
-    kept: tuple[Place, Entry], picture: ImageFile | None
+    kept: tuple[Place, Entry], image_file: ImageFile | None
 ) -> tuple[Any, tuple[int, int], float] | None:
     """Id, stated size and factor of an image whose file has another scale; None: it has not."""
     at, entry = kept
     width, height = entry.get("width"), entry.get("height")
-    if picture is None or type(width) is not int or type(height) is not int:
+    if image_file is None or type(width) is not int or type(height) is not int:
         return None
-    found = rescaled.factor((width, height), picture.sizes)
+    found = rescaled.factor((width, height), image_file.sizes)
     return None if found is None else (canonical(at.id), (width, height), found)
 
 
 def _resized(
-    ledger: Ledger, at: Place, entry: Entry, picture: ImageFile
+    ledger: Ledger, at: Place, entry: Entry, image_file: ImageFile
 ) -> tuple[tuple[float, float], Entry]:
     """The scale of an image's annotations, and the image with its file's size."""
-    width, height = picture.sizes[0]
+    width, height = image_file.sizes[0]
     across, down = width / entry["width"], height / entry["height"]
     reason = (
         f"it is {width} x {height}, the annotations are made for {entry['width']} x "

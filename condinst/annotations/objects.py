@@ -14,7 +14,7 @@ from condinst.annotations.frames import Votes
 from condinst.annotations.ids import canonical
 from condinst.annotations.json_lists import Edited
 from condinst.annotations.mending import Mender
-from condinst.annotations.screening import Pictures, screen
+from condinst.annotations.screening import KnownImages, screen
 from condinst.annotations.twins import Twins, listed_twice
 
 Entry = dict[str, Any]
@@ -68,10 +68,10 @@ def _look(listed: Sequence[Any], mender: Mender, votes: Votes | None, twins: Twi
     unnumbered: list[tuple[int, Entry]] = []
     seen: set[int] = set()
     numbering = {number: row for row, number in enumerate(mender.images)}
-    pictures, categories = _known(mender, numbering)
+    known_images, categories = _known(mender, numbering)
     for start, given_chunk in _chunks(listed):
         chunk = [_rescaled(entry, mender) for entry in given_chunk]
-        sound, rows, around = screen(chunk, pictures, categories, votes)
+        sound, rows, around = screen(chunk, known_images, categories, votes)
         if votes is None:  # in the wrong frame, sound ones may be wrong
             sound[:] = False
         twice = _used_before(chunk, seen)
@@ -106,14 +106,14 @@ def _rescaled(given: Any, mender: Mender) -> Any:
     return given if scale is None else rescaled.scaled(given, *scale)
 
 
-def _known(mender: Mender, rows: Mapping[int, int]) -> tuple[Pictures, set[int]]:
-    """Pictures, and categories by the ids that need no other writing."""
+def _known(mender: Mender, rows: Mapping[int, int]) -> tuple[KnownImages, set[int]]:
+    """KnownImages, and categories by the ids that need no other writing."""
     images, categories = (
         {key for key, number in mender.numbers[what].items() if key == number}
         for what in ("image", "category")
     )
     sizes = [(image["width"], image["height"]) for image in mender.images.values()]
-    pictures = Pictures(
+    known_images = KnownImages(
         {number: row for number, row in rows.items() if number in images},
         np.array(sizes, np.float64).reshape(-1, 2),
         {
@@ -122,7 +122,7 @@ def _known(mender: Mender, rows: Mapping[int, int]) -> tuple[Pictures, set[int]]
             if key != number and number in rows
         },
     )
-    return pictures, categories
+    return known_images, categories
 
 
 def _chunks(listed: Iterable[Any]) -> Iterator[tuple[int, list[Any]]]:

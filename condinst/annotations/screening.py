@@ -45,7 +45,7 @@ class Screened(NamedTuple):
     around: Floats
 
 
-class Pictures(NamedTuple):
+class KnownImages(NamedTuple):
     """Images by id: their row in ``sizes`` (N, 2), width and height.
 
     Attributes:
@@ -60,7 +60,7 @@ class Pictures(NamedTuple):
 
 
 def screen(
-    chunk: list[Any], pictures: Pictures, categories: Set[int], votes: Votes | None = None
+    chunk: list[Any], known_images: KnownImages, categories: Set[int], votes: Votes | None = None
 ) -> Screened:
     """Look at a chunk of annotations, at least one.
 
@@ -68,7 +68,7 @@ def screen(
 
     Args:
         chunk: as they stand.
-        pictures: that they may belong to.
+        known_images: that they may belong to.
         categories: ids that are used as they stand.
         votes: counts in which frames the coordinates may be.
     """
@@ -77,11 +77,13 @@ def screen(
     ids = [entry.get("id") for entry in entries]
     sound = np.fromiter((type(v) is int and 0 < v < 2**63 for v in ids), bool, n)
     owners = [entry.get("image_id") for entry in entries]
-    rows = np.fromiter((pictures.rows.get(v, -1) if type(v) is int else -1 for v in owners), int, n)
+    rows = np.fromiter(
+        (known_images.rows.get(v, -1) if type(v) is int else -1 for v in owners), int, n
+    )
     sound &= rows >= 0
     sound &= np.fromiter(("unread" not in entry for entry in entries), bool, n)
     for k in np.flatnonzero(rows < 0).tolist():
-        rows[k] = pictures.others.get(canonical(owners[k]), -1)
+        rows[k] = known_images.others.get(canonical(owners[k]), -1)
     labels = [entry.get("category_id") for entry in entries]
     sound &= np.fromiter((type(v) is int and v in categories for v in labels), bool, n)
     flags = [entry.get("iscrowd") for entry in entries]
@@ -89,7 +91,7 @@ def screen(
     crowd = np.fromiter((v == 1 for v in flags), bool, n)
     boxes, numeric = _boxes([entry.get("bbox") for entry in entries])
     areas = _numbers([[entry.get("area")] for entry in entries], sound)[:, 0]
-    sizes = pictures.sizes[rows] if len(pictures.sizes) else np.zeros((n, 2))
+    sizes = known_images.sizes[rows] if len(known_images.sizes) else np.zeros((n, 2))
     sizes[rows < 0] = 0
     masks = [entry.get("segmentation") for entry in entries]
     drawn = np.fromiter((type(v) is list for v in masks), bool, n)

@@ -58,26 +58,26 @@ def contact_sheet(
     pitch = cell + _GAP
     sheet = np.full((down * pitch - _GAP, across * pitch - _GAP, 3), _PAPER, np.uint8)
     for place, number in enumerate(chosen):
-        picture = _fit(_picture(index[int(number)], masks, index.ranges), cell)
-        h, w = picture.shape[:2]
+        pixels = _fit(_drawn(index[int(number)], masks, index.ranges), cell)
+        h, w = pixels.shape[:2]
         top = place // across * pitch + (cell - h) // 2
         left = place % across * pitch + (cell - w) // 2
-        sheet[top : top + h, left : left + w] = picture
+        sheet[top : top + h, left : left + w] = pixels
     return sheet
 
 
-def _picture(record: dict[str, Any], masks: bool, ranges: Ranges) -> NDArray[np.uint8]:
+def _drawn(record: dict[str, Any], masks: bool, ranges: Ranges) -> NDArray[np.uint8]:
     """An image (h, w, 3), with its annotations if asked for."""
     size = record["height"], record["width"]
-    picture = read_oriented(record["file_name"], size, "RGB", ranges).copy()
+    pixels = read_oriented(record["file_name"], size, "RGB", ranges).copy()
     for entry in record["annotations"] if masks else ():
         if "segmentation" not in entry:
             continue
         mask = _decode(entry["segmentation"], *size)
         tint = _TINT * _colour(entry["category_id"])
-        picture[mask] = (picture[mask] * (1 - _TINT) + tint).astype(np.uint8)
-        picture[mask & ~_eroded(mask)] = 0 if entry["iscrowd"] else 255
-    return picture
+        pixels[mask] = (pixels[mask] * (1 - _TINT) + tint).astype(np.uint8)
+        pixels[mask & ~_eroded(mask)] = 0 if entry["iscrowd"] else 255
+    return pixels
 
 
 def _decode(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
@@ -98,12 +98,12 @@ def _colour(label: int) -> NDArray[np.float64]:
     return 255 * np.array(colorsys.hsv_to_rgb(label * _GOLDEN % 1, 0.85, 1.0))
 
 
-def _fit(picture: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
+def _fit(pixels: NDArray[np.uint8], cell: int) -> NDArray[np.uint8]:
     """The image scaled to its cell, up by whole numbers only: small ones stay sharp."""
-    h, w = picture.shape[:2]
+    h, w = pixels.shape[:2]
     scale = cell / max(h, w)
     if scale >= 1:
         factor = int(scale)
-        return picture.repeat(factor, 0).repeat(factor, 1)
+        return pixels.repeat(factor, 0).repeat(factor, 1)
     size = max(round(w * scale), 1), max(round(h * scale), 1)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

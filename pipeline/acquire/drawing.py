@@ -74,13 +74,13 @@ def background(rng: Generator, size: tuple[int, int]) -> Array:
 
 
 def stamp(
-    rng: Generator, picture: Array, shape: Silhouette, centre: NDArray[np.float64], radius: float
+    rng: Generator, canvas: Array, shape: Silhouette, centre: NDArray[np.float64], radius: float
 ) -> Array:
     """Lay a filled shape with a soft shadow over an image (h, w, 3)."""
     alpha = shape.coverage[..., None]
     shadow = _shadow(shape.coverage, radius)[..., None]
-    fill = _fill(rng, shape.name, picture.shape[:2], centre, radius)
-    return picture * (1 - 0.45 * shadow) * (1 - alpha) + fill * alpha
+    fill = _fill(rng, shape.name, canvas.shape[:2], centre, radius)
+    return canvas * (1 - 0.45 * shadow) * (1 - alpha) + fill * alpha
 
 
 def _unit_outline(name: str) -> NDArray[np.float64]:

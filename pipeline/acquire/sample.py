@@ -73,10 +73,10 @@ def write_sample(root: Path, *, seed: int, train_images: int, val_images: int) -
 def draw_picture(rng: Generator) -> tuple[NDArray[np.uint8], list[_Object]]:
     """One image (h, w, 3) RGB and what is visible in it, in the order of drawing."""
     w, h = (int(side) for side in rng.integers(_SIDE[0], _SIDE[1] + 1, 2))
-    picture = background(rng, (h, w))
+    canvas = background(rng, (h, w))
     objects: list[_Object] = []
     if rng.random() < _CROWD_SHARE:
-        picture, crowd = _draw_crowd(rng, picture)
+        canvas, crowd = _draw_crowd(rng, canvas)
         objects.append(crowd)
     empty = rng.random() < _EMPTY_SHARE
     numbers, shares = zip(*_COUNTS, strict=True)
@@ -86,10 +86,10 @@ def draw_picture(rng: Generator) -> tuple[NDArray[np.uint8], list[_Object]]:
             centre = _draw_centre(rng, radius, (h, w))
             shape = silhouette(rng, name, centre, radius, (h, w))
             if _fits(shape, objects):
-                picture = stamp(rng, picture, shape, centre, radius)
+                canvas = stamp(rng, canvas, shape, centre, radius)
                 _add(objects, name, shape)
                 break
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), objects
+    return (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8), objects
 
 
 def _draw_radius(rng: Generator, shorter_side: int) -> float:
@@ -108,18 +108,18 @@ def _draw_centre(rng: Generator, radius: float, size: tuple[int, int]) -> NDArra
     return rng.uniform(margin, side - margin)
 
 
-def _draw_crowd(rng: Generator, picture: Array) -> tuple[Any, _Object]:
+def _draw_crowd(rng: Generator, canvas: Array) -> tuple[Any, _Object]:
     """Many tiny objects of one class in a cluster, annotated as one crowd region."""
-    size = picture.shape[:2]
+    size = canvas.shape[:2]
     name = CLASSES[rng.integers(len(CLASSES))]
     middle = rng.uniform(0.25, 0.75, 2) * size[::-1]
     region = np.zeros(size, bool)
     for _ in range(rng.integers(10, 20)):
         centre, radius = middle + rng.normal(0, 14, 2), rng.uniform(4, 6)
         shape = silhouette(rng, name, centre, radius, (size[0], size[1]))
-        picture = stamp(rng, picture, shape, centre, radius)
+        canvas = stamp(rng, canvas, shape, centre, radius)
         region |= shape.coverage >= 0.5
-    return picture, _Object(name, region, int(region.sum()), None, crowd=True)
+    return canvas, _Object(name, region, int(region.sum()), None, crowd=True)
 
 
 def _fits(shape: Silhouette, objects: list[_Object]) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 
 from condinst.errors import UserError
 from pipeline.acquire.manifest import SplitPaths, digest, image_names
-from pipeline.params import Parted
+from pipeline.params import RandomSplit
 
 
-def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPaths]:
+def part(split: RandomSplit, whole: SplitPaths, folder: Path) -> dict[str, SplitPaths]:
     """Write both splits' JSONs; the images stay where they are.
 
     An image's split depends only on the seed and the list of ids. Entries of the same image, by id,
@@ -22,7 +22,7 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     train, where `prepare` reports them.
 
     Args:
-        parted: share of val, seed.
+        split: share of val, seed.
         whole: JSON and images.
         folder: receives ``annotations/instances_{train,val}.json``.
 
@@ -37,15 +37,15 @@ def part(parted: Parted, whole: SplitPaths, folder: Path) -> dict[str, SplitPath
     listed = content["images"]
     order = sorted(range(len(listed)), key=lambda k: _id(listed[k], "id"))
     firsts = _firsts(listed, order, whole.images)
-    pictures = [k for k in order if firsts[k] == k]
-    count = round(parted.val_share * len(pictures))
-    if not 0 < count < len(pictures):
+    distinct = [k for k in order if firsts[k] == k]
+    count = round(split.val_share * len(distinct))
+    if not 0 < count < len(distinct):
         raise UserError(
-            f"dataset.split.val_share: {parted.val_share:g} of {len(pictures)} images is {count} "
+            f"dataset.split.val_share: {split.val_share:g} of {len(distinct)} images is {count} "
             "for val; both splits need at least one"
         )
-    chosen = np.random.default_rng(parted.seed).permutation(len(pictures))[:count]
-    val_firsts = {pictures[k] for k in chosen.tolist()}
+    chosen = np.random.default_rng(split.seed).permutation(len(distinct))[:count]
+    val_firsts = {distinct[k] for k in chosen.tolist()}
     in_val = {k for k in order if firsts[k] in val_firsts}
     val_ids = {_id(listed[k], "id") for k in in_val}
     (folder / "annotations").mkdir(exist_ok=True)

@@ -33,7 +33,7 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parted(Split):
+class RandomSplit(Split):
     """One folder of images with labels, split at random: `val_share` of them become val."""
 
     val_share: float = setting(above=0, below=1)
@@ -93,7 +93,7 @@ class Dataset:
     mirror: str | None = setting(None)
     train: Split | None = setting(None)
     val: Split | None = setting(None)
-    split: Parted | None = setting(None)
+    split: RandomSplit | None = setting(None)
     subset: Subset | None = setting(None)
     classes: Mapping[str, str | None] | None = setting(None, filled=False)
     crowd: str = setting("keep", choices=("keep", "objects"))

@@ -55,8 +55,8 @@ class Served:
 
         least = float((params or {}).get("score", 0.0))
         found = []
-        for picture in _pictures(model_input):
-            (instances,) = self.predictor([_pixels(picture, self.predictor.ranges)])
+        for image in _images(model_input):
+            (instances,) = self.predictor([_pixels(image, self.predictor.ranges)])
             rows = [row for row in as_coco(instances, 0) if row["score"] >= least]
             found.append([self._named(row) for row in rows])
         return found
@@ -68,7 +68,7 @@ class Served:
         return {"class": name, **kept}
 
 
-def _pictures(given: Any) -> Sequence[Any]:
+def _images(given: Any) -> Sequence[Any]:
     if hasattr(given, "iloc"):  # a pandas table
         return list(given.iloc[:, 0])
     if isinstance(given, (str, Path)) or (isinstance(given, np.ndarray) and given.ndim == 3):
@@ -76,11 +76,11 @@ def _pictures(given: Any) -> Sequence[Any]:
     return list(given)
 
 
-def _pixels(picture: Any, ranges: Ranges) -> np.ndarray:
-    if isinstance(picture, (str, Path)):
-        with image_files.opened(Path(picture)) as opened:
+def _pixels(image: Any, ranges: Ranges) -> np.ndarray:
+    if isinstance(image, (str, Path)):
+        with image_files.opened(Path(image)) as opened:
             return as_seen(opened, ranges)
-    pixels = np.asarray(picture)
+    pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise UserError(
             f"an image of shape {pixels.shape} and type {pixels.dtype}: give (h, w, 3) uint8 RGB, "

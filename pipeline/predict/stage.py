@@ -167,8 +167,8 @@ def _predict_all(
     with Progress(*columns, TimeRemainingColumn()) as progress:
         if media.images:
             task = progress.add_task("images", total=len(media.images))
-            pictures = _decodable(media.images, predictor.ranges, faults)
-            for batch in _batches(pictures, batch_size):
+            decoded = _decodable(media.images, predictor.ranges, faults)
+            for batch in _batches(decoded, batch_size):
                 found = predictor([image for _, image in batch])
                 for (path, image), instances in zip(batch, found, strict=True):
                     sink.add_image(path, image, instances)

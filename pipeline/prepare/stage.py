@@ -20,7 +20,7 @@ from pipeline.disk import check_space
 from pipeline.layout import PREPARED, RAW
 from pipeline.params import Params
 from pipeline.prepare import classes, show
-from pipeline.prepare import images as pictures
+from pipeline.prepare import images as image_checks
 from pipeline.prepare.categories import agree
 from pipeline.prepare.depth import Depths, sentences
 from pipeline.prepare.findings import Findings, few
@@ -148,7 +148,7 @@ def _check(
 
     def look(images: list[Record]) -> list[ImageFile]:
         folder = RAW / split["images"]
-        return pictures.look(images, folder, acquired, f"Checking images of {name}", depths)
+        return image_checks.look(images, folder, acquired, f"Checking images of {name}", depths)
 
     content = read_coco(RAW / split["annotations"])
     if params.dataset.crowd == "objects":
@@ -159,8 +159,8 @@ def _check(
     )
     found.ignored[name] = result.ignored
     found.hints += [f"{name}: {hint}" for hint in result.hints]
-    changed = [fault.reason for fault in result.faults if fault.kind == pictures.CHANGED]
-    found.faults[name] = [fault for fault in result.faults if fault.kind != pictures.CHANGED]
+    changed = [fault.reason for fault in result.faults if fault.kind == image_checks.CHANGED]
+    found.faults[name] = [fault for fault in result.faults if fault.kind != image_checks.CHANGED]
     found.fatal += [f"{split['annotations']}: {message}" for message in result.fatal]
     if changed:
         found.fatal.append(

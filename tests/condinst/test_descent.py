@@ -74,7 +74,7 @@ def steeper(part: str) -> Callable[[nn.Module], None]:
     def change(model: nn.Module) -> None:
         for name, x in model.named_parameters():
             if name.startswith(part) and x.requires_grad:
-                x.register_hook(lambda slope: slope * 1.01)
+                x.register_hook(lambda gradient: gradient * 1.01)
 
     return change
 

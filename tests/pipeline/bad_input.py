@@ -56,7 +56,7 @@ class Data:
         return self.train["annotations"][0]
 
     @property
-    def picture(self) -> Path:
+    def image_file(self) -> Path:
         """Its file."""
         return self.folder / self.image["file_name"]
 
@@ -228,9 +228,9 @@ def _image_put(**values: Any) -> Callable[[Data], object]:
 
 def _save(mode: str, suffix: str = "png", value: Any = None) -> Callable[[Data], object]:
     def spoil(data: Data) -> None:
-        picture = Image.open(data.picture).convert(mode) if value is None else value
+        picture = Image.open(data.image_file).convert(mode) if value is None else value
         data.image["file_name"] = f"1-{mode.replace(';', '')}.{suffix}"
-        picture.save(data.picture)
+        picture.save(data.image_file)
 
     return spoil
 
@@ -238,13 +238,13 @@ def _save(mode: str, suffix: str = "png", value: Any = None) -> Callable[[Data],
 def _turned(data: Data) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying, shown standing
-    picture = Image.open(data.picture).transpose(Image.Transpose.ROTATE_90)
-    picture.save(data.picture, exif=exif)
+    picture = Image.open(data.image_file).transpose(Image.Transpose.ROTATE_90)
+    picture.save(data.image_file, exif=exif)
 
 
 def _cut(data: Data) -> None:
-    content = data.picture.read_bytes()
-    data.picture.write_bytes(content[: len(content) // 2])
+    content = data.image_file.read_bytes()
+    data.image_file.write_bytes(content[: len(content) // 2])
 
 
 def _corners(data: Data) -> None:
@@ -274,7 +274,7 @@ def _second(lists: str, **values: Any) -> Callable[[Data], object]:
 
 
 def _shared(data: Data) -> None:
-    shutil.copy(data.folder / "4.jpg", data.picture)
+    shutil.copy(data.folder / "4.jpg", data.image_file)
 
 
 def _swapped(data: Data) -> None:
@@ -288,7 +288,7 @@ def _twice_named(data: Data) -> None:
 
 
 def _copied(data: Data) -> None:
-    shutil.copy(data.picture, data.folder / "9.jpg")
+    shutil.copy(data.image_file, data.folder / "9.jpg")
     data.train["images"].append({**data.image, "id": 9, "file_name": "9.jpg"})
 
 
@@ -307,12 +307,12 @@ def _normalised(data: Data) -> None:
 def _turned_by_text(data: Data) -> None:
     tag = struct.pack("<HHI4s", 0x0112, 2, 2, b"6")  # of the type of texts
     exif = b"Exif\0\0II" + struct.pack("<HIH", 42, 8, 1) + tag + bytes(4)
-    Image.open(data.picture).copy().save(data.picture, exif=exif)
+    Image.open(data.image_file).copy().save(data.image_file, exif=exif)
 
 
 def _backslash(data: Data) -> None:
     (data.folder / "sub").mkdir()
-    data.picture.rename(data.folder / "sub/1.jpg")
+    data.image_file.rename(data.folder / "sub/1.jpg")
     data.image["file_name"] = "sub\\1.jpg"
 
 
@@ -516,9 +516,9 @@ CASES = (
          _is("iscrowd", 0)),
     Case("iscrowd of another value", _put(iscrowd=2), DROPPED, "its iscrowd is 2, must be 0 or 1"),
     Case("iscrowd with a polygon", _put(iscrowd=1), KEPT, "a crowd region drawn as polygons"),
-    Case("an image that is missing", lambda data: data.picture.unlink(), DROPPED,
+    Case("an image that is missing", lambda data: data.image_file.unlink(), DROPPED,
          "there is no file"),
-    Case("an unreadable image", lambda data: data.picture.write_text("no image"), DROPPED,
+    Case("an unreadable image", lambda data: data.image_file.write_text("no image"), DROPPED,
          "does not decode: it is not an image in a known format"),
     Case("a truncated image", _cut, DROPPED, "does not decode: image file is truncated"),
     Case("a CMYK image", _save("CMYK", "jpg"), KEPT, "it is CMYK, converted to RGB", _pixel()),

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_api
 
-from pipeline.acquire.formats.pictures import rasterised
+from pipeline.acquire.formats.image_files import rasterised
 from pipeline.acquire.formats.voc import palette
 
 Record = dict[str, Any]

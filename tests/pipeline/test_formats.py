@@ -21,7 +21,7 @@ from pipeline.acquire.changes import changed_files, check
 from pipeline.acquire.formats import voc, yolo
 from pipeline.acquire.formats.names import read as read_names
 from pipeline.acquire.sample import write_sample
-from pipeline.params import Parted, Split
+from pipeline.params import RandomSplit, Split
 from tests.pipeline.other_formats import mask, names, objects, write_labelme, write_voc, write_yolo
 
 if TYPE_CHECKING:
@@ -477,7 +477,7 @@ def test_from_labels_to_the_index(params: Params, content: Record) -> None:
 
 def test_one_folder_is_parted_and_watched(params: Params, content: Record) -> None:
     write_labelme(content, Path("images/train"), "")
-    whole = Parted(format="labelme", images="images/train", val_share=0.25, seed=1)
+    whole = RandomSplit(format="labelme", images="images/train", val_share=0.25, seed=1)
     acquire.run(with_dataset(params, split=whole))
     raw = Path("data/raw")
     assert sorted(path.name for path in (raw / "annotations").iterdir()) == [
@@ -498,7 +498,7 @@ def test_one_folder_is_parted_and_watched(params: Params, content: Record) -> No
 
 def test_the_json_that_was_parted_is_watched(params: Params, content: Record) -> None:
     path = Path("images/annotations/instances_train.json").resolve()
-    whole = Parted(json=str(path), images="images/train", val_share=0.25)
+    whole = RandomSplit(json=str(path), images="images/train", val_share=0.25)
     acquire.run(with_dataset(params, split=whole))
     assert changed_files(Path("data/raw")) == []
     path.write_text(path.read_text().replace("disc", "ring"))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from condinst.errors import UserError
 from pipeline.acquire import stage as acquire
-from pipeline.params import Parted
+from pipeline.params import RandomSplit
 from pipeline.prepare import classes
 from pipeline.prepare import stage as prepare
 
@@ -58,7 +58,7 @@ def test_classes_that_are_not_there_are_named() -> None:
 
 
 def parted(params: Params, tiny: Any, **values: Any) -> Params:
-    split = Parted(json=str(tiny.annotations), images=str(tiny.images), **values)
+    split = RandomSplit(json=str(tiny.annotations), images=str(tiny.images), **values)
     dataset = dataclasses.replace(
         params.dataset, source="directory", sample=None, split=split, classes={"slab": "square"}
     )

@@ -13,7 +13,7 @@ from PIL import Image
 from condinst.errors import UserError
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.acquire.split import part
-from pipeline.params import Parted
+from pipeline.params import RandomSplit
 
 TOGETHER = ({1, 2}, {3, 4}, {5, 6})  # by content, by file in two writings, by id
 
@@ -41,7 +41,7 @@ def whole(tmp_path: Path) -> SplitPaths:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_copies_of_a_picture_stay_in_one_half(whole: SplitPaths, tmp_path: Path, seed: int) -> None:
-    parted = Parted(json="all.json", images="pictures", val_share=0.4, seed=seed)
+    parted = RandomSplit(json="all.json", images="pictures", val_share=0.4, seed=seed)
     halves = {
         name: json.loads(paths.annotations.read_text())
         for name, paths in part(parted, whole, tmp_path).items()
@@ -59,6 +59,6 @@ def test_copies_alone_cannot_be_parted(whole: SplitPaths, tmp_path: Path) -> Non
     content = json.loads(whole.annotations.read_text())
     content["images"] = content["images"][:2]
     whole.annotations.write_text(json.dumps(content))
-    parted = Parted(json="all.json", images="pictures", val_share=0.5, seed=0)
+    parted = RandomSplit(json="all.json", images="pictures", val_share=0.5, seed=0)
     with pytest.raises(UserError, match="both splits need at least one"):
         part(parted, whole, tmp_path)

@@ -28,7 +28,7 @@ IDS = (30, 12, 7, 25)
 CATEGORIES = [{"id": 1, "name": "square"}]
 
 
-def picture(number: int) -> bytes:
+def jpeg(number: int) -> bytes:
     Image.new("RGB", (40 + number, 20), (number, 0, 0)).save(data := io.BytesIO(), "JPEG")
     return data.getvalue()
 
@@ -42,7 +42,7 @@ def host(host: Host) -> Host:
     """Serves single images too."""
     for split in ("train", "val"):
         for number in IDS:
-            host.files[f"/{split}2017/{name_of(number)}"] = picture(number)
+            host.files[f"/{split}2017/{name_of(number)}"] = jpeg(number)
     return host
 
 
@@ -57,7 +57,7 @@ def archives(host: Host, tmp_path: Path) -> tuple[coco2017.Archive, ...]:
     found = []
     for path, members, counts in (
         ("annotations/annotations.zip", jsons, dict.fromkeys(jsons, 5)),
-        ("zips/val2017.zip", {f"val2017/{name_of(n)}": picture(n) for n in IDS}, {"val2017": 4}),
+        ("zips/val2017.zip", {f"val2017/{name_of(n)}": jpeg(n) for n in IDS}, {"val2017": 4}),
         ("zips/train2017.zip", {}, {"train2017": 4}),
     ):
         content = zipped(tmp_path / "made.zip", members)
@@ -86,7 +86,7 @@ def get(tmp_path: Path, host: Host | Path, archives: Any, **wanted: Any) -> dict
         kept = [entry["image_id"] for entry in content["annotations"]]
         assert sorted(kept) == sorted(n for n in (*IDS, 7) if n in ids[name])
         for image in content["images"]:
-            assert (paths.images / image["file_name"]).read_bytes() == picture(image["id"])
+            assert (paths.images / image["file_name"]).read_bytes() == jpeg(image["id"])
     return ids
 
 
@@ -160,7 +160,7 @@ def test_cut_connections_and_damaged_images(tmp_path: Path, host: Host, archives
     for wrong, message in (
         (good[:500], r"12.jpg: what arrived is not a complete image .*, twice"),
         (b"<html>", "what arrived is not a complete image"),
-        (picture(13), r"has 53 x 20 pixels, the annotations say 52 x 20, twice"),
+        (jpeg(13), r"has 53 x 20 pixels, the annotations say 52 x 20, twice"),
     ):
         host.files[f"/val2017/{name_of(12)}"] = wrong
         host.asked.clear()

@@ -6,8 +6,8 @@ other's neighbour, the pair is computed once. With a = |x_i|, b = |x_j| and L(t)
 
     -log(p_i p_j + (1 - p_i)(1 - p_j)) = [signs differ] min(a, b) + L(a) + L(b) - L(|x_i + x_j|),
 
-its slopes are p_i - sigmoid(x_i + x_j) by x_i and p_j - sigmoid(x_i + x_j) by x_j. The logarithms
-of a row are taken of products: each factor lies between 1 and 2.
+its gradients are p_i - sigmoid(x_i + x_j) by x_i and p_j - sigmoid(x_i + x_j) by x_j. The
+logarithms of a row are taken of products: each factor lies between 1 and 2.
 
 Whoever changes what is compiled in from `kernels` must touch this file too (see `vector_exp`).
 
@@ -77,30 +77,30 @@ def _largest(logits, down, down_at, across, across_at):
 
 
 @numba.njit(**PART)
-def _projection(values, start, end, slopes):
-    """Dice of the sigmoids of values with ones from start to end; its slopes by the values."""
+def _projection(values, start, end, gradients):
+    """Dice of the sigmoids of values with ones from start to end; its gradients by the values."""
     product, squares = 0.0, 0.0
     for x in range(len(values)):
         p = 1.0 / (1.0 + math.exp(-min(max(values[x], -80.0), 80.0)))
-        slopes[x] = p
+        gradients[x] = p
         squares += p * p
         if start <= x < end:
             product += p
     under = squares + max(end - start, 0) + 1e-5
     for x in range(len(values)):
-        p = slopes[x]
-        slope = 4 * product * p / under**2
+        p = gradients[x]
+        gradient = 4 * product * p / under**2
         if start <= x < end:
-            slope -= 2 / under
-        slopes[x] = slope * p * (1 - p)
+            gradient -= 2 / under
+        gradients[x] = gradient * p * (1 - p)
     return 1 - 2 * product / under
 
 
 @numba.njit(**PART)
-def _put(slope, y, x, w, rows, columns, out):
-    """Adds the slope of one enlarged cell to the cells (h w,) that it mixes."""
+def _put(gradient, y, x, w, rows, columns, out):
+    """Adds the gradient of one enlarged cell to the cells (h w,) that it mixes."""
     at, f, g = rows.low[y] * w + columns.low[x], rows.fraction[y], columns.fraction[x]
-    near, far = slope * (1 - f), slope * f
+    near, far = gradient * (1 - f), gradient * f
     out[at] += near * (1 - g)
     if g > 0:
         out[at + 1] += near * g
@@ -123,7 +123,7 @@ def _prepare(logits, region, small, probs):
 
 
 @numba.njit(**PART)
-def _pair_row(n, x, small, probs, alike, weights, linear, product, slopes):
+def _pair_row(n, x, small, probs, alike, weights, linear, product, gradients):
     """Pairs of n pixels with n others; (2, n) of each but ``weights`` (2, n) as floats."""
     one, two = linear.dtype.type(1), linear.dtype.type(1.5)
     half, zero = linear.dtype.type(0.5), linear.dtype.type(0)
@@ -132,7 +132,7 @@ def _pair_row(n, x, small, probs, alike, weights, linear, product, slopes):
     p_i, p_j = probs
     alike_i, alike_j = alike
     in_i, in_j = weights
-    to_i, to_j = slopes
+    to_i, to_j = gradients
     for t in range(n):
         weight = in_i[t] * alike_i[t] + in_j[t] * alike_j[t]
         u, v = x_i[t], x_j[t]
@@ -170,8 +170,8 @@ def _row_total(linear, product, neighbours):
 
 
 @numba.njit(**PART)
-def _pairwise(logits, span, alike, offsets, inside, outside, room, slopes):
-    """Sum of the pairs around a box; adds the slopes (H, W) by the logits."""
+def _pairwise(logits, span, alike, offsets, inside, outside, room, gradients):
+    """Sum of the pairs around a box; adds the gradients (H, W) by the logits."""
     high, wide = logits.shape
     top, bottom, left, right = span[0], span[1], span[2], span[3]
     small, probs, linear, product, first, second = room
@@ -184,7 +184,7 @@ def _pairwise(logits, span, alike, offsets, inside, outside, room, slopes):
         min(right + reach_x, wide),
     )
     _prepare(logits, region, small, probs)
-    slopes[region[0] : region[1]] = 0
+    gradients[region[0] : region[1]] = 0
     for y in range(top, region[1]):
         for j in range(count // 2):
             dy, dx = offsets[j, 0], offsets[j, 1]
@@ -212,20 +212,20 @@ def _pairwise(logits, span, alike, offsets, inside, outside, room, slopes):
                 product[a:b],
                 (first[a:b], second[a:b]),
             )
-            _add(slopes[y, a:b], first[a:b])
-            _add(slopes[other, c : c + n], second[a:b])
+            _add(gradients[y, a:b], first[a:b])
+            _add(gradients[other, c : c + n], second[a:b])
         total += _row_total(linear, product, count)
     return total, region
 
 
 @numba.njit(**PART)
-def _gather(slopes, region, w, rows, columns, line, out):
-    """The slopes of enlarged cells of a region, added to the cells (h w,) that they mix."""
+def _gather(gradients, region, w, rows, columns, line, out):
+    """The gradients of enlarged cells of a region, added to the cells (h w,) that they mix."""
     for y in range(region[0], region[1]):
         line[:] = 0
         for x in range(region[2], region[3]):
-            far = slopes[y, x] * columns.fraction[x]
-            line[columns.low[x]] += slopes[y, x] - far
+            far = gradients[y, x] * columns.fraction[x]
+            line[columns.low[x]] += gradients[y, x] - far
             line[columns.low[x] + 1] += far
         at, f = rows.low[y] * w, rows.fraction[y]
         for c in range(w):
@@ -236,10 +236,10 @@ def _gather(slopes, region, w, rows, columns, line, out):
 
 
 @numba.njit(**ENTRY)
-def box_losses(heads, boxes, rows, columns, span, losses, slopes, gradients):
+def box_losses(heads, boxes, rows, columns, span, losses, gradients, wanted):
     """Projection and pairwise losses (K, 2) of the instances of ``span``.
 
-    ``slopes`` (K, 2, h w) get those of both by the logits, if ``gradients``.
+    ``gradients`` (K, 2, h w) get those of both by the logits, if ``wanted``.
     """
     h, w = heads.size[0], heads.size[1]
     high, wide, kind = len(rows.low), len(columns.low), heads.params.dtype
@@ -270,30 +270,33 @@ def box_losses(heads, boxes, rows, columns, span, losses, slopes, gradients):
             losses[k, 1], region = _pairwise(
                 big, box, alike, boxes.offsets, inside, outside, room, on_big
             )
-        if not gradients:
+        if not wanted:
             continue
         for x in range(wide):
-            _put(on_down[x], down_at[x], x, w, rows, columns, slopes[k, 0])
+            _put(on_down[x], down_at[x], x, w, rows, columns, gradients[k, 0])
         for y in range(high):
-            _put(on_across[y], y, across_at[y], w, rows, columns, slopes[k, 0])
+            _put(on_across[y], y, across_at[y], w, rows, columns, gradients[k, 0])
         if paired:
-            _gather(on_big, region, w, rows, columns, line, slopes[k, 1])
+            _gather(on_big, region, w, rows, columns, line, gradients[k, 1])
 
 
 @numba.njit(**ENTRY)
-def box_slopes(heads, slopes, factors, span, on_params, on_features):
+def box_gradients(heads, gradients, factors, span, on_params, on_features):
     """Adds the gradients by the networks (K, N) and the features (B, C, h w) for ``span``.
 
-    ``slopes`` are of `box_losses`, ``factors`` (2,) what each of the two losses counts.
+    ``gradients`` are of `box_losses`, ``factors`` (2,) what each of the two losses counts.
     """
-    depth, cells = len(heads.channels) - 1, slopes.shape[2]
+    depth, cells = len(heads.channels) - 1, gradients.shape[2]
     tile = make_tile(heads)
     for k in range(span[0], span[1]):
         image = on_features[heads.images[k]]
         for start in range(0, cells, _TILE):
             n = min(_TILE, cells - start)
             run(heads, k, start, n, tile)
-            row = tile.slopes[(depth - 1) % 2, 0]
+            row = tile.gradients[(depth - 1) % 2, 0]
             for t in range(n):
-                row[t] = factors[0] * slopes[k, 0, start + t] + factors[1] * slopes[k, 1, start + t]
+                row[t] = (
+                    factors[0] * gradients[k, 0, start + t]
+                    + factors[1] * gradients[k, 1, start + t]
+                )
             run_back(heads, k, start, n, tile, on_params[k], image)

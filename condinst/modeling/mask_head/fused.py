@@ -26,41 +26,41 @@ Compute = Callable[[Tensor, Tensor, bool], Step]
 
 
 class BoxCompute(Protocol):
-    """BoxInst's two losses in two passes: the slopes by the logits, and what follows from them."""
+    """BoxInst's two losses in two passes: gradients by the logits, and what follows from them."""
 
     def losses(
-        self, params: Tensor, features: Tensor, gradients: bool
+        self, params: Tensor, features: Tensor, wanted: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """The two losses (2,), summed over K > 0 instances, and their slopes (K, 2, h w)."""
+        """The two losses (2,), summed over K > 0 instances, and their gradients (K, 2, h w)."""
         ...
 
     def gradients(
-        self, params: Tensor, features: Tensor, slopes: Tensor, factors: Tensor
+        self, params: Tensor, features: Tensor, gradients: Tensor, factors: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The gradients of the losses' sum with these factors (2,)."""
         ...
 
 
 class FusedBoxes(torch.autograd.Function):
-    """(2,) what ``compute`` gives; of the way there only the slopes by the logits are kept."""
+    """(2,) what ``compute`` gives; of the way there only the gradients by the logits are kept."""
 
     @staticmethod
     def forward(ctx: Any, compute: BoxCompute, params: Tensor, features: Tensor) -> Tensor:
-        """Computes the losses and, if they are wanted, their slopes."""
+        """Computes the losses and, if they are wanted, their gradients."""
         wanted = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        losses, slopes = compute.losses(params.detach(), features.detach(), wanted)
+        losses, gradients = compute.losses(params.detach(), features.detach(), wanted)
         if wanted:
-            assert slopes is not None
+            assert gradients is not None
             ctx.compute = compute
-            ctx.save_for_backward(params, features, slopes)
+            ctx.save_for_backward(params, features, gradients)
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
         """Runs the networks once more."""
-        params, features, slopes = ctx.saved_tensors
-        return None, *ctx.compute.gradients(params.detach(), features.detach(), slopes, grad)
+        params, features, gradients = ctx.saved_tensors
+        return None, *ctx.compute.gradients(params.detach(), features.detach(), gradients, grad)
 
 
 class FusedMean(torch.autograd.Function):

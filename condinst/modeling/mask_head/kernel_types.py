@@ -58,12 +58,12 @@ class Boxes(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Room for one tile: ``coords`` (2, T), ``acts`` (depth, rows, T), ``slopes`` (2, rows, T).
+    """Room for one tile: ``coords`` (2, T), ``acts`` (depth, rows, T), ``gradients`` (2, rows, T).
 
     ``cells``: the rows of `paper_kernels`, one after the other.
     """
 
     coords: np.ndarray
     acts: np.ndarray
-    slopes: np.ndarray
+    gradients: np.ndarray
     cells: np.ndarray

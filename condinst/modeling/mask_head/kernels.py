@@ -51,11 +51,11 @@ def _mix(params, at, step, outputs, stride, inputs, x, x_at, out, out_at, n):
 
 
 @numba.njit(**_SUMS)
-def _weight_slopes(slopes, outputs, x, x_at, inputs, n, out, at, step):
-    """out[at + o step + i] += sum over t of slopes[o, t] x[i, t]."""
-    zero = slopes.dtype.type(0)
+def _weight_gradients(gradients, outputs, x, x_at, inputs, n, out, at, step):
+    """out[at + o step + i] += sum over t of gradients[o, t] x[i, t]."""
+    zero = gradients.dtype.type(0)
     for o in range(outputs):
-        s = slopes[o, :n]
+        s = gradients[o, :n]
         base = at + o * step
         i = 0
         while i + 4 <= inputs:
@@ -111,9 +111,9 @@ def make_tile(heads):
         rows = max(rows, heads.channels[layer + 1])
     kind = heads.params.dtype
     coords = np.empty((2, _TILE), kind)
-    acts, slopes = np.empty((depth, rows, _TILE), kind), np.empty((2, rows, _TILE), kind)
+    acts, gradients = np.empty((depth, rows, _TILE), kind), np.empty((2, rows, _TILE), kind)
     cells = np.empty(paper_kernels.ROWS * paper_kernels.T, kind)
-    return Tile(coords, acts, slopes, cells)
+    return Tile(coords, acts, gradients, cells)
 
 
 @numba.njit(**PART)
@@ -151,26 +151,28 @@ def run(heads, k, start, n, tile):
 
 @numba.njit(**PART)
 def run_back(heads, k, start, n, tile, on_params, on_features):
-    """The gradients of `run`, from those of the logits in ``tile.slopes[(depth - 1) % 2, 0]``."""
+    """Gradients of `run`, from those of the logits in ``tile.gradients[(depth - 1) % 2, 0]``."""
     channels, params = heads.channels, heads.params[k]
     features = heads.features[heads.images[k]]
     depth, given = len(channels) - 1, len(features)
     coords = channels[0] - given
     at, bias = _num_weights(channels), len(params)
     for layer in range(depth - 1, -1, -1):
-        inputs, outputs, slopes = channels[layer], channels[layer + 1], tile.slopes[layer % 2]
+        inputs, outputs, gradients = channels[layer], channels[layer + 1], tile.gradients[layer % 2]
         at, bias = at - inputs * outputs, bias - outputs
         for o in range(outputs):
-            on_params[bias + o] += _total(slopes[o], n)
+            on_params[bias + o] += _total(gradients[o], n)
         if layer == 0:
-            _weight_slopes(slopes, outputs, tile.coords, 0, coords, n, on_params, 0, inputs)
-            _weight_slopes(slopes, outputs, features, start, given, n, on_params, coords, inputs)
-            _mix(params, coords, 1, given, inputs, outputs, slopes, 0, on_features, start, n)
+            _weight_gradients(gradients, outputs, tile.coords, 0, coords, n, on_params, 0, inputs)
+            _weight_gradients(
+                gradients, outputs, features, start, given, n, on_params, coords, inputs
+            )
+            _mix(params, coords, 1, given, inputs, outputs, gradients, 0, on_features, start, n)
             continue
-        below, further = tile.acts[layer - 1], tile.slopes[(layer - 1) % 2]
-        _weight_slopes(slopes, outputs, below, 0, inputs, n, on_params, at, inputs)
+        below, further = tile.acts[layer - 1], tile.gradients[(layer - 1) % 2]
+        _weight_gradients(gradients, outputs, below, 0, inputs, n, on_params, at, inputs)
         _set(further, inputs, n)
-        _mix(params, at, 1, inputs, inputs, outputs, slopes, 0, further, 0, n)
+        _mix(params, at, 1, inputs, inputs, outputs, gradients, 0, further, 0, n)
         for i in range(inputs):
             row, act = further[i], below[i]
             for t in range(n):
@@ -201,11 +203,11 @@ def widen(cells, at, w, columns, out):
 
 
 @numba.njit(**PART)
-def _narrow(slopes, columns, out, at, w):
-    """The transpose of `widen` for both rows of slopes: adds to ``out``, and empties them."""
+def _narrow(gradients, columns, out, at, w):
+    """The transpose of `widen` for both rows of gradients: adds to ``out``, and empties them."""
     zero = out.dtype.type(0)
     for s in range(2):
-        row, cells, here, near, far = slopes[s], out[s], columns.low[0], zero, zero
+        row, cells, here, near, far = gradients[s], out[s], columns.low[0], zero, zero
         for x in range(len(row)):
             if columns.low[x] != here:
                 cells[at + here] += near
@@ -222,19 +224,19 @@ def _narrow(slopes, columns, out, at, w):
 
 @numba.njit(**_SUMS)
 def _dice_row(above, below, fraction, truth, product, squares):
-    """Sums of p t, p^2 and t along a row; fills the slopes of the first two by the logits."""
+    """Sums of p t, p^2 and t along a row; fills the gradients of the first two by the logits."""
     zero, one = above.dtype.type(0), above.dtype.type(1)
     pt, pp, tt = zero, zero, zero
     for x in range(len(above)):
         e = vector_exp(-(above[x] + fraction * (below[x] - above[x])))
         p = one / (one + e)
         t = one if truth[x] else zero
-        slope = p * (p * e)  # p (1 - p)
+        gradient = p * (p * e)  # p (1 - p)
         pt += p * t
         pp += p * p
         tt += t
-        product[x] = slope * t
-        squares[x] = (slope + slope) * p
+        product[x] = gradient * t
+        squares[x] = (gradient + gradient) * p
     return pt, pp, tt
 
 
@@ -245,14 +247,14 @@ def _add_scaled(out, factor, x):
 
 
 @numba.njit(**PART)
-def _dice(logits, h, w, truth, rows, columns, slopes, sums, gradients):
-    """Dice's sums over the enlarged map, row by row; and their slopes (2, h w) by the logits."""
+def _dice(logits, h, w, truth, rows, columns, gradients, sums, wanted):
+    """Dice's sums over the enlarged map, row by row; and their gradients (2, h w) by the logits."""
     wide, one = truth.shape[1], logits.dtype.type(1)
     lines = np.zeros((2, wide), logits.dtype)  # source row r, enlarged, lies in r % 2
     carried = np.zeros((2, 2, wide), logits.dtype)  # what came back to it, for each sum
     row = np.empty((2, wide), logits.dtype)
     held = np.zeros(2, np.int64) - 1
-    _set(slopes, 2, h * w)
+    _set(gradients, 2, h * w)
     sums[0], sums[1], sums[2] = 0.0, 0.0, 0.0
     for y in range(len(truth)):
         low, f = rows.low[y], rows.fraction[y]
@@ -260,8 +262,8 @@ def _dice(logits, h, w, truth, rows, columns, slopes, sums, gradients):
             slot = r % 2
             if held[slot] == r:
                 continue
-            if gradients and held[slot] >= 0:
-                _narrow(carried[slot], columns, slopes, held[slot] * w, w)
+            if wanted and held[slot] >= 0:
+                _narrow(carried[slot], columns, gradients, held[slot] * w, w)
             held[slot] = r
             widen(logits, r * w, w, columns, lines[slot])
         near, far = low % 2, (low + 1) % 2
@@ -269,15 +271,15 @@ def _dice(logits, h, w, truth, rows, columns, slopes, sums, gradients):
         sums[0] += pt
         sums[1] += pp
         sums[2] += tt
-        if gradients:
+        if wanted:
             for s in range(2):
                 _add_scaled(carried[near, s], one - f, row[s])
                 if f > 0:
                     _add_scaled(carried[far, s], f, row[s])
-    if gradients:
+    if wanted:
         for slot in range(2):
             if held[slot] >= 0:
-                _narrow(carried[slot], columns, slopes, held[slot] * w, w)
+                _narrow(carried[slot], columns, gradients, held[slot] * w, w)
 
 
 @numba.njit(**ENTRY)
@@ -291,29 +293,29 @@ def dice_losses(
     losses,
     on_params,
     on_features,
-    gradients,
+    wanted,
 ):
     """Dice of the instances of ``span``, and its gradients, added to (K, N) and (B, C, h w)."""
     h, w = heads.size[0], heads.size[1]
     logits = np.empty(h * w, heads.params.dtype)
-    slopes = np.empty((2, h * w), heads.params.dtype)
+    gradients = np.empty((2, h * w), heads.params.dtype)
     sums, tile = np.empty(3), make_tile(heads)
     depth = len(heads.channels) - 1
     for k in range(span[0], span[1]):
         logits_of(heads, k, tile, logits)
         mask = truth.masks[truth.targets[k]]
-        _dice(logits, h, w, mask, rows, columns, slopes, sums, gradients)
+        _dice(logits, h, w, mask, rows, columns, gradients, sums, wanted)
         above, under = 2 * sums[0] + constants[0], sums[1] + sums[2] + constants[1]
         losses[k] = 1 - above / under
-        if not gradients:
+        if not wanted:
             continue
         on_product = heads.params.dtype.type(-2 / under)
         on_squares = heads.params.dtype.type(above / under**2)
-        product, squares = slopes[0], slopes[1]
+        product, squares = gradients[0], gradients[1]
         for start in range(0, h * w, _TILE):
             n = min(_TILE, h * w - start)
             run(heads, k, start, n, tile)
-            row = tile.slopes[(depth - 1) % 2, 0]
+            row = tile.gradients[(depth - 1) % 2, 0]
             for t in range(n):
                 row[t] = on_product * product[start + t] + on_squares * squares[start + t]
             image = on_features[heads.images[k]]

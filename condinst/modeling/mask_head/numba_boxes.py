@@ -38,7 +38,7 @@ class NumbaBoxes:
         )
 
     def losses(
-        self, params: Tensor, features: Tensor, gradients: bool
+        self, params: Tensor, features: Tensor, wanted: bool
     ) -> tuple[Tensor, Tensor | None]:
         """See `BoxCompute`."""
         heads = kernel_heads(self.spec, features, self.query._replace(params=params))
@@ -47,19 +47,19 @@ class NumbaBoxes:
         assert self.boxes.alike.shape[2:] == tuple(len(x.low) for x in enlarge)
         count, cells = len(params), int(heads.size.prod())
         losses = np.zeros((count, 2))
-        slopes = np.zeros((count, 2, cells) if gradients else (1, 2, 1), heads.params.dtype)
+        gradients = np.zeros((count, 2, cells) if wanted else (1, 2, 1), heads.params.dtype)
 
         def work(span: tuple[int, int]) -> None:
             box_kernels.box_losses(
-                heads, self.boxes, *enlarge, np.array(span), losses, slopes, gradients
+                heads, self.boxes, *enlarge, np.array(span), losses, gradients, wanted
             )
 
         in_threads(work, _shares(count))
         sums = torch.from_numpy(losses.sum(0)).to(features.dtype)
-        return sums, torch.from_numpy(slopes) if gradients else None
+        return sums, torch.from_numpy(gradients) if wanted else None
 
     def gradients(
-        self, params: Tensor, features: Tensor, slopes: Tensor, factors: Tensor
+        self, params: Tensor, features: Tensor, gradients: Tensor, factors: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See `BoxCompute`."""
         heads = kernel_heads(self.spec, features, self.query._replace(params=params))
@@ -68,7 +68,9 @@ class NumbaBoxes:
         def work(span: tuple[int, int]) -> np.ndarray:
             own = np.zeros_like(heads.features)
             weights = factors.to(params.dtype).contiguous().numpy()
-            box_kernels.box_slopes(heads, slopes.numpy(), weights, np.array(span), on_params, own)
+            box_kernels.box_gradients(
+                heads, gradients.numpy(), weights, np.array(span), on_params, own
+            )
             return own
 
         on_features, *others = in_threads(work, _shares(len(params)))

@@ -133,14 +133,14 @@ class _DiceSums(torch.autograd.Function):
         from condinst.modeling.mask_head import triton_kernels as kernels
 
         features, params, logits, masks, targets = ctx.saved_tensors
-        slopes = torch.stack(grads, dim=1).float().contiguous()  # (K, 2)
+        gradients = torch.stack(grads, dim=1).float().contiguous()  # (K, 2)
         (h, w), spec = features.shape[-2:], ctx.spec
         factor = spec.feature_stride // spec.out_stride
 
         def corners(part: slice, out: Tensor) -> None:
             blocks = networks.blocks_of((h + 1) * (w + 1), networks.BLOCK)
             kernels.sums_backward_kernel[len(out), blocks](
-                logits[part], masks.view(torch.uint8), targets[part].contiguous(), slopes[part],
+                logits[part], masks.view(torch.uint8), targets[part].contiguous(), gradients[part],
                 out, h, w, factor, networks.shift(spec, factor), networks.BLOCK,
             )  # fmt: skip
 

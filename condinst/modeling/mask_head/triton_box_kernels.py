@@ -2,14 +2,14 @@
 
 No map of the enlarged logits is ever kept: a cell's logit is computed from its four corners
 wherever it is needed, as a pixel of its own and as a neighbour. Nothing is added atomically: the
-slope of a cell gathers all pairs that it is part of, those of which it is the first pixel and those
-of which it is the second, so a run repeats to the last bit.
+gradient of a cell gathers all pairs that it is part of, as their first pixel and as their second,
+so a run repeats to the last bit.
 
 With u and v the logits of two pixels and L(t) = log(1 + e^-t),
 
     -log(p_i p_j + (1 - p_i)(1 - p_j)) = [signs differ] min(|u|, |v|) + L(|u|) + L(|v|) - L(|u + v|)
 
-and its slope by u is sigmoid(u) - sigmoid(u + v). Beyond the map a pair's loss is 0 whatever u is.
+and its gradient by u is sigmoid(u) - sigmoid(u + v). Beyond the map a pair's loss is 0 for any u.
 
 Letters: as in `triton_kernels`; ``H, W`` the enlarged map, ``J`` neighbours of a cell, of which
 J - 1 - j lies opposite to j.
@@ -119,7 +119,7 @@ def _slopes_of_pairs(
     logits, u, y, x, inside, span, alike, offsets, h, w, neighbours,
     F: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
-    """Slopes of cells by all pairs that they are part of."""
+    """Gradients of cells by all pairs that they are part of."""
     top, bottom, left, right = span[0], span[1], span[2], span[3]
     high, wide = F * h, F * w
     p, total = _sigmoid(u), u * 0
@@ -143,7 +143,7 @@ def boxes_backward_kernel(
     logits, spans, images, alike, offsets, down_at, across_at, on_down, on_across, on_pairs, out,
     h, w, neighbours, reach, F: tl.constexpr, SHIFT: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """Program (k, block of intervals): ``out`` (K, 4, h + 1, w + 1), an interval's slopes of its
+    """Program (k, block of intervals): ``out`` (K, 4, h + 1, w + 1), an interval's gradients of its
     four cells. ``on_down`` (K, W), ``on_across`` (K, H) and ``on_pairs`` (K,) are those of the
     largest logits and of the sums of pairs; no pair reaches further than ``reach``.
     """  # noqa: D205
@@ -178,17 +178,17 @@ def boxes_backward_kernel(
             fx = fraction_of(column, dx, w, F, SHIFT)
             u = first + (second - first) * fx
             down = tl.load(on_down + k * F * w + x, mask=inside, other=0.0)
-            slope = tl.where(
+            gradient = tl.where(
                 tl.load(down_at + k * F * w + x, mask=inside, other=-1) == y, down, 0.0
             )
-            slope += tl.where(place == x, across, 0.0)
+            gradient += tl.where(place == x, across, 0.0)
             if paired:
                 span = (top, bottom, left, right)
-                slope += of_pairs * _slopes_of_pairs(
+                gradient += of_pairs * _slopes_of_pairs(
                     logits, u, y, x, inside, span, alike, offsets, h, w, neighbours, F, SHIFT
                 )
-            slope = tl.where(inside, slope, 0.0)
-            upper, lower = slope * (1 - fy), slope * fy
+            gradient = tl.where(inside, gradient, 0.0)
+            upper, lower = gradient * (1 - fy), gradient * fy
             ga += upper * (1 - fx)
             gb += upper * fx
             gc += lower * (1 - fx)

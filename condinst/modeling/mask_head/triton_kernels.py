@@ -144,11 +144,11 @@ def sums_kernel(
 
 @triton.jit
 def sums_backward_kernel(
-    logits, masks, targets, slopes, out, h, w,
+    logits, masks, targets, gradients, out, h, w,
     F: tl.constexpr, SHIFT: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """Program (k, block of intervals): ``out`` (K, 4, h + 1, w + 1), an interval's slopes of its
-    four cells. ``slopes`` (K, 2) are those of the two sums.
+    """Program (k, block of intervals): ``out`` (K, 4, h + 1, w + 1), an interval's gradients of its
+    four cells. ``gradients`` (K, 2) are those of the two sums.
     """  # noqa: D205
     k = tl.program_id(0).to(tl.int64)
     interval = tl.program_id(1) * P + tl.arange(0, P)
@@ -157,7 +157,7 @@ def sums_backward_kernel(
     row, column = interval // (w + 1) - 1, interval % (w + 1) - 1
     a, b, c, d = cells_around(logits + k * h * w, row, column, valid, h, w)
     masks += tl.load(targets + k) * (h * w * F * F)
-    of_product, of_squares = tl.load(slopes + k * 2), tl.load(slopes + k * 2 + 1)
+    of_product, of_squares = tl.load(gradients + k * 2), tl.load(gradients + k * 2 + 1)
     ga, gb = tl.zeros((P,), tl.float32), tl.zeros((P,), tl.float32)
     gc, gd = tl.zeros((P,), tl.float32), tl.zeros((P,), tl.float32)
     for dy in range(F):
@@ -170,9 +170,9 @@ def sums_backward_kernel(
             fx = fraction_of(column, dx, w, F, SHIFT)
             p = 1 / (1 + tl.exp(-(left + (right - left) * fx)))
             t = tl.load(masks + y * (F * w) + x, mask=inside, other=0).to(tl.float32)
-            slope = (of_product * t + 2 * of_squares * p) * p * (1 - p)
-            slope = tl.where(inside, slope, 0.0)
-            upper, lower = slope * (1 - fy), slope * fy
+            gradient = (of_product * t + 2 * of_squares * p) * p * (1 - p)
+            gradient = tl.where(inside, gradient, 0.0)
+            upper, lower = gradient * (1 - fy), gradient * fy
             ga += upper * (1 - fx)
             gb += upper * fx
             gc += lower * (1 - fx)
@@ -186,7 +186,7 @@ def sums_backward_kernel(
 
 @triton.jit
 def _gathered(corners, pixel, inside, w, intervals):
-    """A cell's slope: what the four intervals around it hold for it."""
+    """A cell's gradient: what the four intervals around it hold for it."""
     at = corners + (pixel // w + 1) * (w + 1) + pixel % w + 1
     total = tl.load(at, mask=inside, other=0.0)
     total += tl.load(at + intervals - 1, mask=inside, other=0.0)
@@ -196,7 +196,7 @@ def _gathered(corners, pixel, inside, w, intervals):
 
 @triton.jit
 def _layer_backward(
-    slopes,
+    gradients,
     x,
     weights,
     out,
@@ -205,16 +205,16 @@ def _layer_backward(
     O: tl.constexpr,
     RELU: tl.constexpr,
 ):
-    """Store the slopes of weights and biases; return those of the I inputs, after their ReLU."""
+    """Store the gradients of weights and biases; return those of the I inputs, after their ReLU."""
     for o in tl.static_range(O):
-        tl.store(biases_out + o, tl.sum(slopes[o], 0))
+        tl.store(biases_out + o, tl.sum(gradients[o], 0))
         for i in tl.static_range(I):
-            tl.store(out + o * I + i, tl.sum(slopes[o] * x[i], 0))
+            tl.store(out + o * I + i, tl.sum(gradients[o] * x[i], 0))
     back = ()
     for i in tl.static_range(I):
-        total = slopes[0] * tl.load(weights + i)
+        total = gradients[0] * tl.load(weights + i)
         for o in tl.static_range(1, O):
-            total += slopes[o] * tl.load(weights + o * I + i)
+            total += gradients[o] * tl.load(weights + o * I + i)
         if RELU:
             total = tl.where(x[i] > 0, total, 0.0)
         back = back + (total,)
@@ -249,14 +249,14 @@ def network_backward_kernel(
         k = tl.load(order + index).to(tl.int64)
         own = params + k * N
         states = _network(_inputs(maps, frames + k * 6, pixel, w, COORDS), own, I, W, D)
-        slopes = (_gathered(corners + k * 4 * intervals, pixel, inside, w, intervals),)
+        gradients = (_gathered(corners + k * 4 * intervals, pixel, inside, w, intervals),)
         out = of_params + (block.to(tl.int64) * count + k) * N
         biases = N - 1 - (D - 1) * W
         # From the last layer to the first. The compiler takes no name for `D - 1 - back` here.
         for back in tl.static_range(D):
             at = 0 if back == D - 1 else I * W + (D - 2 - back) * W * W
-            slopes = _layer_backward(
-                slopes,
+            gradients = _layer_backward(
+                gradients,
                 states[D - 1 - back],
                 own + at,
                 out + at,
@@ -267,7 +267,7 @@ def network_backward_kernel(
             )
         added = ()
         for c in tl.static_range(C):
-            added = added + (total[c] + slopes[COORDS + c],)
+            added = added + (total[c] + gradients[COORDS + c],)
         total = added
     at = (group.to(tl.int64) * tl.num_programs(1) + image) * C * cells
     for c in tl.static_range(C):

@@ -47,20 +47,20 @@ def network_gradients(
     spec: MaskHeadSpec,
     corners: Callable[[slice, Tensor], None],
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by features and networks from the slopes of the logits.
+    """Gradients by features and networks from the gradients of the logits.
 
     Args:
         features: (B, C, h, w).
         params: (K, N), K at least 1.
         query: the K instances.
         spec: what is computed.
-        corners: fills (K', 4, h + 1, w + 1) with the slopes, between cells, of a slice of
+        corners: fills (K', 4, h + 1, w + 1) with the gradients, between cells, of a slice of
             instances.
     """
     h, w = features.shape[-2:]
     of_features = torch.zeros(features.shape, dtype=torch.float32, device=features.device)
     of_params = []
-    # In groups: an instance's slopes between cells are four maps.
+    # In groups: an instance's gradients between cells are four maps.
     size = max(_CORNER_ELEMENTS // (4 * (h + 1) * (w + 1)), 1)
     for start in range(0, len(params), size):
         part = slice(start, min(start + size, len(params)))
@@ -76,7 +76,7 @@ def network_gradients(
 def _network_backward(
     features: Tensor, query: MaskQuery, spec: MaskHeadSpec, corners: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Slopes of the features (B, C, h, w) and of the networks (K', N) of a group of instances."""
+    """Gradients of the features (B, C, h, w) and the networks (K', N) of a group of instances."""
     from condinst.modeling.mask_head import triton_kernels as kernels
 
     batch, channels, h, w = features.shape

@@ -20,7 +20,7 @@ from pycocotools import mask as mask_api
 from rich.progress import track
 
 from condinst.errors import UserError
-from pipeline.acquire.formats.pictures import Problem, Reading, Thing, rasterised
+from pipeline.acquire.formats.image_files import Problem, Reading, Thing, rasterised
 from pipeline.acquire.formats.sources import Source, locate
 from pipeline.acquire.manifest import SplitPaths
 from pipeline.console import terminal
@@ -85,15 +85,15 @@ def convert(splits: dict[str, Split], folder: Path) -> dict[str, Converted]:
 
 
 def _read(name: str, source: Source) -> list[Reading]:
-    def attempt(picture: Path) -> Reading:
+    def attempt(image_file: Path) -> Reading:
         try:
-            return source.read(picture)
+            return source.read(image_file)
         except UserError as error:
             return Reading((0, 0), problems=[str(error)])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found: Iterable[Reading] = pool.map(attempt, source.pictures)
-        return list(track(found, f"Reading labels of {name}", len(source.pictures)))
+        found: Iterable[Reading] = pool.map(attempt, source.image_files)
+        return list(track(found, f"Reading labels of {name}", len(source.image_files)))
 
 
 def _part_unnamed(readings: list[Reading], source: Source) -> None:
@@ -140,12 +140,14 @@ def _coco(source: Source, readings: list[Reading], named: list[str]) -> dict[str
     numbers = {name: number for number, name in enumerate(named, 1)}
     images, annotations = [], []
     unread: list[str] = list(source.problems)
-    for image_id, (picture, reading) in enumerate(zip(source.pictures, readings, strict=True), 1):
+    for image_id, (image_file, reading) in enumerate(
+        zip(source.image_files, readings, strict=True), 1
+    ):
         h, w = reading.size
         if not h:  # the image itself cannot be read
             unread += reading.problems
             continue
-        file_name = picture.relative_to(source.images).as_posix()
+        file_name = image_file.relative_to(source.images).as_posix()
         images.append({"id": image_id, "file_name": file_name, "width": w, "height": h})
         for thing in reading.things:
             entry = {"id": len(annotations) + 1, "image_id": image_id}

@@ -24,8 +24,7 @@ from condinst.files import jsontext
 from condinst.files.bounds import FAR
 from condinst.files.names import brief, is_unicode
 from condinst.files.names import problem as name_problem
-from pipeline.acquire.formats.names import NO_CLASS
-from pipeline.acquire.formats.pictures import (
+from pipeline.acquire.formats.image_files import (
     Reading,
     Thing,
     encode,
@@ -33,6 +32,7 @@ from pipeline.acquire.formats.pictures import (
     rasterised,
     size_of,
 )
+from pipeline.acquire.formats.names import NO_CLASS
 
 _CORNERS = 64  # of a circle
 
@@ -44,15 +44,15 @@ class _ShapeError(UserError):
 
 
 def pair(
-    files: list[Path], pictures: list[Path], images: Path
+    files: list[Path], image_files: list[Path], images: Path
 ) -> tuple[dict[Path, Path], list[str]]:
     """Find each JSON's image: at its path, else below the image folder, else by name.
 
     Returns:
         Image to JSON, and problems.
     """
-    known, found, problems = set(pictures), dict[Path, Path](), list[str]()
-    by_stem = {(path.parent, path.stem): path for path in pictures}
+    known, found, problems = set(image_files), dict[Path, Path](), list[str]()
+    by_stem = {(path.parent, path.stem): path for path in image_files}
     for file in files:
         said, problem = _picture_of(file)
         if problem:
@@ -60,19 +60,19 @@ def pair(
             continue
         places = [(file.parent / said).resolve(), images / said, images / PurePosixPath(said).name]
         beside = [by_stem.get((folder, file.stem)) for folder in (file.parent, images)]
-        picture = next((path for path in (*places, *beside) if path in known), None)
-        if picture is None:
+        image_file = next((path for path in (*places, *beside) if path in known), None)
+        if image_file is None:
             problems.append(f"{file}: its image {said} is not in {images}")
-        elif picture in found:
-            problems.append(f"{file}: {found[picture]} labels the same image {picture.name}")
+        elif image_file in found:
+            problems.append(f"{file}: {found[image_file]} labels the same image {image_file.name}")
         else:
-            found[picture] = file
+            found[image_file] = file
     return found, problems
 
 
-def read(picture: Path, file: Path | None) -> Reading:
+def read(image_file: Path, file: Path | None) -> Reading:
     """Read one image's shapes; without a JSON it has no objects."""
-    reading = Reading(size_of(picture), labelled=file is not None)
+    reading = Reading(size_of(image_file), labelled=file is not None)
     if file is None:
         return reading
     content = jsontext.read(file)  # `pair` has read it before
@@ -80,7 +80,8 @@ def read(picture: Path, file: Path | None) -> Reading:
     said = content.get("imageHeight") or h, content.get("imageWidth") or w
     if said != (h, w):
         reading.problems.append(
-            f"{file}: says {brief(said[1])} x {brief(said[0])} pixels, {picture.name} is {w} x {h}"
+            f"{file}: says {brief(said[1])} x {brief(said[0])} pixels, "
+            f"{image_file.name} is {w} x {h}"
         )
     groups: dict[object, list[Any]] = {}
     labels: dict[object, str] = {}

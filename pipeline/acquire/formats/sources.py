@@ -10,7 +10,7 @@ from pathlib import Path
 from condinst.errors import UserError
 from condinst.files.names import expanded
 from pipeline.acquire.formats import labelme, names, voc, yolo
-from pipeline.acquire.formats.pictures import SUFFIXES, Reading, chosen, find, stem
+from pipeline.acquire.formats.image_files import SUFFIXES, Reading, chosen, find, stem
 from pipeline.console import terminal
 from pipeline.params import Split
 
@@ -36,7 +36,7 @@ class Source:
     key: str
     split: Split
     images: Path
-    pictures: list[Path]
+    image_files: list[Path]
     names: list[str] | None
     read: Reader
     files: list[Path]
@@ -52,7 +52,7 @@ class _Basis:
     split: Split
     images: Path
     found: list[Path]
-    pictures: list[Path]
+    image_files: list[Path]
     names: list[str] | None
     files: list[Path]
 
@@ -71,7 +71,7 @@ class _Basis:
             key=self.key,
             split=self.split,
             images=self.images,
-            pictures=self.pictures,
+            image_files=self.image_files,
             names=self.names,
             read=read,
             files=[*self.files, *files],
@@ -111,18 +111,22 @@ def _yolo(basis: _Basis) -> Source:
     assert basis.names is not None, basis.key  # pipeline.rules requires it
     named = basis.names
 
-    def text_of(picture: Path) -> Path:
-        return folder / f"{stem(picture, basis.images)}.txt"
+    def text_of(image_file: Path) -> Path:
+        return folder / f"{stem(image_file, basis.images)}.txt"
 
-    strays = set(find(folder, (".txt",))) - {text_of(picture) for picture in basis.found}
+    strays = set(find(folder, (".txt",))) - {text_of(image_file) for image_file in basis.found}
     problems = [
         f"{path} has no image in {basis.images}"
         for path in sorted(strays)
         if path.name != "classes.txt"  # some tools put it there
     ]
-    texts = [path for path in map(text_of, basis.pictures) if path.is_file()]
+    texts = [path for path in map(text_of, basis.image_files) if path.is_file()]
     return basis.source(
-        lambda picture: yolo.read(picture, text_of(picture), named), folder, ".txt", texts, problems
+        lambda image_file: yolo.read(image_file, text_of(image_file), named),
+        folder,
+        ".txt",
+        texts,
+        problems,
     )
 
 
@@ -131,22 +135,25 @@ def _voc(basis: _Basis) -> Source:
     root = _folder(basis.split.labels or basis.images.parent, key)
     objects, classes = _folder(root / voc.OBJECTS, key), _folder(root / voc.CLASSES, key)
     named = basis.names or list(voc.VOC_NAMES)
-    pictures = basis.pictures
+    image_files = basis.image_files
 
-    def masks_of(picture: Path) -> tuple[Path, Path]:
-        name = f"{stem(picture, basis.images)}.png"
+    def masks_of(image_file: Path) -> tuple[Path, Path]:
+        name = f"{stem(image_file, basis.images)}.png"
         return objects / name, classes / name
 
     if not basis.split.list:  # most of VOC's images have no masks
-        pictures = [path for path in pictures if masks_of(path)[0].is_file()]
-        if not pictures:
+        image_files = [path for path in image_files if masks_of(path)[0].is_file()]
+        if not image_files:
             raise UserError(f"{key}: {objects} has no masks for the images in {basis.images}")
-        left_out = len(basis.pictures) - len(pictures)
+        left_out = len(basis.image_files) - len(image_files)
         if left_out:
             terminal().print(f"{basis.key}: {left_out:,} images without masks are left out")
-    masks = [path for picture in pictures for path in masks_of(picture) if path.is_file()]
-    return dataclasses.replace(basis, pictures=pictures, names=named).source(
-        lambda picture: voc.read(picture, *masks_of(picture), named), objects, ".png", masks
+    masks = [path for image_file in image_files for path in masks_of(image_file) if path.is_file()]
+    return dataclasses.replace(basis, image_files=image_files, names=named).source(
+        lambda image_file: voc.read(image_file, *masks_of(image_file), named),
+        objects,
+        ".png",
+        masks,
     )
 
 
@@ -156,9 +163,13 @@ def _labelme(basis: _Basis) -> Source:
     if not files:
         raise UserError(f"{basis.key}.labels: {folder} has no LabelMe JSON")
     pairs, problems = labelme.pair(files, basis.found, basis.images)
-    used = [pairs[picture] for picture in basis.pictures if picture in pairs]
+    used = [pairs[image_file] for image_file in basis.image_files if image_file in pairs]
     return basis.source(
-        lambda picture: labelme.read(picture, pairs.get(picture)), folder, ".json", used, problems
+        lambda image_file: labelme.read(image_file, pairs.get(image_file)),
+        folder,
+        ".json",
+        used,
+        problems,
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_api
 
 from condinst.files.bounds import PIXELS
-from pipeline.acquire.formats.pictures import Reading, Thing, pixels, plain, size_of, stored_size
+from pipeline.acquire.formats.image_files import Reading, Thing, pixels, plain, size_of, stored_size
 
 OBJECTS, CLASSES = "SegmentationObject", "SegmentationClass"
 VOC_NAMES = (
@@ -39,16 +39,16 @@ def palette() -> NDArray[np.int64]:
     return colours
 
 
-def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Reading:
+def read(image_file: Path, objects: Path, classes: Path, names: list[str]) -> Reading:
     """Read one image's masks.
 
     Args:
-        picture: for its size.
+        image_file: for its size.
         objects: PNG of instances.
         classes: PNG of classes.
         names: of the classes, from number 1.
     """
-    reading = Reading(size_of(picture))
+    reading = Reading(size_of(image_file))
     absent = [str(path) for path in (objects, classes) if not path.is_file()]
     if absent:
         reading.problems.append(f"{' and '.join(absent)} missing")
@@ -57,7 +57,7 @@ def read(picture: Path, objects: Path, classes: Path, names: list[str]) -> Readi
         size = stored_size(path)
         if size != reading.size:
             reading.problems.append(
-                f"{path} is {_by(size)} pixels, {picture.name} is {_by(reading.size)}"
+                f"{path} is {_by(size)} pixels, {image_file.name} is {_by(reading.size)}"
             )
     if reading.problems:
         return reading

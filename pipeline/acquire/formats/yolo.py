@@ -12,7 +12,7 @@ from pathlib import Path
 from condinst.annotations import polygons
 from condinst.errors import UserError
 from condinst.files.text import read_text
-from pipeline.acquire.formats.pictures import Problem, Reading, Thing, size_of
+from pipeline.acquire.formats.image_files import Problem, Reading, Thing, size_of
 
 _SLACK = 0.01  # how far rounding may go beyond the border; `prepare` judges it
 _DIGITS = 3  # of a pixel
@@ -35,15 +35,15 @@ def labels_folder(images: Path) -> Path:
     return Path(*parts)
 
 
-def read(picture: Path, labels: Path, names: list[str]) -> Reading:
+def read(image_file: Path, labels: Path, names: list[str]) -> Reading:
     """Read one image's labels; without a text file it has no objects.
 
     Args:
-        picture: for its size.
+        image_file: for its size.
         labels: the text file.
         names: of the classes, by their number.
     """
-    reading = Reading(size_of(picture), labelled=labels.is_file())
+    reading = Reading(size_of(image_file), labelled=labels.is_file())
     lines = read_text(labels).splitlines() if reading.labelled else []
     for number, line in enumerate(lines, 1):
         fields = line.split()

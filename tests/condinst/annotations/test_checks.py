@@ -14,7 +14,7 @@ from pycocotools import mask as mask_tools
 from condinst.annotations.checks import check_annotations
 from condinst.annotations.faults import Ledger
 from condinst.annotations.mending import Mender
-from condinst.annotations.screening import Pictures, screen
+from condinst.annotations.screening import KnownImages, screen
 
 SQUARE = [10, 10, 20, 10, 20, 20, 10, 20]
 SOUND: dict[str, Any] = {
@@ -181,7 +181,7 @@ def test_many_at_a_time_misses_nothing_that_one_by_one_finds(data: st.DataObject
     spoilt = data.draw(st.lists(one, min_size=1, max_size=6))
     images = {1: {"id": 1, "file_name": "a.jpg", "height": 40, "width": 60}}
     names = {"image": {1: 1}, "category": {3: 3}}
-    passed = screen(spoilt, Pictures({1: 0}, np.array([[60.0, 40.0]])), {3}).sound
+    passed = screen(spoilt, KnownImages({1: 0}, np.array([[60.0, 40.0]])), {3}).sound
     for entry, sound in zip(spoilt, passed, strict=True):
         mender = Mender(Ledger("strict"), images, names, {"image": {}, "category": {}})
         mended = mender.mend(entry, "", twice=False)

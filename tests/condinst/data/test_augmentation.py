@@ -1,4 +1,4 @@
-"""Pictures, boxes and masks stay together under every augmentation, and repeat by seed."""
+"""Images, boxes and masks stay together under every augmentation, and repeat by seed."""
 
 from __future__ import annotations
 

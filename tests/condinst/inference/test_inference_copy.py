@@ -36,12 +36,12 @@ def detect(
     model: nn.Module, sizes: tuple[tuple[int, int], ...] = ((50, 70), (64, 40))
 ) -> list[Any]:
     torch.manual_seed(3)
-    pictures = [
+    batch = [
         {"image": torch.randint(0, 256, (3, h, w), dtype=torch.uint8), "height": h + 9, "width": w}
         for h, w in sizes
     ]
     with torch.inference_mode():
-        return [x["instances"] for x in model(pictures)]
+        return [x["instances"] for x in model(batch)]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from condinst.inference.predictor import Predictor
 from tests.condinst.inference.toy import toy_cfg
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def noise_image(height: int, width: int) -> np.ndarray:
     image = np.zeros((height, width, 3), np.uint8)
     image[:, : width // 2] = (250, 20, 10)
     return image
@@ -17,7 +17,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 def test_pictures_of_several_sizes_come_back_in_their_own_size_best_first() -> None:
     predictor = Predictor(toy_cfg(), None)
-    found = predictor([picture(20, 30), picture(64, 40)])
+    found = predictor([noise_image(20, 30), noise_image(64, 40)])
     assert [one.image_size for one in found] == [(20, 30), (64, 40)]
     for one in found:
         assert one.scores.tolist() == sorted(one.scores.tolist(), reverse=True)
@@ -27,7 +27,7 @@ def test_pictures_of_several_sizes_come_back_in_their_own_size_best_first() -> N
 
 def test_the_model_is_fed_bgr_at_the_tested_size() -> None:
     predictor = Predictor(toy_cfg(), None)
-    predictor([picture(20, 30)])
+    predictor([noise_image(20, 30)])
     (fed,) = predictor.model.seen
     assert fed.shape == (3, 32, 48)
     assert fed.dtype == torch.uint8
@@ -38,16 +38,16 @@ def test_rgb_recipes_are_fed_rgb() -> None:
     cfg = toy_cfg()
     cfg.INPUT.FORMAT = "RGB"
     predictor = Predictor(cfg, None)
-    predictor([picture(20, 30)])
+    predictor([noise_image(20, 30)])
     assert predictor.model.seen[0][:, 0, 0].tolist() == [250, 20, 10]
 
 
 def test_low_scores_are_left_out_and_no_picture_is_no_result() -> None:
     predictor = Predictor(toy_cfg(), None, score_threshold=0.5)
-    (found,) = predictor([picture(20, 30)])
+    (found,) = predictor([noise_image(20, 30)])
     assert found.pred_classes.tolist() == [0]
     assert predictor([]) == []
-    assert len(Predictor(toy_cfg(), None, score_threshold=0.9)([picture(8, 8)])[0]) == 0
+    assert len(Predictor(toy_cfg(), None, score_threshold=0.9)([noise_image(8, 8)])[0]) == 0
 
 
 def test_weights_are_loaded_by_what_was_passed_in(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from condinst.modeling.mask_head.rle import encode_masks
 from tests.condinst.modeling.tiny import (
     NUM_CLASSES,
     example,
-    picture,
+    noise_image,
     rectangles,
     tiny_cfg,
     tiny_model,
@@ -103,7 +103,7 @@ def test_every_option_trains_and_detects(name: str) -> None:
     assert untouched == []
     model.eval()
     with torch.no_grad():
-        found = model([{"image": picture(64, 96), "height": 50, "width": 80}])[0]["instances"]
+        found = model([{"image": noise_image(64, 96), "height": 50, "width": 80}])[0]["instances"]
     assert len(found) > 0
     if name != "boxes alone":
         assert found.pred_masks.shape == (len(found), 50, 80)
@@ -114,10 +114,10 @@ def test_every_option_trains_and_detects(name: str) -> None:
 def test_a_batch_of_mixed_sizes_equals_its_images(options: tuple[Any, ...]) -> None:
     model = tiny_model(*options).eval()
     batch = [
-        {"image": picture(64, 96), "height": 70, "width": 100},
-        {"image": picture(40, 130, seed=1)},
+        {"image": noise_image(64, 96), "height": 70, "width": 100},
+        {"image": noise_image(40, 130, seed=1)},
         {
-            "image": picture(61, 90, seed=2),
+            "image": noise_image(61, 90, seed=2),
             "height": 61,
             "width": 90,
         },  # pads to the first one's size
@@ -181,7 +181,7 @@ def test_instances_may_lack_masks_where_there_are_none() -> None:
 
 def test_masks_as_runs_are_the_masks() -> None:
     model = tiny_model("MODEL.FCOS.INFERENCE_TH_TEST", 0.0).eval()
-    batch = [{"image": picture(64, 96), "height": 50, "width": 80}]
+    batch = [{"image": noise_image(64, 96), "height": 50, "width": 80}]
     with torch.no_grad():
         masks = model(batch)[0]["instances"]
         model.masks_as_runs = True
@@ -196,14 +196,14 @@ def test_a_strip_of_one_pixel_trains_and_detects(h: int, w: int) -> None:
     model = tiny_model(*FROZEN)
     terms = model([example(h, w, [(0, 0, w, h)])])
     assert all(term.isfinite() for term in terms.values())
-    (found,) = model.eval()([{"image": picture(h, w), "height": 3 * h, "width": 3 * w}])
+    (found,) = model.eval()([{"image": noise_image(h, w), "height": 3 * h, "width": 3 * w}])
     assert found["instances"].pred_masks.shape[1:] == (3 * h, 3 * w)
 
 
 def test_nothing_found_keeps_its_shapes() -> None:
     model = tiny_model("MODEL.FCOS.INFERENCE_TH_TEST", 1.0).eval()
     with torch.no_grad():
-        found = model([{"image": picture(64, 96)}])[0]["instances"]
+        found = model([{"image": noise_image(64, 96)}])[0]["instances"]
     assert len(found) == 0
     assert found.pred_masks.shape == (0, 64, 96)
 
@@ -211,7 +211,7 @@ def test_nothing_found_keeps_its_shapes() -> None:
 def test_boxes_are_clipped_to_the_original_image() -> None:
     model = tiny_model().eval()
     with torch.no_grad():
-        found = model([{"image": picture(64, 96), "height": 128, "width": 192}])[0]["instances"]
+        found = model([{"image": noise_image(64, 96), "height": 128, "width": 192}])[0]["instances"]
     boxes = found.pred_boxes.tensor
     assert boxes.min() >= 0
     assert (boxes <= torch.tensor([192, 128, 192, 128])).all()
@@ -283,7 +283,7 @@ def test_a_gpu_gives_the_cpus_numbers() -> None:
     cpu.eval()
     gpu.eval()
     with torch.no_grad():
-        a, b = (m([{"image": picture(64, 96)}])[0]["instances"] for m in (cpu, gpu))
+        a, b = (m([{"image": noise_image(64, 96)}])[0]["instances"] for m in (cpu, gpu))
     assert_same(a, b.to("cpu"))
 
 
@@ -294,7 +294,7 @@ def test_half_precision_trains_and_detects(options: tuple[Any, ...]) -> None:
     full = losses(model, batch)
     with torch.autocast("cpu", torch.bfloat16):
         half = losses(model, batch)
-        found = model.eval()([{"image": picture(64, 96)}])[0]["instances"]
+        found = model.eval()([{"image": noise_image(64, 96)}])[0]["instances"]
     assert half == pytest.approx(full, rel=0.4)  # eight bits, fifty layers
     assert found.scores.dtype == found.pred_boxes.tensor.dtype == torch.float32
 

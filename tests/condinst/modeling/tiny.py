@@ -61,7 +61,7 @@ def rectangles(h: int, w: int, boxes: list[tuple[int, int, int, int]]) -> Instan
     return instances
 
 
-def picture(h: int, w: int, seed: int = 0) -> torch.Tensor:
+def noise_image(h: int, w: int, seed: int = 0) -> torch.Tensor:
     """(3, h, w) uint8 noise."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (3, h, w), dtype=torch.uint8, generator=generator)
@@ -71,4 +71,4 @@ def example(
     h: int, w: int, boxes: list[tuple[int, int, int, int]], seed: int = 0
 ) -> dict[str, Any]:
     """One training input."""
-    return {"image": picture(h, w, seed), "instances": rectangles(h, w, boxes)}
+    return {"image": noise_image(h, w, seed), "instances": rectangles(h, w, boxes)}

@@ -18,7 +18,7 @@ from triton.compiler import ASTSource
 from condinst.modeling.mask_head import triton_box_kernels as box_kernels
 from condinst.modeling.mask_head import triton_kernels as kernels
 
-FLOATS = ("params", "frames", "logits", "slopes", "corners", "of_features", "of_params")
+FLOATS = ("params", "frames", "logits", "gradients", "corners", "of_features", "of_params")
 FLOATS += ("best", "on_down", "on_across", "on_pairs")
 TYPES = {
     **dict.fromkeys(FLOATS, "*fp32"),
