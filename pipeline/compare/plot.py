@@ -6,54 +6,58 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condinst.evaluation.verdict import BETTER, OPEN, SAME, WORSE
+from markupsafe import Markup
+
+from condinst.evaluation.verdict import BETTER, SAME, WORSE
+from pipeline.charts import WIDTH, Interval, intervals, text
 from pipeline.compare.sentences import metric_words, phrase, primary_difference, primary_of
 
-COLOURS = {BETTER: "#1a7f37", WORSE: "#cf222e", SAME: "#0969da", OPEN: "#6e7781"}
+_STYLE = Path(__file__).resolve().parent.parent / "report/templates/style.css"
+_TONES = {BETTER: "good", WORSE: "bad", SAME: "same"}
+_TITLE = 30  # height of a panel's title
 
 
 def draw(content: Mapping[str, Any], path: Path) -> bool:
-    """Draw one panel a study; whether there was anything to draw.
+    """Draw one panel per study in the report's style; whether there was anything to draw.
 
     Args:
         content: what ``comparison.json`` holds.
-        path: file to write, of any kind that matplotlib knows.
+        path: of the SVG file.
     """
-    from matplotlib.figure import Figure
-
-    panels = [
-        (name, study, rows) for name, study in content["studies"].items() if (rows := _rows(study))
-    ]
-    if not panels:
-        return False
-    heights = [len(rows) + 1.6 for _, _, rows in panels]
-    figure = Figure(figsize=(8, 0.45 * sum(heights) + 0.4), layout="constrained")
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, (name, study, rows) in zip(axes, panels, strict=True):
-        for place, (label, one) in enumerate(reversed(rows)):
-            colour = COLOURS[one["verdict"]["word"]]
-            axis.plot([one["low"], one["high"]], [place, place], color=colour, linewidth=2)
-            axis.plot(one["difference"], place, "o", color=colour)
-            axis.annotate(
-                f"{label}: {phrase(one)}", (one["difference"], place),
-                xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8,
-            )  # fmt: skip
-        axis.axvline(0, color="black", linewidth=0.8)
-        if "margin" in study:
-            axis.axvspan(-study["margin"], study["margin"], color="#0969da", alpha=0.08)
-        axis.set_yticks([])
-        axis.set_ylim(-0.6, len(rows) - 0.2)
-        axis.set_title(study["question"] or name, loc="left", fontsize=10)
-        interval = f"{content['confidence']:.0%} interval"
+    drawn, top = [], 0
+    for name, study in content["studies"].items():
+        rows = _rows(study)
+        if not rows:
+            continue
         words = metric_words(*primary_of(study))
-        axis.set_xlabel(f"{words} minus {study['baseline']}'s, points, {interval}", fontsize=8)
-    figure.savefig(path)
-    return True
+        parts, height = intervals(
+            rows,
+            x_label=f"{words} minus {study['baseline']}'s, points, "
+            f"{content['confidence']:.0%} interval",
+            zero=f"as {study['baseline']}",
+        )
+        title = text("rowname", 14, 20, study["question"] or name, "start")
+        panel = Markup('<g transform="translate(0 {})">{}</g>')
+        drawn.append(panel.format(top, title))
+        drawn.append(panel.format(top + _TITLE, Markup("").join(parts)))
+        top += _TITLE + height + 14
+    if drawn:
+        whole = Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {0} {1}" '
+            'width="{0}" height="{1}" style="font-family: system-ui, sans-serif"><style>{2}</style>'
+            '<rect width="{0}" height="{1}" style="fill: var(--card)"/>{3}</svg>\n'
+        )
+        style = Markup(_STYLE.read_text(encoding="utf-8"))  # of the project itself
+        path.write_text(whole.format(WIDTH, top, style, Markup("").join(drawn)), encoding="utf-8")
+    return bool(drawn)
 
 
-def _rows(study: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _rows(study: Mapping[str, Any]) -> list[Interval]:
     return [
-        (name, one)
+        Interval(
+            name, one["difference"], one["low"], one["high"],
+            _TONES.get(one["verdict"]["word"], "neutral"), phrase(one),
+        )
         for name, variant in study["variants"].items()
         if (one := primary_difference(study, variant))
-    ]
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from condinst.metrics import WORDS
-from pipeline.report.charts import WIDTH, Series, line_chart, number
+from pipeline.charts import WIDTH, Series, line_chart, number
 from pipeline.report.collect import Record
 from pipeline.report.words import NONE, count, percent, span
 

@@ -7,7 +7,7 @@ import statistics
 from markupsafe import Markup
 
 from condinst.metrics import WORDS
-from pipeline.report.charts import Series, line_chart
+from pipeline.charts import Series, line_chart
 
 _TERMS = {
     "loss_fcos_cls": "class",

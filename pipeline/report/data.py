@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report.charts import histogram
+from pipeline.charts import histogram
 from pipeline.report.collect import Findings, Record
 from pipeline.report.scores import objects_per_class
 from pipeline.report.words import count, several

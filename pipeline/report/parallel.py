@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.report.charts import WIDTH, figure, log_ticks, nice_ticks, number, rule, text
+from pipeline.charts import WIDTH, figure, log_ticks, nice_ticks, number, rule, text
 
 _TOP, _BOTTOM, _HEIGHT = 44, 24, 320
 _SIDE = 96  # room for tick labels beside the first and the last axis

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from condinst.evaluation.losses import KINDS
 from condinst.metrics import MEANINGS, WORDS
-from pipeline.report.charts import Series, line_chart
+from pipeline.charts import Series, line_chart
 from pipeline.report.collect import Findings, Record
 
 _CURVE_NAMES = {"0.50": "IoU 0.50", "0.75": "IoU 0.75", "0.50:0.95": "mean of IoU 0.50 to 0.95"}

@@ -10,9 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from condinst.evaluation.verdict import BETTER, SAME, WORSE
+from pipeline.charts import Interval, Series, interval_chart, line_chart
 from pipeline.compare.sentences import metric_words
 from pipeline.report.axis_curve import CurveView, curve_view
-from pipeline.report.charts import Interval, Series, interval_chart, line_chart
 from pipeline.report.collect import Findings, Record, Study, Training
 from pipeline.report.curves import points, smooth
 from pipeline.report.words import duration, several, signed, signed_span, span, typeset

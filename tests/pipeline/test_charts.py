@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from markupsafe import Markup
 
-from pipeline.report.charts import (
+from pipeline.charts import (
     Interval,
     Series,
     histogram,

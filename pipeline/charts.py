@@ -279,6 +279,14 @@ def interval_chart(
     """Estimates with their intervals, one a row, about a line at zero."""
     if not rows:
         return Markup("")
+    parts, height = intervals(rows, x_label=x_label, zero=zero, width=width)
+    return figure(parts, width, height, x_label, [])
+
+
+def intervals(
+    rows: Sequence[Interval], *, x_label: str, zero: str = "no difference", width: int = WIDTH
+) -> tuple[list[Markup], int]:
+    """The parts of an interval chart of one row or more, and its height."""
     low, high = min(0, *(row.low for row in rows)), max(0, *(row.high for row in rows))
     room = (high - low) * 0.04
     ticks = nice_ticks(low - room, high + room, 6)
@@ -296,7 +304,7 @@ def interval_chart(
     for index, row in enumerate(rows):
         parts.append(_interval(row, axis, 37 + 34 * index, left, width - right))
     parts.append(text("name", (axis.start + axis.end) / 2, bottom + 37, x_label))
-    return figure(parts, width, bottom + 46, x_label, [])
+    return parts, bottom + 46
 
 
 def _interval(row: Interval, axis: _Axis, y: float, left: float, right: float) -> Markup:
