@@ -233,7 +233,7 @@ def _wait(worker: Worker, store: dist.Store, seconds: float) -> None:
             names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             raise PassingError(
                 f"rank {worker.rank} waited {seconds:g} s ({SECONDS}) for {len(missing)} of "
-                f"{worker.world_size} workers: rank {names} is missing; check that every machine "
+                f"{worker.world_size} workers: nothing from rank {names}; check that every machine "
                 "was started with the same address and its own --machine-rank"
             )
         if missing:

@@ -203,8 +203,8 @@ class Compare:
     draws: int = setting(minimum=10)
     confidence: float = setting(above=0, below=1)
     seed: int = setting(minimum=0)
-    margin: float = setting(above=0)
-    family: str = setting(choices=("study", "report"))
+    margin: float = setting(0.3, above=0)
+    family: str = setting("study", choices=("study", "report"))
     mask_seconds: float = setting(79.2, minimum=0)
     box_seconds: float = setting(7.0, minimum=0)
 

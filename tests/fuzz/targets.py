@@ -140,7 +140,7 @@ def runs(name: str, path: Path, folder: Path) -> None:
 def image(name: str, path: Path, folder: Path) -> None:
     """An image, read wherever one is."""
     from condinst.data.images import read_oriented
-    from pipeline.acquire.formats import pictures
+    from pipeline.acquire.formats import image_files
     from pipeline.predict.media import read_image
     from pipeline.prepare import images
     from pipeline.prepare.depth import Depths
@@ -151,8 +151,8 @@ def image(name: str, path: Path, folder: Path) -> None:
     for read in (
         lambda: read_oriented(str(target)),
         lambda: read_image(target),
-        lambda: pictures.size_of(target),
-        lambda: pictures.pixels(target),
+        lambda: image_files.size_of(target),
+        lambda: image_files.pixels(target),
         lambda: images.look([{"file_name": name}], folder, {}, "Looking", Depths()),
     ):
         try:

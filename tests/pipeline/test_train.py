@@ -58,7 +58,7 @@ def test_outputs_and_second_run(
     before = weights(project)
     capsys.readouterr()
     train.run(shrink(tiny_params))
-    assert "finished already" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
     assert all(torch.equal(value, before[key]) for key, value in weights(project).items())
     assert not list(project.glob("outputs/.*"))
 

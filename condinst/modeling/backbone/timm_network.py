@@ -155,9 +155,7 @@ def choose_features(
     """
     if len(features) == 1:
         (only,) = features.values()
-        raise UserError(
-            f"timm/{name} only gives maps at stride {only.stride}, not a pyramid; {_TAKE}"
-        )
+        raise UserError(f"timm/{name} only gives maps at stride {only.stride}, no pyramid; {_TAKE}")
     if not wanted or set(wanted) - set(features):
         raise UserError(
             f"{name} gives the features {list(features)}, not {list(wanted)}: "

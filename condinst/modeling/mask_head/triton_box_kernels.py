@@ -115,7 +115,7 @@ def pairs_kernel(
 
 
 @triton.jit
-def _slopes_of_pairs(
+def _gradients_of_pairs(
     logits, u, y, x, inside, span, alike, offsets, h, w, neighbours,
     F: tl.constexpr, SHIFT: tl.constexpr,
 ):  # fmt: skip
@@ -184,7 +184,7 @@ def boxes_backward_kernel(
             gradient += tl.where(place == x, across, 0.0)
             if paired:
                 span = (top, bottom, left, right)
-                gradient += of_pairs * _slopes_of_pairs(
+                gradient += of_pairs * _gradients_of_pairs(
                     logits, u, y, x, inside, span, alike, offsets, h, w, neighbours, F, SHIFT
                 )
             gradient = tl.where(inside, gradient, 0.0)

@@ -52,7 +52,7 @@ def test_missing_workers_are_named(tmp_path: Path) -> None:
     log = tmp_path / "log"
     wait_for([start_worker(0, 3, free_port(), nothing, log, **{SECONDS: "1"})])
     assert "waited 1 s" in log.read_text()
-    assert "2 of 3 workers: rank 1, 2 did not come" in log.read_text()
+    assert "2 of 3 workers: nothing from rank 1, 2" in log.read_text()
 
 
 def test_no_answer_from_the_first(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_ordinary_convolutions_where_packed_ones_fail(
     made = [inference_copy(model, precision, winograd=True) for _ in range(2)][1]
     warned = [x.message for x in caplog.records if x.levelname == "WARNING"]
     assert len(warned) == 1  # of two copies
-    assert f"inference in {precision} by ordinary convolutions" in warned[0]
+    assert f"inference in {precision} with ordinary convolutions" in warned[0]
     assert said in warned[0]
     assert "and so on" not in warned[0]
     assert not any(isinstance(m, (PackedConv, WinogradConv)) for m in made.modules())

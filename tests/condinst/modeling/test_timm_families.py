@@ -40,7 +40,7 @@ def test_family(family: str) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("deit_tiny_patch16_224", "timm/deit_tiny_.* maps at stride 16, not a pyramid"),
+        ("deit_tiny_patch16_224", "timm/deit_tiny_.* maps at stride 16, no pyramid"),
         ("coat_tiny", "timm/coat_tiny does not take images of 128 x 160 pixels: Input height"),
         ("levit_128s", r"levit_128s gives the features \['res4', 'res5', 'res6'\], not"),
     ],

@@ -62,5 +62,5 @@ def test_inputs_of_another_width_are_projected() -> None:
 
 
 def test_the_levels_must_be_five() -> None:
-    with pytest.raises(UserError, match="add up to 5"):
+    with pytest.raises(UserError, match="together they must be 5"):
         build_backbone(cfg("MODEL.FCOS.TOP_LEVELS", 1))
