@@ -156,7 +156,7 @@ def lead(found: Findings, params: Params) -> list[str]:
             f"{words.duration(found.run['seconds'])}{_machine(found.environment)}."
         )
     if not sentences:
-        sentences.append("Nothing has been run yet.")
+        sentences.append("The main training has not been run yet.")
     return sentences
 
 

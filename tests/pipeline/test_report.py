@@ -131,7 +131,7 @@ def test_nothing_run_yet_is_said_with_the_commands(params: Params, tmp_path: Pat
     Outline(text)
     for command in ("acquire", "prepare", "train", "evaluate", "ablate coords", "compare"):
         assert f"python cli.py {command}" in text
-    assert "Nothing has been run yet." in text
+    assert "The main training has not been run yet." in text
     assert (tmp_path / "outputs/report/report.md").is_file()
 
 
