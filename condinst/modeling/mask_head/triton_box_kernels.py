@@ -20,7 +20,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from condinst.modeling.mask_head.triton_kernels import cell_of, cells_around, fraction_of
+from condinst.modeling.mask_head.triton_kernels import (
+    cell_of,
+    cells_around,
+    fraction_of,
+    store_corners,
+)
 
 # The compiler reads constexpr annotations alone and knows no unpacking.
 # ruff: noqa: ANN001, ANN201, ANN202
@@ -193,8 +198,4 @@ def boxes_backward_kernel(
             gb += upper * fx
             gc += lower * (1 - fx)
             gd += lower * fx
-    at = out + k * 4 * intervals + interval
-    tl.store(at, ga, mask=valid)
-    tl.store(at + intervals, gb, mask=valid)
-    tl.store(at + 2 * intervals, gc, mask=valid)
-    tl.store(at + 3 * intervals, gd, mask=valid)
+    store_corners(out + k * 4 * intervals + interval, intervals, valid, ga, gb, gc, gd)

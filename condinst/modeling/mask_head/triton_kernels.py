@@ -143,6 +143,15 @@ def sums_kernel(
 
 
 @triton.jit
+def store_corners(at, intervals, valid, ga, gb, gc, gd):
+    """Store the gradients of an interval's four cells, a map of intervals each."""
+    tl.store(at, ga, mask=valid)
+    tl.store(at + intervals, gb, mask=valid)
+    tl.store(at + 2 * intervals, gc, mask=valid)
+    tl.store(at + 3 * intervals, gd, mask=valid)
+
+
+@triton.jit
 def sums_backward_kernel(
     logits, masks, targets, gradients, out, h, w,
     F: tl.constexpr, SHIFT: tl.constexpr, P: tl.constexpr,
@@ -177,11 +186,7 @@ def sums_backward_kernel(
             gb += upper * fx
             gc += lower * (1 - fx)
             gd += lower * fx
-    at = out + k * 4 * intervals + interval
-    tl.store(at, ga, mask=valid)
-    tl.store(at + intervals, gb, mask=valid)
-    tl.store(at + 2 * intervals, gc, mask=valid)
-    tl.store(at + 3 * intervals, gd, mask=valid)
+    store_corners(out + k * 4 * intervals + interval, intervals, valid, ga, gb, gc, gd)
 
 
 @triton.jit
