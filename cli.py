@@ -543,13 +543,25 @@ def weights_list() -> None:
     console.print_table(header, console.weights_rows())
 
 
-@app.command(epilog=_examples("doctor"))
-def doctor(params: ParamsFile = PARAMS) -> None:
+@app.command(epilog=_examples("doctor", "doctor --tune"))
+def doctor(
+    params: ParamsFile = PARAMS,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Instead show what was found fastest on this machine.")
+    ] = False,
+    retune: Annotated[bool, typer.Option("--retune", help="The same, measured again.")] = False,
+) -> None:
     """Check environment, data and disk, and say what to fix."""
     from rich.text import Text
 
     from pipeline import doctor as checks
 
+    if tune or retune:
+        console.print_table(
+            ("recipe", "threads", "memory format", "a step", "measured"),
+            checks.decisions(params, again=retune),
+        )
+        return
     with console.terminal(stderr=True).status("Checking, which takes about 15 s"):
         results = checks.examine(params)
     colours = {"ok": "green", "note": "yellow", "bad": "red"}

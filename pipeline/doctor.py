@@ -75,6 +75,23 @@ def examine(path: Path = Path("params.yaml")) -> list[Result]:
     return results
 
 
+def decisions(path: Path, *, again: bool) -> list[tuple[str, ...]]:
+    """What was found fastest on this machine, for trainings in `train` and in studies.
+
+    Args:
+        path: The params file.
+        again: Whether to measure what is known already.
+    """
+    from pipeline.params import override
+    from pipeline.recipe import PreparedData, own_threads
+    from pipeline.train import tuning
+
+    params, data = load_params(path), PreparedData.load()
+    for one in (params, override(params, own_threads(params))):
+        tuning.tune(one, data, again=again)
+    return tuning.rows(params, data)
+
+
 def _load(path: Path) -> tuple[Params | None, Result]:
     try:
         params = load_params(path)

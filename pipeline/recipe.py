@@ -110,6 +110,8 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
     cfg.SOLVER.AMP.DTYPE = {"bf16": "bfloat16", "fp16": "float16"}.get(train.amp, "auto")
     _set_long_training(cfg.SOLVER, train)
     cfg.SOLVER.NUM_THREADS = threads(train) if cfg.MODEL.DEVICE == "cpu" else 0
+    if train.memory_format != "auto":
+        cfg.SOLVER.MEMORY_FORMAT = train.memory_format
     cfg.SOLVER.MEMORY_FORMAT = memory_format(cfg)
     cfg.DATALOADER.NUM_WORKERS = train.workers
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN_NAME,), (VAL_NAME,)

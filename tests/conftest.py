@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Before torch is imported. One thread: workers side by side (make test) do not fight over the
 # cores, and sums have the same bits everywhere. Tests about threads set their own number.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["CONDINST_CACHE"] = str(REPOSITORY / ".pytest_cache" / "condinst")  # not the user's
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -75,7 +76,13 @@ def tiny_params(params: Params) -> Params:
         params.dataset, sample=Sample(seed=7, train_images=8, val_images=4)
     )
     train = dataclasses.replace(
-        params.train, steps=3, images_per_step=2, warmup_steps=1, checkpoint_period=2, workers=0
+        params.train,
+        memory_format="channels_last",
+        steps=3,
+        images_per_step=2,
+        warmup_steps=1,
+        checkpoint_period=2,
+        workers=0,
     )
     studies = {
         name: dataclasses.replace(study, steps=2) for name, study in params.ablations.items()

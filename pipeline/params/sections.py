@@ -137,6 +137,7 @@ class Train:
     num_gpus: int = setting(minimum=0)
     num_processes: int = setting(minimum=1)
     threads: int | None = setting(None, minimum=1)
+    memory_format: str = setting("auto", choices=("auto", "contiguous", "channels_last"))
     launcher: str = setting("processes", choices=("processes", "ray"))
     min_workers: int | None = setting(None, minimum=1)
     accumulate: int = setting(1, minimum=1)

@@ -34,6 +34,7 @@ from pipeline.studies.study import (
 from pipeline.studies.study_board import StudyBoard
 from pipeline.tracking import notes
 from pipeline.train.stage import Destination, train_into
+from pipeline.train.tuning import tune
 
 
 def run(
@@ -62,6 +63,8 @@ def run(
     """
     data = PreparedData.load()
     params = with_seeds(params, study, seeds)
+    for trial in plan(params, study, data):
+        tune(trial.params, data)
     every = plan(params, study, data)
     trials = select(every, variants)
     same = shared_trainings(every, params, data)

@@ -19,6 +19,7 @@ from pipeline.params import METRICS, Ablation, Params, as_dict, override
 from pipeline.params.schema import nearest
 from pipeline.recipe import PreparedData, own_threads
 from pipeline.train.stage import run_key
+from pipeline.train.tuning import settled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +152,7 @@ def _trial(
     budget |= own_threads(params)
     try:
         changed = override(params, {**budget, **study.variants[variant], "train.seed": seed})
+        changed = settled(changed, data)
         return Trial(name, variant, seed, changed, run_key(changed, data))
     except UserError as error:
         raise UserError(f"ablations.{name}.variants.{variant}: {error}") from error

@@ -24,6 +24,7 @@ from pipeline.recipe import PreparedData, load_resolved, own_threads
 from pipeline.studies import sweep_board, sweep_results
 from pipeline.tracking import notes
 from pipeline.train.stage import Destination, run_key, train_into
+from pipeline.train.tuning import settled, tune
 
 _RUNGS = 3  # evaluations of a trial; a bad one stops at the first or second
 _TRIES_AGAIN = 2  # of a trial whose process died; it goes on from its last checkpoint
@@ -45,6 +46,8 @@ def run(params: Params) -> None:
     """
     data = PreparedData.load()
     base = _budgeted(params)
+    tune(base, data)
+    base = settled(base, data)
     sweep_key = runs.digest([as_dict(base), run_key(base, data)])
     folder = (runs.RUNS / f"sweep-{sweep_key}").resolve()
     with runs.locked(folder), _parent_run(params, folder, data) as parent:

@@ -19,6 +19,7 @@ from detectron2.engine import HookBase
 from condinst import engine
 from condinst.atomic import write_json
 from condinst.config import load_config
+from condinst.cores import processor_name
 from condinst.errors import UserError
 from pipeline import runs, tracking
 from pipeline.identity import FILE, Identity, explanation
@@ -31,6 +32,7 @@ from pipeline.train.key import identity_of, run_key, workers_of
 from pipeline.train.masks import check_masks
 from pipeline.train.options import TrainOptions
 from pipeline.train.start import check_launcher, start_job
+from pipeline.train.tuning import settled, tune
 
 __all__ = [
     "TRAINED",
@@ -86,7 +88,9 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
         debugging.run(params, options)
         return
     place = Destination(TRAINED, params.profile)
-    train_into(params, PreparedData.load(), place, max_seconds=options.max_seconds)
+    data = PreparedData.load()
+    tune(params, data)
+    train_into(settled(params, data), data, place, max_seconds=options.max_seconds)
 
 
 def train_into(
@@ -318,7 +322,7 @@ def environment(params: Params, cfg: CfgNode) -> dict[str, Any]:
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": cfg.SOLVER.NUM_THREADS or torch.get_num_threads(),
         "memory_format": cfg.SOLVER.MEMORY_FORMAT,
