@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks._measure import markdown
 from condinst.evaluation.bootstrap import EVERY, image_draws, sample
 from condinst.evaluation.differences import Pair, difference, pair_samples
-from condinst.evaluation.multiple import joint_level
+from condinst.evaluation.multiple import joint_level, pool_seeds
 from tests.condinst.evaluation.simulation import Population, simulate
 
 LUCK = 0.05  # standard deviation of a training's skill
@@ -68,12 +68,16 @@ def study(
     samples = [sample(matches, multiplicities) for matches in results]
     base, *others = (samples[k : k + seeds] for k in range(0, len(samples), seeds))
     pairs = [_primary(pair_samples(base, one)) for one in others]
-    equal, mixed = pairs[:-1], pairs[1:]
-    levels = [(None, joint_level(family)) for family in (equal, mixed)]
+    alone = pairs[:-1], pairs[1:]  # all equal, and one better one among them
+    equal, mixed = (pool_seeds(family) for family in alone)
+    levels = [joint_level(family) for family in (equal, mixed)]
     return np.array(
         [
-            [any(_told(pair, level) for pair in equal) for level in levels[0]],
-            [_told(mixed[-1], level) for level in levels[1]],
+            [
+                any(_told(pair, None) for pair in alone[0]),
+                any(_told(pair, levels[0]) for pair in equal),
+            ],
+            [_told(alone[1][-1], None), _told(mixed[-1], levels[1])],
         ]
     )
 

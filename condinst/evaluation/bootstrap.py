@@ -122,26 +122,27 @@ def mean_interval(
     estimate, std_error = float(np.mean(each)), float(drawn.std(ddof=1))
     low, high = ends(drawn, confidence, results[0].images)
     if len(each) > 1:
-        std_error, freedom = with_seeds(std_error**2, np.array(each), results[0].images)
+        of_seeds = float(np.var(each, ddof=1)) / len(each)
+        std_error, freedom = with_seeds(std_error**2, results[0].images, of_seeds, len(each) - 1)
         reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * std_error
         low, high = estimate - reach, estimate + reach
     return Interval(estimate, max(low, 0.0), min(high, 100.0), std_error)
 
 
-def with_seeds(of_images: float, each: np.ndarray, images: int) -> tuple[float, float]:
+def with_seeds(of_images: float, images: int, of_seeds: float, freedom: int) -> tuple[float, float]:
     """Standard error from images and seeds, its degrees of freedom (Welch and Satterthwaite).
 
     Args:
         of_images: Variance of the mean over seeds, from the choice of images.
-        each: (S,) one value a seed, two at least.
         images: Number of images.
+        of_seeds: Variance of that mean, from the luck of training.
+        freedom: Degrees of freedom that `of_seeds` was estimated with.
     """
-    of_seeds = float(each.var(ddof=1)) / len(each)
     total = of_images + of_seeds
     if total == 0:
         return 0.0, 1.0
-    freedom = of_seeds**2 / (len(each) - 1) + of_images**2 / max(images - 1, 1)
-    return total**0.5, total**2 / freedom
+    per_freedom = of_seeds**2 / freedom + of_images**2 / max(images - 1, 1)
+    return total**0.5, total**2 / per_freedom
 
 
 def defined(drawn: np.ndarray) -> np.ndarray | None:

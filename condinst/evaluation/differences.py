@@ -31,6 +31,8 @@ class Pair:
         each: (S,) differences b - a, one a seed.
         drawn: (B,) differences on the draws, mean over the seeds; NaN where undefined.
         images: Number of images.
+        pooled: Variance of the mean difference from the luck of training and its degrees of
+            freedom, where they come from several variants (`multiple.pool_seeds`).
     """
 
     category: str
@@ -40,6 +42,7 @@ class Pair:
     each: np.ndarray
     drawn: np.ndarray
     images: int
+    pooled: tuple[float, int] | None = None
 
     @property
     def image_variance(self) -> float:
@@ -49,7 +52,14 @@ class Pair:
     @property
     def seed_variance(self) -> float | None:
         """Of the mean difference, from the luck of training; None with one seed."""
+        if self.pooled is not None:
+            return self.pooled[0]
         return float(self.each.var(ddof=1)) / len(self.each) if len(self.each) > 1 else None
+
+    @property
+    def seed_freedom(self) -> int:
+        """Degrees of freedom of `seed_variance`."""
+        return len(self.each) - 1 if self.pooled is None else self.pooled[1]
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,9 @@ def difference(
         low, high = ends(kept, confidence, pair.images, level)
         std_error, freedom = pair.image_variance**0.5, float(max(pair.images - 1, 1))
     else:
-        std_error, freedom = with_seeds(pair.image_variance, pair.each, pair.images)
+        std_error, freedom = with_seeds(
+            pair.image_variance, pair.images, pair.seed_variance, pair.seed_freedom
+        )
         reach = float(stats.t.ppf((1 + level) / 2, freedom)) * std_error
         low, high = estimate - reach, estimate + reach
     found = Evidence(

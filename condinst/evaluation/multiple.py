@@ -7,12 +7,17 @@ differences vary together over the same draws (Hothorn, Bretz and Westfall, Biom
 so that interval and verdict cannot disagree; Holm's steps would tell a little more, but belong to
 no interval.
 
+With several seeds the luck of training is estimated from all variants together, as in Dunnett's
+test (JASA 1955): alone, each would have two degrees of freedom at three seeds, and the smallest of
+many such guesses is far too low.
+
 Everything else that is looked at is exploratory, with the share of false discoveries among what is
 kept held down (Benjamini and Hochberg, JRSS B 1995).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,6 +51,31 @@ def joint_level(pairs: Sequence[Pair], confidence: float = 0.95) -> float:
     tries = np.random.default_rng(0).standard_normal((_TRIES, len(kept))) @ root.T
     critical = float(np.quantile(np.abs(tries).max(axis=1), confidence))
     return max(confidence, float(2 * stats.norm.cdf(critical) - 1))
+
+
+def pool_seeds(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs of a study's variants in one score, with one variance for the luck of training.
+
+    Scores of variants and seeds are taken as a sum of both and of luck of one spread: a seed shifts
+    every variant alike, as it sets the order of the images for all. The spread is the mean square
+    of what is left (two-way analysis of variance), with V (S - 1) degrees of freedom for V variants
+    beside the baseline and S seeds.
+
+    Args:
+        pairs: Of one baseline in one score; those with other seeds than most stay as they are.
+    """
+    seeds = [len(pair.each) for pair in pairs]
+    usual = max(seeds, key=seeds.count, default=0)
+    if usual < 2:
+        return list(pairs)
+    scores = np.stack([np.zeros(usual), *(pair.each for pair in pairs if len(pair.each) == usual)])
+    left = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
+    freedom = (len(scores) - 1) * (usual - 1)
+    variance = 2 * float((left**2).sum()) / freedom / usual  # of a difference of two means
+    return [
+        dataclasses.replace(pair, pooled=(variance, freedom)) if len(pair.each) == usual else pair
+        for pair in pairs
+    ]
 
 
 def discoveries(p_values: Sequence[float], rate: float = 0.05) -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from condinst.errors import UserError
 from condinst.evaluation.bootstrap import EVERY
 from condinst.evaluation.differences import Difference, Pair, difference
-from condinst.evaluation.multiple import discoveries, joint_level
+from condinst.evaluation.multiple import discoveries, joint_level, pool_seeds
 from condinst.metrics import MASK_TASKS, METRICS, PRIMARY
 from pipeline.params import Compare
 from pipeline.params.schema import nearest
@@ -77,6 +77,7 @@ def judge_studies(studies: Mapping[str, Measured], rules: Compare) -> dict[str, 
     Returns:
         Name to what ``comparison.json`` holds of it, its verdict in words left out.
     """
+    studies = {name: replace(one, pairs=_pooled(one.pairs)) for name, one in studies.items()}
     together = joint_level(
         [pair for one in studies.values() for pair in one.primary_pairs().values()],
         rules.confidence,
@@ -88,6 +89,23 @@ def judge_studies(studies: Mapping[str, Measured], rules: Compare) -> dict[str, 
             level = joint_level(list(study.primary_pairs().values()), rules.confidence)
         judged[name] = _judge(study, rules, level)
     return judged
+
+
+def _pooled(
+    pairs: Mapping[str, Mapping[str, Sequence[Pair]]],
+) -> dict[str, dict[str, list[Pair]]]:
+    """The same pairs; in each score, all variants have one variance for the luck of training."""
+    found: dict[str, dict[str, list[Pair]]] = {name: {} for name in pairs}
+    for task in dict.fromkeys(task for tasks in pairs.values() for task in tasks):
+        groups: dict[tuple[str, str], list[tuple[str, Pair]]] = {}
+        for name, tasks in pairs.items():
+            found[name] |= {task: []} if task in tasks else {}
+            for pair in tasks.get(task, ()):
+                groups.setdefault((pair.category, pair.metric), []).append((name, pair))
+        for group in groups.values():
+            for (name, _), pair in zip(group, pool_seeds([p for _, p in group]), strict=True):
+                found[name][task].append(pair)
+    return found
 
 
 def _judge(study: Measured, rules: Compare, level: float) -> dict[str, Any]:

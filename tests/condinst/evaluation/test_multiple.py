@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from condinst.evaluation.differences import Pair, difference, paired_bootstrap
-from condinst.evaluation.multiple import discoveries, joint_level
+from condinst.evaluation.multiple import discoveries, joint_level, pool_seeds
 from tests.condinst.evaluation.simulation import Population, simulate
 
 
@@ -36,6 +36,26 @@ def test_a_shared_baseline_is_dunnetts_test() -> None:
     assert stats.norm.ppf((1 + level) / 2) == pytest.approx(2.44, abs=0.02)
     seeds = [pair(np.zeros(10), (k, k + 1.0, k + 2.0)) for k in range(4)]
     assert stats.norm.ppf((1 + joint_level(seeds)) / 2) == pytest.approx(2.44, abs=0.02)
+
+
+def test_the_luck_of_training_is_pooled_by_hand() -> None:
+    """Residuals of the rows 0 0, 0 2, 1 1: +-1/3, +-2/3, +-1/3, a mean square of 2/3 by two."""
+    drawn = np.zeros(5)
+    found = pool_seeds([pair(drawn, (0.0, 2.0)), pair(drawn, (1.0, 1.0))])
+    assert [one.seed_variance for one in found] == pytest.approx([2 / 3, 2 / 3])
+    assert [one.seed_freedom for one in found] == [2, 2]
+    (alone,) = pool_seeds([pair(drawn, (0.0, 2.0))])
+    assert alone.seed_variance == pytest.approx(pair(drawn, (0.0, 2.0)).seed_variance) == 1.0
+    assert alone.seed_freedom == 1
+
+
+def test_what_cannot_be_pooled_stays() -> None:
+    one = pair(np.zeros(5))
+    assert pool_seeds([]) == []
+    assert pool_seeds([one]) == [one]
+    found = pool_seeds([pair(np.zeros(5), (0.0, 2.0)), one, pair(np.zeros(5), (0.0, 4.0))])
+    assert found[1] is one
+    assert found[0].seed_variance == found[2].seed_variance
 
 
 def test_undefined_draws_are_left_out() -> None:
