@@ -86,13 +86,19 @@ def _run_all(options: argparse.Namespace) -> list[str]:
     _import_what_all_need()
     for name in names:
         taken = _run(name, options, best_rates(limits), versions)
-        results = results.updated(name, taken)
+        results = _in_order(results.updated(name, taken))
         if path:
             results.write(path)  # what was measured is kept, whatever comes next
     for line in _kept(results, names, versions):
         print(line)
     print(f"Kept in {path}" if path else "Nothing kept.")
     return [name for name in names if results.benchmarks[name].error]
+
+
+def _in_order(results: Results) -> Results:
+    """The benchmarks in the order of `SCRIPTS`, without those that are no more."""
+    known = {name: results.benchmarks[name] for name in SCRIPTS if name in results.benchmarks}
+    return dataclasses.replace(results, benchmarks=known)
 
 
 def _look(smoke: bool) -> Iterator[_machine.Machine | Limit]:

@@ -60,8 +60,8 @@ class Machine(NamedTuple):
         """What to print."""
         yield "CPU", f"{self.cpu}, {self.cores} cores, {self.memory / 1e9:.0f} GB"
         yield "instruction sets of the CPU", self.flags or "not known"
-        forced = " (forced)" if self.forced else ""
-        yield f"used{forced}", f"torch {self.torch}; oneDNN {self.onednn}; numba {self.numba}"
+        forced = "; forced" if self.forced else ""
+        yield "used", f"torch {self.torch}; oneDNN {self.onednn}; numba {self.numba}{forced}"
         yield "threads", str(self.threads)
         yield "GPU", self.gpu or "none"
 
@@ -73,9 +73,7 @@ def force(isa: str) -> None:
         UserError: this is another kind of CPU.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        raise UserError(
-            f"--isa {isa} is one of x86 CPUs; this is {platform.machine()}: leave it out"
-        )
+        raise UserError(f"--isa {isa} is of x86 CPUs, this is {platform.machine()}: leave it out")
     os.environ.update(ISAS[isa])
 
 
@@ -122,7 +120,9 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+        return git("rev-parse", "--short", "HEAD") + (
+            "+" if git("status", "--porcelain", "-uno") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

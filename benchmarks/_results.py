@@ -123,6 +123,9 @@ def _machine(plain: dict[str, Any]) -> Machine:
 
 
 def _taken(plain: dict[str, Any]) -> Taken:
+    for key, kind in (("versions", dict), ("date", str), ("error", str), ("load", (int, float))):
+        if not isinstance(plain[key], kind):
+            raise ValueError(f"{key} is {plain[key]!r}")
     return Taken(**{**plain, "rows": [_row(row) for row in plain["rows"]]})
 
 

@@ -50,8 +50,8 @@ def rows(size: Size) -> Iterator[Row]:
     """Preparing, opening, reading, and an epoch of a loader's worker."""
     logging.disable(logging.INFO)
     table = f"Data of {size.images:,} images"
-    if not Path("/proc/self/smaps_rollup").exists():
-        yield Row(table, "all", refused="a process's own memory is counted on Linux alone")
+    if restart_peak() is None or not Path("/proc/self/smaps_rollup").exists():
+        yield Row(table, "all", refused="this system does not tell a process's own memory and peak")
         return
     with tempfile.TemporaryDirectory(prefix="data_scale_") as scratch:
         source = Path(scratch) / "instances.json"

@@ -163,25 +163,29 @@ def rows(size: Size) -> Iterator[Row]:
         found = {name: model([entry])[0]["instances"] for name, model in models.items()}
         calls = {name: partial(waiting, model, model, [entry]) for name, model in models.items()}
         taken = in_turns(calls, size.repeats)
-        table = f"Inference, R-50, one image of {h} x {w}, {size.device}"
-        yield from whole(table, taken, found, refused, counted)
+        yield from whole(size, taken, found, refused, counted)
         for name, model in models.items():
             taken = in_turns(parts(model, image), size.repeats)
             for part, count in counted_parts.items():
                 limit = _limit(name, size.device)
-                yield Row(f"{table}: its parts", f"{name}: {part}", taken[part], flops=count,
+                yield Row(f"{title(size)}: its parts", f"{name}: {part}", taken[part], flops=count,
                           limit=limit)  # fmt: skip
 
 
+def title(size: Size) -> str:
+    """Of the table."""
+    return f"Inference, R-50, one image of {size.height} x {size.width}, {size.device}"
+
+
 def whole(
-    table: str,
+    size: Size,
     taken: dict[str, list[float]],
     found: dict[str, Any],
     refused: dict[str, str],
     counted: float,
 ) -> Iterator[Row]:
     """The table of all ways; the reference is the first."""
-    device = table.rpartition(" ")[2]
+    table = title(size)
     for name in (REFERENCE, *COPIES):
         if name in refused:
             yield Row(table, name, refused=refused[name])
@@ -190,7 +194,7 @@ def whole(
         count = len(found[REFERENCE])
         note = agreement(found[REFERENCE], found[name]) if against else f"{count} detections"
         yield Row(table, name, taken[name], against, GOALS.get(name, ""), flops=counted,
-                  limit=_limit(name, device), note=note)  # fmt: skip
+                  limit=_limit(name, size.device), note=note)  # fmt: skip
 
 
 def _limit(name: str, device: str) -> str:

@@ -96,12 +96,11 @@ def tables(found: Sequence[Results]) -> Iterator[str]:
 
 
 def _machines(found: Sequence[Results]) -> Iterator[str]:
-    lines: dict[str, list[str]] = {}
-    for one in found:
-        for label, value in (*one.machine.lines(), *_taken(one), *_limits(one)):
-            lines.setdefault(label.removesuffix(" (forced)"), []).append(value)
+    columns = [dict((*one.machine.lines(), *_taken(one), *_limits(one))) for one in found]
+    labels = dict.fromkeys(label for column in columns for label in column)
     names = [one.machine.name for one in found]
-    yield from table_lines(("", *names), [(label, *cells) for label, cells in lines.items()])
+    lines = [(label, *(column.get(label, "") for column in columns)) for label in labels]
+    yield from table_lines(("", *names), lines)
 
 
 def _taken(results: Results) -> Iterator[tuple[str, str]]:
