@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import importlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -182,4 +183,6 @@ def _kept(results: Results, names: Sequence[str], versions: Mapping[str, str]) -
 
 
 if __name__ == "__main__":
+    # or else what it has started would go on; their own children end in the same way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     main()
