@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ def _begin(results: Results, versions: Mapping[str, str]) -> None:
 
 def _import_what_all_need() -> None:
     """Once, before the forks; computes nothing."""
+    warnings.filterwarnings("ignore", message=".*pkg_resources")
+    warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
     importlib.import_module("condinst.config")
 
 
