@@ -156,12 +156,16 @@ imports: setup ## Check the direction of imports
 	@lint-imports
 
 .PHONY: bench
-bench: setup ## Measure speed against the readable reference, into outputs/benchmarks.md (15 minutes)
+bench: setup ## Measure this machine's speed, into outputs/bench (half an hour, idle; ARGS="--isa avx2")
 	@python -m benchmarks $(ARGS)
+
+.PHONY: bench-page
+bench-page: setup ## Write docs/performance.md's tables from outputs/bench (ARGS=FILE.json for some)
+	@python -m benchmarks.tables $(or $(ARGS),$(wildcard outputs/bench/*.json))
 
 .PHONY: bench-data
 bench-data: setup ## Prepare a JSON of COCO's size beside detectron2's loader (minutes, 4 GB of memory)
-	@python -m benchmarks.data_scale --images 118287
+	@python -m benchmarks data_scale --set images=118287
 
 .PHONY: clean
 clean: ## Remove what runs left (outputs, data, .runs, caches); environment and MLflow's store stay

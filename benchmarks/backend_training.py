@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks._measure import markdown
+from benchmarks._rows import markdown
 from condinst import engine
 from condinst.errors import UserError
 from pipeline.evaluate.stage import evaluate_run

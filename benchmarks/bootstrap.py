@@ -1,17 +1,18 @@
 """How long 1,000 bootstrap draws take at the size of COCO val2017.
 
-Two simulated results on 5,000 images, 80 categories and 100 detections an image, every number over
+Two simulated results of 80 categories and 100 detections an image, every number over each draw.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
-import time
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from condinst.cores import available_cores
+from benchmarks._apart import in_turns, peak_since, restart_peak
+from benchmarks._rows import Row
 from condinst.evaluation import accumulating
 from condinst.evaluation.bootstrap import image_draws, sample
 from condinst.evaluation.differences import differences
@@ -21,30 +22,34 @@ from tests.condinst.evaluation.simulation import Population, simulate
 VAL2017 = Population(categories=80, objects=36_781 / 5_000, detections=100)
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--images", type=int, default=5000)
-    given = parser.parse_args()
-    a, b = simulate(VAL2017, given.images, (0.0, 0.05), seed=0)
-    few = image_draws(given.images, 2, 0)
-    accumulating.draw_numbers(accumulating.group_events(a), few)  # compiles
-    began, cpu = time.perf_counter(), time.process_time()
-    draws = image_draws(given.images, given.draws, 0)
-    found = differences([sample(a, draws)], [sample(b, draws)])
-    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    once = time.perf_counter()
-    events = accumulating.group_events(a)
-    numbers = summarise(accumulating.accumulate(events, np.ones(given.images)))
-    once = time.perf_counter() - once
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{len(a.image):,} detections, {len(a.object_image):,} objects, AP {numbers['AP']:.2f}")
-    print(f"{given.draws:,} draws of both: {wall:.1f} s, {cpu:.1f} s of CPU, ", end="")
-    print(f"{available_cores()} threads, peak memory {peak:.2f} GB")
-    print(f"one measurement without drawing: {once:.2f} s")
-    print(found[0].verdict.sentence)
+class Size(NamedTuple):
+    """How many draws of how many images."""
+
+    draws: int = 1000
+    images: int = 5000
 
 
-if __name__ == "__main__":
-    main()
+SMOKE = Size(draws=5, images=20)
+
+
+def rows(size: Size) -> Iterator[Row]:
+    """All draws, and one measurement without drawing."""
+    a, b = simulate(VAL2017, size.images, (0.0, 0.05), seed=0)
+
+    def drawn(count: int = size.draws) -> None:
+        draws = image_draws(size.images, count, 0)
+        differences([sample(a, draws)], [sample(b, draws)])
+
+    drawn(2)  # compiles
+    table = f"Paired bootstrap, {size.images:,} images, two results"
+    note = f"{len(a.image):,} detections, {len(a.object_image):,} objects"
+    before = restart_peak()
+    seconds, peak = in_turns({"": drawn}, 1)[""], peak_since(before)
+    what, goal = f"{size.draws:,} draws of both", "<= 60 s, <= 4 GB"
+    yield Row(table, what, seconds, goal=goal, peak=peak, note=note)
+    once = partial(_measure_once, a, np.ones(size.images))
+    yield Row(table, "one measurement without drawing", in_turns({"": once}, 1)[""])
+
+
+def _measure_once(result: accumulating.Matches, weights: np.ndarray) -> None:
+    summarise(accumulating.accumulate(accumulating.group_events(result), weights))

@@ -1,20 +1,20 @@
 """BoxInst's losses, forward and backward: the fused way against the readable one.
 
-`python -m benchmarks.box_losses` prints the table: 2 images of 800 x 1344, 64 instances each, at
-stride 4, 2 threads; the comparison of colours, which both ways share, is part of it. Boxes are of
-COCO's mean share of an image's sides.
+Images of 800 x 1344 at stride 4; the comparison of colours, which both ways share, is part of it.
+Boxes are of COCO's mean share of an image's sides.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks._measure import Row, measure, show
+from benchmarks._apart import Way, measure
+from benchmarks._rows import Row
 from benchmarks.mask_heads import SIZE, SPEC, inputs
 from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.numba_backend import NumbaBackend
@@ -22,6 +22,18 @@ from condinst.modeling.mask_head.reference import ReferenceBackend
 from condinst.modeling.supervision.box import BoxRules, BoxTruth, alike_pairs, box_spans
 
 _SIDE = 0.25  # of a box, of the image's
+
+
+class Size(NamedTuple):
+    """Instances of two images, whose maps have a height and a width at stride 8."""
+
+    repeats: int = 3
+    instances: int = 128
+    height: int = SIZE[0]
+    width: int = SIZE[1]
+
+
+SMOKE = Size(repeats=1, instances=4, height=12, width=20)
 
 
 def scene(
@@ -48,49 +60,46 @@ def truth(boxes: Tensor, images: list[Tensor]) -> BoxTruth:
     return BoxTruth(spans, torch.arange(len(boxes), device=boxes.device), alike, rules.offsets)
 
 
-def _way(backend: MaskBackend, side: float) -> Callable[[], Callable[[], object]]:
+def _way(backend: MaskBackend, given: Size, side: float) -> Way:
     def make() -> Callable[[], object]:
-        def prepared(count: int, images: int, size: tuple[int, int]) -> Callable[[], object]:
-            features, query = inputs(count, images, size)
+        def prepared(count: int, size: tuple[int, int]) -> Callable[[], object]:
+            features, query = inputs(count, 2, size)
             features.requires_grad_()
             query = query._replace(params=query.params.requires_grad_())
-            given = scene(count, images, size, side)
+            drawn = scene(count, 2, size, side)
 
             def call() -> None:
-                projection, pairwise = backend.box_losses(SPEC, features, query, truth(*given))
+                projection, pairwise = backend.box_losses(SPEC, features, query, truth(*drawn))
                 (projection + 1e-3 * pairwise).backward()
 
             return call
 
-        prepared(2, 2, (3, 3))()  # compiles, or loads what was compiled
-        return prepared(128, 2, SIZE)
+        prepared(2, (3, 3))()  # compiles, or loads what was compiled
+        return prepared(given.instances, (given.height, given.width))
 
     return make
 
 
-def _colours() -> Callable[[], object]:
-    boxes, images = scene(128, 2, SIZE, _SIDE)
-    truth(boxes, images)
-    return lambda: truth(boxes, images)
+def _colours(given: Size, side: float) -> Way:
+    def make() -> Callable[[], object]:
+        boxes, images = scene(given.instances, 2, (given.height, given.width), side)
+        truth(boxes, images)
+        return lambda: truth(boxes, images)
+
+    return make
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
-    for title, side in (("usual boxes", _SIDE), ("boxes of the whole image", 2.0)):
-        reference = measure(_way(ReferenceBackend(), side), repeats)
-        numba = measure(_way(NumbaBackend(), side), repeats)
-        show(
-            f"BoxInst's losses forward and backward, 2 x 64 instances, 800 x 1344, {title}",
-            [
-                Row("reference", reference),
-                Row("numba", numba, reference, ">= 10 times, peak <= 0.10"),
-                Row("comparing colours, in both", measure(_colours, repeats)),
-            ],
-        )
-
-
-if __name__ == "__main__":
-    main()
+def rows(size: Size) -> Iterator[Row]:
+    """Boxes of the usual size, and of the whole image."""
+    pixels = f"2 images of {size.height * 8} x {size.width * 8}"
+    for name, side in (("usual boxes", _SIDE), ("boxes of the whole image", 2.0)):
+        table = f"BoxInst's losses forward + backward, {size.instances} instances, {pixels}, {name}"
+        ways = {
+            "reference": (_way(ReferenceBackend(), size, side), "", ""),
+            "numba": (_way(NumbaBackend(), size, side), "reference", ">= 10 times, peak <= 0.1"),
+            "comparing colours, in both": (_colours(size, side), "", ""),
+        }
+        for what, (way, against, goal) in ways.items():
+            yield Row(
+                table, what, against=against, goal=goal, **measure(way, size.repeats)._asdict()
+            )

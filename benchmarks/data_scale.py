@@ -1,10 +1,9 @@
 """Data of COCO's size: `prepare` and its index against detectron2's loader and serialised list.
 
-`make bench-data` writes a JSON of 118,287 images, 860,001 objects and about 450 MB and prints each
-goal with its figure; `python -m benchmarks.data_scale` does with a tenth of that. Every way runs in
-a process of its own; the peak is the system's own figure, above what the process had before. Times
-are those on the CPU where both sides compute on one thread, since a clock also counts what others
-do on the machine; the clock's are given beside.
+`make bench-data` does with a JSON of 118,287 images, 860,001 objects and about 450 MB; `make bench`
+with a tenth of that. Every way runs in a process of its own; the peak is the system's own figure,
+above what the process had before. Times are those on the CPU where both sides compute on one
+thread, since a clock also counts what others do on the machine; the clock's are given beside.
 
 Neither side looks into images: detectron2's loader never does, and the stage's check of them and
 its sheets are left out here. All the rest of the stage is timed: reading, checking, statistics,
@@ -13,22 +12,23 @@ hash, index, and the copy of the annotations that evaluators read.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import logging
-import multiprocessing
 import os
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+
+from benchmarks._apart import apart, memory, peak_since, restart_peak
+from benchmarks._rows import Row, memory_text, time_text
 
 IMAGES, OBJECTS = 118_287, 860_001
 CATEGORIES, CROWDS = 80, 0.012
@@ -37,82 +37,58 @@ _READS = 10_000
 Figures = dict[str, float]
 
 
-class Goal(NamedTuple):
-    """A line of the table."""
+class Size(NamedTuple):
+    """How many images the JSON has."""
 
-    what: str
-    theirs: str
-    ours: str
-    figure: str
-    goal: str
-    met: bool | None
+    images: int = 12_000
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=12_000)
-    parser.add_argument("--folder", type=Path, help="keeps the JSON for the next time")
-    parser.add_argument("--only", choices=("ours", "theirs"), help="measures one side alone")
-    given = parser.parse_args()
+SMOKE = Size(images=50)
+
+
+def rows(size: Size) -> Iterator[Row]:
+    """Preparing, opening, reading, and an epoch of a loader's worker."""
     logging.disable(logging.INFO)
+    table = f"Data of {size.images:,} images"
+    if restart_peak() is None or not Path("/proc/self/smaps_rollup").exists():
+        yield Row(table, "all", refused="this system does not tell a process's own memory and peak")
+        return
     with tempfile.TemporaryDirectory(prefix="data_scale_") as scratch:
-        folder = given.folder or Path(scratch)
-        source = folder / f"instances_{given.images}.json"
-        if not source.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_annotations(source, given.images)
+        source = Path(scratch) / "instances.json"
+        write_annotations(source, size.images)
         _import_both()
-        work = Path(scratch) / "work"
-        ways = {"theirs": (_theirs, source), "ours": (_ours, source, work)}
-        found = {name: _apart(*way) for name, way in ways.items() if given.only in (None, name)}
-        title = f"{given.images:,} images, JSON of {source.stat().st_size / 1e6:.0f} MB"
-        if given.only:
-            print(title, found)
-        else:
-            _show(title, goals(found["theirs"], found["ours"]))
+        table = f"{table}, JSON of {source.stat().st_size / 1e6:.0f} MB"
+        (theirs,) = apart(_theirs, source)
+        (ours,) = apart(_ours, source, Path(scratch) / "work")
+        yield from compared(table, theirs, ours)
 
 
-def goals(theirs: Figures, ours: Figures) -> list[Goal]:
-    """The table's lines."""
-    slower = ours["prepare"] / theirs["prepare"]
-    fatter = ours["prepare peak"] / theirs["prepare peak"]
-    reading = ours["read"] / theirs["read"]
-    growth = ours["worker end"] - ours["worker start"]
-    return [
-        Goal(
-            "prepare: CPU time", f"{theirs['prepare']:.1f} s", f"{ours['prepare']:.1f} s",
-            f"{slower:.2f} of its", "<= 1", slower <= 1,
-        ),
-        Goal(
-            "prepare: wall-clock time", f"{theirs['prepare clock']:.1f} s",
-            f"{ours['prepare clock']:.1f} s",
-            f"{ours['prepare clock'] / theirs['prepare clock']:.2f} of its", "", None,
-        ),
-        Goal(
-            "prepare: peak memory", _mb(theirs["prepare peak"]), _mb(ours["prepare peak"]),
-            f"{fatter:.2f} of its", "<= 0.5", fatter <= 0.5,
-        ),
-        Goal(
-            "opening in a worker: time", f"{theirs['open clock']:.2f} s",
-            f"{ours['open clock']:.2f} s", f"{ours['open clock']:.4f} s", "<= 1 s",
-            ours["open clock"] <= 1,
-        ),
-        Goal(
-            "opening: memory", _mb(theirs["open memory"]), _mb(ours["open memory"]),
-            _mb(ours["open memory"]), "<= 100 MB", ours["open memory"] <= 100e6,
-        ),
-        Goal(
-            "reading an image's record at random", f"{theirs['read'] * 1e6:.0f} us",
-            f"{ours['read'] * 1e6:.0f} us", f"{reading:.2f} of its", "<= 1", reading <= 1,
-        ),
-        Goal(
-            "worker's own memory over an epoch",
-            f"{_mb(theirs['worker start'])} to {_mb(theirs['worker end'])}",
-            f"{_mb(ours['worker start'])} to {_mb(ours['worker end'])}",
-            f"{growth / 1e6:+.1f} MB", "<= 2 MB", growth <= 2e6,
-        ),
-    ]  # fmt: skip
+def compared(table: str, theirs: Figures, ours: Figures) -> Iterator[Row]:
+    """The table's rows: detectron2's and ours in turn."""
+    for what, time_key, peak_key, goal in (
+        ("prepare, CPU time", "prepare", "prepare peak", ">= 1 times, <= 0.5 of peak"),
+        ("opening in a worker", "open clock", "open memory", "<= 1 s, <= 100 MB"),
+        ("reading an image's record at random", "read", "", ">= 1 times"),
+        ("worker's own memory over an epoch", "", "worker growth", "<= 2 MB"),
+    ):
+        for side, found in (("detectron2", theirs), ("ours", ours)):
+            yield Row(
+                table,
+                f"{what}: {side}",
+                [found[time_key]] if time_key else (),
+                f"{what}: detectron2" if side == "ours" else "",
+                goal if side == "ours" else "",
+                peak=round(found[peak_key]) if peak_key else None,
+                note=_note(what, found),
+            )
+
+
+def _note(what: str, found: Figures) -> str:
+    if what.startswith("prepare"):
+        return f"{time_text(found['prepare clock'])} by the clock"
+    if what.startswith("worker"):
+        return f"{memory_text(found['worker start'])} to {memory_text(found['worker end'])}"
+    return ""
 
 
 def write_annotations(path: Path, images: int, seed: int = 0) -> None:
@@ -184,7 +160,7 @@ def _import_both() -> None:
     import pipeline.prepare  # noqa: F401
 
 
-def _theirs(source: Path) -> Figures:
+def _theirs(source: Path) -> Iterator[Figures]:
     from detectron2.data import DatasetFromList
     from detectron2.data.datasets.coco import load_coco_json
 
@@ -194,10 +170,10 @@ def _theirs(source: Path) -> Figures:
     # A new process is sent the list, or loads it again.
     with _measured(found, "open"):
         pickle.loads(pickle.dumps(records))  # noqa: S301  # its own
-    return {**found, **_access(records)}
+    yield {**found, **_access(records)}
 
 
-def _ours(source: Path, work: Path) -> Figures:
+def _ours(source: Path, work: Path) -> Iterator[Figures]:
     from condinst.data.index import open_index
     from pipeline.params import load_params
     from pipeline.prepare import images as image_checks
@@ -223,8 +199,9 @@ def _ours(source: Path, work: Path) -> Figures:
     ):
         prepare.run(params)
     path = Path("data/prepared/train")
-    found |= _apart(_opened, path)
-    return {**found, **_access(open_index(path))}
+    for opened in apart(_opened, path):
+        found |= opened
+    yield {**found, **_access(open_index(path))}
 
 
 def _silent() -> contextlib.AbstractContextManager[object]:
@@ -239,14 +216,14 @@ def _as_stated(images: list[dict[str, Any]], *_: object) -> list[Any]:
     return [ImageFile(((image["width"], image["height"]),)) for image in images]
 
 
-def _opened(path: Path) -> Figures:
+def _opened(path: Path) -> Iterator[Figures]:
     from condinst.data.index import open_index
 
     found: Figures = {}
     with _measured(found, "open"):
         index = open_index(path)
     assert len(index)
-    return found
+    yield found
 
 
 def _access(records: Sequence[dict[str, Any]]) -> Figures:
@@ -259,7 +236,8 @@ def _access(records: Sequence[dict[str, Any]]) -> Figures:
             records[number]
         seconds.append((time.process_time() - start) / _READS)
     start, end = _epoch(records)
-    return {"read": min(seconds), "worker start": start, "worker end": end}
+    worker = {"worker start": start, "worker end": end, "worker growth": end - start}
+    return {"read": min(seconds), **worker}
 
 
 def _epoch(records: Sequence[dict[str, Any]]) -> tuple[float, float]:
@@ -297,20 +275,6 @@ class _Watched:
         return info.id, _private() if self.reads % max(len(self) // 200, 1) == 0 else 0
 
 
-def _apart(function: Callable[..., Figures], *given: Any) -> Figures:
-    """What a function finds in a fork of its own."""
-    ours, theirs = multiprocessing.get_context("fork").Pipe(duplex=False)
-    child = multiprocessing.get_context("fork").Process(
-        target=lambda: theirs.send(function(*given))
-    )
-    child.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        child.join()
-
-
 class _measured:
     """Notes seconds of CPU and of the clock, peak, and what stays of memory under a name."""
 
@@ -318,44 +282,16 @@ class _measured:
         self.found, self.name = found, name
 
     def __enter__(self) -> None:
-        self.before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+        self.before = restart_peak()
         self.start = time.process_time(), time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
         self.found[self.name] = time.process_time() - self.start[0]
         self.found[f"{self.name} clock"] = time.perf_counter() - self.start[1]
-        self.found[f"{self.name} peak"] = _status("VmHWM") - self.before
-        self.found[f"{self.name} memory"] = max(_status("VmRSS") - self.before, 0)
-
-
-def _status(key: str) -> int:
-    return next(_values(Path("/proc/self/status"), (key,)))
+        self.found[f"{self.name} peak"] = peak_since(self.before)
+        self.found[f"{self.name} memory"] = max(memory("status", "VmRSS") - self.before, 0)
 
 
 def _private() -> int:
     """Bytes of this process that no other shares."""
-    return sum(_values(Path("/proc/self/smaps_rollup"), ("Private_Clean", "Private_Dirty")))
-
-
-def _values(path: Path, keys: tuple[str, ...]) -> Iterator[int]:
-    for line in path.read_text().splitlines():
-        key, _, rest = line.partition(":")
-        if key in keys:
-            yield int(rest.split()[0]) * 1024
-
-
-def _mb(size: float) -> str:
-    return f"{size / 1e6:.0f} MB"
-
-
-def _show(title: str, lines: list[Goal]) -> None:
-    print(f"\n{title}\n\n| what | detectron2 | ours | figure | goal | met |")
-    print("|---|---|---|---|---|---|")
-    for line in lines:
-        met = "" if line.met is None else "yes" if line.met else "**no**"
-        print(f"| {' | '.join(line[:-1])} | {met} |")
-
-
-if __name__ == "__main__":
-    main()
+    return memory("smaps_rollup", "Private_Clean", "Private_Dirty")

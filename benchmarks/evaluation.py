@@ -7,22 +7,33 @@ the same detections to the twelve numbers.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from benchmarks._measure import markdown, time_text
+from benchmarks._apart import in_turns
+from benchmarks._rows import Row
 from condinst.errors import UserError
 from condinst.evaluation.coco import evaluate_coco
 
 SIZE = (480, 640)
 CATEGORIES = 80
 OBJECTS = 36_781 / 5_000  # an image, as in val2017
+
+
+class Size(NamedTuple):
+    """Images, and detections in each."""
+
+    images: int = 5000
+    detections: int = 30
+
+
+SMOKE = Size(images=8, detections=10)
 
 
 def shape(box: np.ndarray) -> dict[str, Any]:
@@ -86,54 +97,31 @@ def difference(one: Metrics, other: Metrics) -> float:
     return max(apart)
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--detections", type=int, default=30, help="an image")
-    given = parser.parse_args()
+def rows(size: Size) -> Iterator[Row]:
+    """The evaluators, then masks and boundaries."""
     logging.disable(logging.WARNING)
-    truth, found = draw(given.images, given.detections)
-    rows, base, wanted = [], 0.0, None
-    for backend in ("pycocotools", "hotcoco"):
+    truth, found = draw(*size)
+    counts = f"{size.images:,} images, {len(truth['annotations']):,} objects"
+    table = f"COCO evaluation, boxes and masks: {counts}, {len(found):,} detections"
+    theirs: Metrics = {}
+    for backend, against, goal in (
+        ("pycocotools", "", ""),
+        ("hotcoco", "pycocotools", ">= 10 times, same 24 numbers"),
+    ):
         start = time.perf_counter()
         try:
             scores = evaluate_coco(truth, found, backend=backend, tasks=("bbox", "segm"))
-        except UserError:
-            rows.append((backend, "not installed", "", "", ""))
+        except UserError as error:
+            yield Row(table, backend, refused=str(error).partition(";")[0])
             continue
-        seconds = time.perf_counter() - start
-        if wanted is None:
-            base, wanted = seconds, scores.metrics
-        apart = f"{difference(scores.metrics, wanted):.0e}"
-        rows.append((backend, time_text(seconds), f"{base / seconds:.1f}", apart, ">= 10"))
-    title = (
-        f"COCO evaluation, boxes and masks: {given.images:,} images, "
-        f"{len(truth['annotations']):,} objects, {len(found):,} detections"
-    )
-    markdown(
-        title, ("", "once", "times faster", "largest difference of the 24 numbers", "goal"), rows
-    )
-    boundaries(truth, found)
-
-
-def boundaries(truth: dict[str, Any], found: list[dict[str, Any]], times: int = 3) -> None:
-    """Prints boundary AP's time in mask AP's, each the least of some; CPU time bears company."""
+        seconds = [time.perf_counter() - start]
+        theirs = theirs or scores.metrics
+        note = f"largest difference of the 24 numbers {difference(scores.metrics, theirs):.0e}"
+        yield Row(table, backend, seconds, against, goal, note=note if against else "")
+    table = f"Mask and boundary AP: {counts}, {len(found):,} detections"
     evaluate_coco(truth, found, tasks=("boundary",))  # compiles
-    taken: dict[str, list[tuple[float, float]]] = {"segm": [], "boundary": []}
-    for _ in range(times):
-        for task, seconds in taken.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            evaluate_coco(truth, found, tasks=(task,))
-            seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
-    least = {task: [min(one) for one in zip(*rows, strict=True)] for task, rows in taken.items()}
-    rows = [
-        (task, time_text(wall), f"{wall / least['segm'][0]:.2f}", f"{cpu / least['segm'][1]:.2f}")
-        for task, (wall, cpu) in least.items()
-    ]
-    heads = ("", "once", "of masks' time (goal <= 3)", "of their CPU time")
-    markdown(f"Masks and their boundaries, {len(truth['images']):,} images", heads, rows)
-
-
-if __name__ == "__main__":
-    main()
+    names = {"masks": "segm", "boundaries": "boundary"}
+    tasks = {what: partial(evaluate_coco, truth, found, tasks=(x,)) for what, x in names.items()}
+    taken = in_turns(tasks, 3)
+    yield Row(table, "masks", taken["masks"])
+    yield Row(table, "boundaries", taken["boundaries"], "masks", ">= 0.33 times")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks._measure import markdown
+from benchmarks._rows import markdown
 from condinst.evaluation.bootstrap import EVERY, image_draws, sample
 from condinst.evaluation.differences import Pair, difference, pair_samples
 from condinst.evaluation.multiple import joint_level, pool_seeds

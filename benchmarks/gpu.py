@@ -1,21 +1,23 @@
-"""Everything about speed that needs a GPU, in one command: `python -m benchmarks.gpu`.
+"""Everything about speed that needs a GPU: `python -m benchmarks gpu`.
 
-Mask heads by the Triton kernels against the readable reference: times, peak extra memory, and the
-floor of the forward pass; then the whole training step and whole inference.
+Mask heads by the Triton kernels against the readable reference, the forward pass with the limit of
+its operations and bytes; then the whole training step and whole inference.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks import inference, train_step
+from benchmarks._rows import Row
 from benchmarks.box_losses import scene
 from benchmarks.box_losses import truth as box_truth
+from benchmarks.mask_heads import NETWORK
 from condinst.modeling.mask_head import triton_networks
 from condinst.modeling.mask_head.backend import MaskBackend
 from condinst.modeling.mask_head.layout import HeadLayout
@@ -26,8 +28,18 @@ from condinst.modeling.supervision.box import BoxTruth
 from condinst.modeling.supervision.dice import Dice
 
 H, W = 100, 168
-REPEATS = 10
-LANES = 128  # multiply-adds a clock and multiprocessor in fp32, since Ampere's GA10x and Hopper
+
+
+class Size(NamedTuple):
+    """Instances, and the images' height and width."""
+
+    instances: int = 500
+    height: int = 800
+    width: int = 1344
+    repeats: int = 10
+
+
+SMOKE = Size(instances=4, height=64, width=64, repeats=1)
 
 
 def make(count: int, stride: int) -> tuple[MaskHeadSpec, Tensor, MaskQuery]:
@@ -42,34 +54,22 @@ def make(count: int, stride: int) -> tuple[MaskHeadSpec, Tensor, MaskQuery]:
     return spec, features, MaskQuery(params, images, locations, images + 1)
 
 
-def measure(function: Callable[[], object]) -> tuple[list[float], float]:
-    """Milliseconds of several runs, and megabytes beyond what was there before."""
+def measure(function: Callable[[], object], repeats: int) -> dict[str, Any]:
+    """Seconds of several runs, and bytes beyond what was there before."""
     for _ in range(3):
         function()
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    times = []
-    for _ in range(REPEATS):
+    seconds = []
+    for _ in range(repeats):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         function()
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end))
-    return times, (torch.cuda.max_memory_allocated() - before) / 1e6
-
-
-def compare(name: str, reference: Callable[[], object], fast: Callable[[], object]) -> float:
-    """Print one row; the fast way's median."""
-    base, fast_times = measure(reference), measure(fast)
-    middle = statistics.median(fast_times[0])
-    print(
-        f"{name:34}{statistics.median(base[0]):10.2f}{middle:9.3f}"
-        f"{min(fast_times[0]):9.3f} to {max(fast_times[0]):.3f}"
-        f"{statistics.median(base[0]) / middle:8.1f}{base[1]:10.0f}{fast_times[1]:9.0f}"
-    )
-    return middle
+        seconds.append(start.elapsed_time(end) / 1e3)
+    return {"seconds": seconds, "peak": torch.cuda.max_memory_allocated() - before}
 
 
 def loss_and_gradients(
@@ -89,72 +89,74 @@ def box_losses_and_gradients(
     torch.autograd.grad(projection + 1e-3 * pairwise, (features, query.params))
 
 
-def floor(count: int) -> tuple[float, float, str]:
-    """Milliseconds that operations and bytes of the logits must take, and the count."""
-    properties = torch.cuda.get_device_properties(0)
-    adds = count * H * W * (10 * 8 + 8 * 8 + 8)
-    moved = 4 * (count * H * W + 2 * 8 * H * W + count * 169)
-    rate = properties.multi_processor_count * LANES * properties.clock_rate * 1e3
-    source = torch.empty(1 << 28, device="cuda")
-    target = torch.empty_like(source)
-    copying = statistics.median(measure(lambda: target.copy_(source))[0]) / 1e3
-    bandwidth = 2 * 4 * source.numel() / copying
-    note = f"{adds / 1e9:.2f} G multiply-adds, {moved / 1e6:.1f} MB at {bandwidth / 1e9:.0f} GB/s"
-    return adds / rate * 1e3, moved / bandwidth * 1e3, note
+Ways = tuple[Callable[[], object], Callable[[], object]]  # the reference, Triton
 
 
-def mask_heads() -> None:
-    """The table of the mask heads."""
-    reference, fast = ReferenceBackend(), TritonBackend()
-    print(f"{'':34}{'reference':>10}{'triton':>9}{'min to max ms':>19}{'ratio':>8}", end="")
-    print(f"{'MB before':>10}{'MB now':>9}")
-    with torch.no_grad():
-        for count in (100, 500):
-            inputs = make(count, 4)
-            middle = compare(
-                f"forward, K = {count}",
-                partial(mask_logits, *inputs),
-                partial(triton_networks.mask_logits, *inputs),
-            )
-            operations, traffic, note = floor(count)
-            least = max(operations, traffic)
-            print(f"    floor {least:.4f} ms ({note}): {middle / least:.1f} times that")
-    for stride in (8, 4, 1):
-        spec, features, query = make(500, stride)
-        factor = 8 // stride
-        masks = torch.rand(20, H * factor, W * factor, device="cuda") > 0.5
-        both = (
-            partial(loss_and_gradients, one, spec, features, query, masks)
-            for one in (reference, fast)
-        )
-        compare(f"loss and gradients, K = 500, stride {stride}", *both)
-    spec, features, query = make(128, 4)
-    boxes, images = scene(128, 2, (H, W), 0.25)
+def forward(count: int) -> Ways:
+    """Logits of the features' stride."""
+    inputs = make(count, 4)
+    return partial(mask_logits, *inputs), partial(triton_networks.mask_logits, *inputs)
+
+
+def losses(count: int, stride: int) -> Ways:
+    """Dice and its gradients."""
+    spec, features, query = make(count, stride)
+    factor = 8 // stride
+    masks = torch.rand(20, H * factor, W * factor, device="cuda") > 0.5
+    given = (spec, features, query, masks)
+    return _both(loss_and_gradients, *given)
+
+
+def box_losses(count: int) -> Ways:
+    """BoxInst's losses and their gradients."""
+    spec, features, query = make(count, 4)
+    boxes, images = scene(count, 2, (H, W), 0.25)
     truth = box_truth(boxes.cuda(), [x.cuda() for x in images])
-    both = (
-        partial(box_losses_and_gradients, one, spec, features, query, truth)
-        for one in (reference, fast)
-    )
-    compare("from boxes, K = 128, stride 4", *both)
-    spec, features, query = make(100, 4)
-    sizes = (800, 1216), (480, 730)
+    return _both(box_losses_and_gradients, spec, features, query, truth)
+
+
+def masks(count: int) -> Ways:
+    """Final masks."""
+    spec, features, query = make(count, 4)
+    given = (spec, features, query, (800, 1216), (480, 730))
+    return partial(ReferenceBackend().masks, *given), partial(TritonBackend().masks, *given)
+
+
+def _both(function: Callable[..., None], *given: object) -> Ways:
+    return partial(function, ReferenceBackend(), *given), partial(function, TritonBackend(), *given)
+
+
+def mask_heads(size: Size) -> Iterator[Row]:
+    """The tables of the mask heads."""
+    count = size.instances
+    few = max(count // 5, 1)
     with torch.no_grad():
-        both = (partial(one.masks, spec, features, query, *sizes) for one in (reference, fast))
-        compare("masks at 480 x 730, K = 100", *both)
+        for k in (few, count):
+            counted = {"flops": NETWORK * k * H * W, "moved": 4 * (k * (H * W + 169) + 16 * H * W)}
+            yield from _compared(f"mask heads forward, {k} instances", forward(k), size, counted)
+        yield from _compared(f"masks at 480 x 730, {few} instances", masks(few), size)
+    for stride in (8, 4, 1):
+        table = f"mask loss forward + backward, {count} instances, stride {stride}"
+        yield from _compared(table, losses(count, stride), size)
+    count = max(count // 4, 1)
+    table = f"BoxInst's losses forward + backward, {count} instances, stride 4"
+    yield from _compared(table, box_losses(count), size)
 
 
-def main() -> None:
-    """Measure all, or say that there is no GPU."""
+def _compared(
+    table: str, ways: Ways, size: Size, counted: dict[str, float] | None = None
+) -> Iterator[Row]:
+    for what, against, way in zip(("reference", "triton"), ("", "reference"), ways, strict=True):
+        found = measure(way, size.repeats) | (counted or {})
+        yield Row(f"GPU: {table}", what, against=against, limit="cuda fp32", **found)
+
+
+def rows(size: Size) -> Iterator[Row]:
+    """All, or that there is no GPU."""
     if not torch.cuda.is_available():
-        print(
-            "No GPU here: nothing measured. Run `python -m benchmarks.gpu` on a machine with one."
-        )
+        yield Row("GPU", "mask heads, training step, inference", refused="there is no GPU")
         return
-    print(torch.cuda.get_device_name())
-    mask_heads()
-    train_step.main(["--device", "cuda", "--size", "800", "1344", "--repeats", "10", "--half"])
-    inference.main(["--device", "cuda", "--size", "800", "1344", "--repeats", "20"])
-
-
-if __name__ == "__main__":
-    main()
+    yield from mask_heads(size)
+    image = {"height": size.height, "width": size.width, "repeats": size.repeats}
+    yield from train_step.rows(train_step.Size(**image, device="cuda", half=True))
+    yield from inference.rows(inference.Size(**image, device="cuda"))

@@ -1,27 +1,27 @@
 """How long one image takes, from pixels to masks of its original size.
 
-R-50, one image of 800 x 1216 with about 100 detections, from calibrated random weights. Ratios are
-to the readable reference: the model as it trains, mask heads by the backend `reference`. A way that
-this machine cannot go is a row that says why.
-`--size 256 320 --repeats 1` tries it out.
+R-50, one image with about 100 detections, from calibrated random weights. Ratios are to the
+readable reference: the model as it trains, mask heads by the backend `reference`. A way that this
+machine cannot go is a row that says why. Counted are the reference's convolutions and matrix
+products, for Winograd's way too.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks._measure import markdown
+from benchmarks._apart import in_turns
+from benchmarks._rows import Row
 from condinst.config import load_config
 from condinst.inference.inference_copy import DTYPES, inference_copy
 from condinst.inference.packed import refusal
@@ -34,8 +34,20 @@ COPIES: dict[str, dict[str, Any]] = {  # arguments of `inference_copy`
     "the same with Winograd": {"winograd": True},
     "inference copy bf16": {"precision": "bf16"},
 }
-GOALS = {"inference copy fp32": ">= 2.5", "inference copy bf16": ">= 5"}
+GOALS = {"inference copy fp32": ">= 2.5 times", "inference copy bf16": ">= 5 times"}
 CANDIDATES = 3000  # scores above the threshold, before suppression
+
+
+class Size(NamedTuple):
+    """Of the image, and where it is computed."""
+
+    height: int = 800
+    width: int = 1216
+    repeats: int = 5
+    device: str = "cpu"
+
+
+SMOKE = Size(height=64, width=64, repeats=1)
 
 
 def build(image: torch.Tensor, device: str) -> nn.Module:
@@ -88,28 +100,30 @@ def agreement(a: Any, b: Any) -> str:
     return f"{found}/{len(a)} found, {differing / max(pixels, 1):.1e} of pixels differ"
 
 
-def clock(model: Any) -> float:
-    """Seconds, when the device has done all it was given."""
+def waiting(model: Any, call: Callable[..., object], *given: Any) -> None:
+    """A call, until the device has done all it was given."""
+    call(*given)
     if model.device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
 
 
-def stages(model: Any, image: torch.Tensor) -> dict[str, float]:
-    """Seconds of the parts that can be run on their own."""
-    times = {}
-    with torch.inference_mode():
-        batch = model._pad([model._normalise(image)]).tensor
-        start = clock(model)
-        features = model.backbone(batch)
-        times["backbone"] = clock(model) - start
-        start = clock(model)
-        model.fcos_head([features[name] for name in model.in_features])
-        times["fcos head"] = clock(model) - start
-        start = clock(model)
-        model.mask_branch(features)
-        times["mask branch"] = clock(model) - start
-    return times
+def parts(model: Any, image: torch.Tensor) -> dict[str, Callable[[], None]]:
+    """What can be run on its own."""
+    batch = model._pad([model._normalise(image)]).tensor
+    features = model.backbone(batch)
+    chosen = [features[name] for name in model.in_features]
+    return {
+        "backbone": partial(waiting, model, model.backbone, batch),
+        "FCOS head": partial(waiting, model, model.fcos_head, chosen),
+        "mask branch": partial(waiting, model, model.mask_branch, features),
+    }
+
+
+def flops(call: Callable[[], object]) -> float:
+    """Operations of a call's convolutions and matrix products."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 def ways(reference: Any, entry: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -132,59 +146,56 @@ def ways(reference: Any, entry: dict[str, Any]) -> tuple[dict[str, Any], dict[st
     return models, refused
 
 
-def rows(
-    times: dict[str, list[float]], found: dict[str, Any], refused: dict[str, str]
-) -> list[tuple[str, ...]]:
-    """The table's lines; the reference is the first."""
-    base, lines = statistics.median(times[REFERENCE]), []
-    for name in (REFERENCE, *COPIES):
-        if name in refused:
-            lines.append((name, "", "", "", f"not on this machine: {refused[name]}", ""))
-            continue
-        middle, spread = statistics.median(times[name]), _spread(times[name])
-        same = agreement(found[REFERENCE], found[name])
-        goal = GOALS.get(name, "")
-        lines.append((name, f"{middle:.3f}", spread, f"{base / middle:.2f}", same, goal))
-    return lines
-
-
-def _spread(seconds: list[float]) -> str:
-    return f"{min(seconds):.3f} to {max(seconds):.3f}"
-
-
-def main(given: Sequence[str] | None = None) -> None:
-    """Measure, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1216), metavar=("H", "W"))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args(given)
-    torch.set_num_threads(arguments.threads)
-    h, w = arguments.size
+def rows(size: Size) -> Iterator[Row]:
+    """Whole inference, then its parts."""
+    h, w = size.height, size.width
     torch.manual_seed(1)
     noise = torch.rand(1, 3, h // 16, w // 16)
     image = (F.interpolate(noise, size=(h, w), mode="bicubic")[0] * 255).clamp(0, 255)
     entry = {"image": image, "height": h * 3 // 5, "width": w * 3 // 5}
-    reference: Any = build(image, arguments.device)
+    reference: Any = build(image, size.device)
     reference.mask_backend = get_backend("reference")
+    counted = flops(lambda: reference([entry]))
+    with torch.no_grad():
+        counted_parts = {part: flops(call) for part, call in parts(reference, image).items()}
     with torch.inference_mode():
         models, refused = ways(reference, entry)
         found = {name: model([entry])[0]["instances"] for name, model in models.items()}
-        times: dict[str, list[float]] = {name: [] for name in models}
-        for _ in range(arguments.repeats):  # in turns, so that all share the machine's moods
-            for name, model in models.items():
-                start = clock(model)
-                model([entry])
-                times[name].append(clock(model) - start)
-    where = f"{arguments.threads} threads" if arguments.device == "cpu" else arguments.device
-    heads = ("", "median s", "fastest to slowest", "times faster", "against the reference", "goal")
-    title = f"Inference, R-50, {h} x {w}, {len(found[REFERENCE])} detections, {where}"
-    markdown(title, heads, rows(times, found, refused))
-    for name, model in models.items():
-        parts = ", ".join(f"{part} {seconds:.3f}" for part, seconds in stages(model, image).items())
-        print(f"{name}, seconds: {parts}  ")
+        calls = {name: partial(waiting, model, model, [entry]) for name, model in models.items()}
+        taken = in_turns(calls, size.repeats)
+        yield from whole(size, taken, found, refused, counted)
+        for name, model in models.items():
+            taken = in_turns(parts(model, image), size.repeats)
+            for part, count in counted_parts.items():
+                limit = _limit(name, size.device)
+                yield Row(f"{title(size)}: its parts", f"{name}: {part}", taken[part], flops=count,
+                          limit=limit)  # fmt: skip
 
 
-if __name__ == "__main__":
-    main()
+def title(size: Size) -> str:
+    """Of the table."""
+    return f"Inference, R-50, one image of {size.height} x {size.width}, {size.device}"
+
+
+def whole(
+    size: Size,
+    taken: dict[str, list[float]],
+    found: dict[str, Any],
+    refused: dict[str, str],
+    counted: float,
+) -> Iterator[Row]:
+    """The table of all ways; the reference is the first."""
+    table = title(size)
+    for name in (REFERENCE, *COPIES):
+        if name in refused:
+            yield Row(table, name, refused=refused[name])
+            continue
+        against = "" if name == REFERENCE else REFERENCE
+        count = len(found[REFERENCE])
+        note = agreement(found[REFERENCE], found[name]) if against else f"{count} detections"
+        yield Row(table, name, taken[name], against, GOALS.get(name, ""), flops=counted,
+                  limit=_limit(name, size.device), note=note)  # fmt: skip
+
+
+def _limit(name: str, device: str) -> str:
+    return f"{device} {name.rpartition(' ')[2] if name.endswith('bf16') else 'fp32'}"

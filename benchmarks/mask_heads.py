@@ -1,22 +1,24 @@
 """Mask heads, their loss and final masks: the fast ways against the readable one.
 
-`python -m benchmarks.mask_heads` prints a table for each question, 2 threads, at the size of an
-image of 800 x 1344. "peers" is the order of operations of both public implementations: one grouped
-convolution a layer over coordinates and features, repeated for every instance.
+A table for each question, at the size of an image of 800 x 1344. "peers" is the order of operations
+of both public implementations: one grouped convolution a layer over coordinates and features,
+repeated for every instance. Counted is the paper's network alone: 152 multiply-adds a cell and
+instance, four times that for both passes of a loss; of final masks, the bytes read and written.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks._measure import Measured, Row, measure, show
+from benchmarks._apart import measure
+from benchmarks._rows import Row
 from condinst.layers.locations import cell_locations
 from condinst.layers.threads import in_threads, spans
 from condinst.layers.upsampling import aligned_bilinear
@@ -42,6 +44,18 @@ SPEC = MaskHeadSpec(
     dice=Dice(),
 )
 Work = Callable[[], object]
+NETWORK = 2 * (10 * 8 + 8 * 8 + 8)  # operations a cell
+
+
+class Size(NamedTuple):
+    """Instances of the mask loss, and of masks."""
+
+    repeats: int = 5
+    instances: int = 500
+    masks: int = 100
+
+
+SMOKE = Size(repeats=1, instances=4, masks=2)
 
 
 def inputs(count: int, images: int, size: tuple[int, int] = SIZE) -> tuple[Tensor, MaskQuery]:
@@ -70,26 +84,27 @@ def peers_logits(features: Tensor, query: MaskQuery) -> Tensor:
     return x[0]
 
 
-def forward(repeats: int) -> None:
-    """Probabilities of 100 instances at the features' stride, and at half of it."""
+def forward(size: Size) -> Iterator[Row]:
+    """Probabilities at the features' stride, and at half of it."""
+    count = size.masks
 
     def peers() -> Work:
-        given = inputs(100, 1)
+        given = inputs(count, 1)
         return lambda: peers_logits(*given).sigmoid()
 
     def peers_doubled() -> Work:
-        given = inputs(100, 1)
+        given = inputs(count, 1)
         return lambda: aligned_bilinear(peers_logits(*given)[:, None], 2).sigmoid()
 
     def reference() -> Work:
-        given = inputs(100, 1)
+        given = inputs(count, 1)
         return lambda: mask_logits(SPEC, *given).sigmoid()
 
     def fast(stride: int) -> Callable[[], Work]:
         def make() -> Work:
             spec = dataclasses.replace(SPEC, inference_stride=stride)
             sizes = ((24, 24), (24, 24))  # not reached: the chunks' probabilities are kept
-            given = inputs(100, 1)
+            given = inputs(count, 1)
 
             def call(features: Tensor = given[0], query: MaskQuery = given[1]) -> object:
                 return for_chunks(spec, features, query, sizes, lambda *x: x[1])
@@ -99,18 +114,19 @@ def forward(repeats: int) -> None:
 
         return make
 
+    table = f"Mask heads forward with sigmoid, {count} instances, map of {SIZE[0]} x {SIZE[1]}"
+    ways = {
+        "peers": (peers, "", ""),
+        "reference": (reference, "peers", ""),
+        "numba": (fast(8), "peers", ">= 30 times"),
+        "peers, enlarged twice": (peers_doubled, "", ""),
+        "numba, enlarged twice": (fast(4), "peers, enlarged twice", ""),
+    }
+    flops = NETWORK * SIZE[0] * SIZE[1] * count
     with torch.no_grad():
-        ways = [measure(x, repeats) for x in (peers, reference, fast(8), peers_doubled, fast(4))]
-    show(
-        "Mask heads forward with sigmoid, 100 instances, map of 100 x 168",
-        [
-            Row("peers", ways[0]),
-            Row("reference", ways[1], ways[0]),
-            Row("numba", ways[2], ways[0], ">= 30 times"),
-            Row("peers, enlarged twice", ways[3]),
-            Row("numba, enlarged twice", ways[4], ways[3]),
-        ],
-    )
+        for what, (way, against, goal) in ways.items():
+            found = measure(way, size.repeats)._asdict()
+            yield Row(table, what, against=against, goal=goal, flops=flops, **found)
 
 
 def _loss(backend: MaskBackend, stride: int, count: int) -> Callable[[], Work]:
@@ -154,25 +170,30 @@ def _peers_loss(count: int) -> Callable[[], Work]:
     return make
 
 
-def losses(repeats: int, count: int) -> None:
+def losses(size: Size) -> Iterator[Row]:
     """Forward and backward of the mask loss at strides 4 and 1."""
-    peers = measure(_peers_loss(count), repeats)
-    reference = measure(_loss(ReferenceBackend(), 4, count), repeats)
-    rows = [Row("stride 4: peers", peers), Row("stride 4: reference", reference, peers)]
-    goals = {4: ">= 8 times, <= 0.1 of peak", 1: ">= 1 times, <= 300 MB"}
-    for stride in (4, 1):
-        way = measure(_loss(NumbaBackend(), stride, count), repeats)
-        rows.append(Row(f"stride {stride}: numba", way, peers, goals[stride]))
-    show(f"Mask loss forward + backward, {count} instances; against the peers at stride 4", rows)
+    count, repeats = size.instances, min(size.repeats, 3)
+    table = f"Mask loss forward + backward, {count} instances; against the peers at stride 4"
+    ways = {
+        "stride 4: peers": (_peers_loss(count), ""),
+        "stride 4: reference": (_loss(ReferenceBackend(), 4, count), ""),
+        "stride 4: numba": (_loss(NumbaBackend(), 4, count), ">= 8 times, <= 0.1 of peak"),
+        "stride 1: numba": (_loss(NumbaBackend(), 1, count), ">= 1 times, <= 300 MB"),
+    }
+    peers, flops = next(iter(ways)), 4 * NETWORK * SIZE[0] * SIZE[1] * count
+    for what, (way, goal) in ways.items():
+        against = "" if what == peers else peers
+        found = measure(way, repeats)._asdict()
+        yield Row(table, what, against=against, goal=goal, flops=flops, **found)
 
 
-def objects(noise: bool) -> Tensor:
-    """Probabilities (100, 200, 304) at stride 4: ellipses of all sizes, or noise all over."""
+def objects(count: int, noise: bool) -> Tensor:
+    """Probabilities (K, 200, 304) at stride 4: ellipses of all sizes, or noise all over."""
     generator = torch.Generator().manual_seed(0)
     if noise:
-        return torch.rand(100, 200, 304, generator=generator)
+        return torch.rand(count, 200, 304, generator=generator)
     y, x = torch.arange(200.0)[:, None], torch.arange(304.0)
-    draw = torch.rand(4, 100, 1, 1, generator=generator)
+    draw = torch.rand(4, count, 1, 1, generator=generator)
     reach = 4 + draw[2] ** 2 * 70, 4 + draw[3] ** 2 * 70
     inside = ((x - draw[0] * 304) / reach[0]) ** 2 + ((y - draw[1] * 200) / reach[1]) ** 2
     return (4 * (1 - inside)).sigmoid()
@@ -184,80 +205,65 @@ def plain_masks(probs: Tensor) -> Tensor:
     return F.interpolate(full, size=(480, 730), mode="bilinear", align_corners=False)[:, 0] > 0.5
 
 
-def final(repeats: int) -> None:
+def final(size: Size, noise: bool) -> Iterator[Row]:
     """From probabilities at stride 4 to masks of the original image."""
+    count = size.masks
     down, across = (
-        mask_lines.Window(*window(final_matrix(n, 4, 4 * n, size), np.dtype(np.float32)))
-        for n, size in ((200, 480), (304, 730))
+        mask_lines.Window(*window(final_matrix(n, 4, 4 * n, pixels), np.dtype(np.float32)))
+        for n, pixels in ((200, 480), (304, 730))
     )
 
-    def plain(noise: bool, runs: bool) -> Callable[[], Work]:
+    def plain(runs: bool) -> Callable[[], Work]:
         def make() -> Work:
-            probs = objects(noise)
+            probs = objects(count, noise)
             return lambda: encode_masks(plain_masks(probs)) if runs else plain_masks(probs)
 
         return make
 
-    def drawn(noise: bool) -> Callable[[], Work]:
-        def make() -> Work:
-            probs = objects(noise).numpy()
+    def drawn() -> Work:
+        probs = objects(count, noise).numpy()
 
-            def call(count: int = 100) -> object:
-                out = np.zeros((count, 480, 730), np.bool_)
+        def call(count: int = count) -> object:
+            out = np.zeros((count, 480, 730), np.bool_)
 
-                def work(span: tuple[int, int]) -> None:
-                    part = slice(*span)
-                    mask_lines.draw(probs[part], down, across, out[part])
+            def work(span: tuple[int, int]) -> None:
+                part = slice(*span)
+                mask_lines.draw(probs[part], down, across, out[part])
 
-                return in_threads(work, spans(count, 4)), out
+            return in_threads(work, spans(count, 4)), out
 
-            call(1)
-            return call
+        call(1)
+        return call
 
-        return make
+    def encoded() -> Work:
+        probs = objects(count, noise).transpose(1, 2).contiguous().numpy()
 
-    def encoded(noise: bool) -> Callable[[], Work]:
-        def make() -> Work:
-            probs = objects(noise).transpose(1, 2).contiguous().numpy()
+        def call(count: int = count) -> object:
+            def work(span: tuple[int, int]) -> object:
+                return mask_lines.encode(probs[slice(*span)], across, down)
 
-            def call(count: int = 100) -> object:
-                def work(span: tuple[int, int]) -> object:
-                    return mask_lines.encode(probs[slice(*span)], across, down)
+            return in_threads(work, spans(count, 4))
 
-                return in_threads(work, spans(count, 4))
+        call(1)
+        return call
 
-            call(1)
-            return call
-
-        return make
-
-    for noise, name in ((False, "ellipses"), (True, "noise all over")):
-        found: list[Measured] = [
-            measure(way, repeats)
-            for way in (plain(noise, False), drawn(noise), plain(noise, True), encoded(noise))
-        ]
-        show(
-            f"Probabilities to masks, 100 instances ({name}), 800 x 1216 to 480 x 730",
-            [
-                Row("reference", found[0]),
-                Row("numba", found[1], found[0], "" if noise else ">= 5 times, <= 0.2 of peak"),
-                Row("reference to runs", found[2]),
-                Row("numba to runs", found[3], found[2]),
-                Row("numba to runs, against numba", found[3], found[1], "" if noise else ">= 1"),
-            ],
-        )
+    name = "noise all over" if noise else "ellipses"
+    table = f"Probabilities to masks, {count} instances ({name}), 800 x 1216 to 480 x 730"
+    read, written = 4 * count * 200 * 304, count * 480 * 730
+    ways = {
+        "reference": (plain(False), "", "", read + written),
+        "numba": (drawn, "reference", ">= 5 times, <= 0.2 of peak", read + written),
+        "reference to runs": (plain(True), "", "", read),
+        "numba to runs": (encoded, "numba", ">= 1", read),
+    }
+    for what, (way, against, goal, moved) in ways.items():
+        found = measure(way, size.repeats)._asdict()
+        yield Row(table, what, against=against, goal="" if noise else goal, moved=moved, **found)
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--instances", type=int, default=500, help="of the mask loss")
-    given = parser.parse_args()
-    forward(given.repeats)
-    losses(min(given.repeats, 3), given.instances)
-    final(given.repeats)
-
-
-if __name__ == "__main__":
-    main()
+def rows(size: Size) -> Iterator[Row]:
+    """All tables."""
+    yield from forward(size)
+    yield from losses(size)
+    for noise in (False, True):
+        yield from final(size, noise)

@@ -1,25 +1,26 @@
 """How many images a second do one and two processes train on a CPU?
 
-`python -m benchmarks.scaling` times the same step (forward, backward, SGD; the sample's recipe, the
-same images) in one process with one thread, in one with two, and in two with one thread each, which
-exchange gradients by gloo. The ways take turns, so that a busy machine hits all alike; the ratio is
-to one process with one thread. The loss of the first step shows that
-all take the same one.
+The same step (forward, backward, SGD; the sample's recipe, the same images) in one process with one
+thread, in one with two, and in two with one thread each, which exchange gradients by gloo. The ways
+take turns, so that a busy machine hits all alike; the loss of the first step shows that all take
+the same one.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 
+from benchmarks._rows import Row
 from benchmarks.train_step import entry
 from condinst.config import load_config
 from condinst.engine import launch
@@ -31,6 +32,19 @@ WAYS = {
     "1 process, 2 threads": (1, 2),
     "2 processes, 1 thread each": (2, 1),
 }
+
+
+class Size(NamedTuple):
+    """Images of a step, over all processes, and how often it is taken."""
+
+    height: int = 128
+    width: int = 160
+    images: int = 8
+    steps: int = 4
+    rounds: int = 3
+
+
+SMOKE = Size(height=32, width=32, images=4, steps=1, rounds=1)
 
 
 def work(threads: int, size: tuple[int, int], images: int, steps: int, report: Path) -> None:
@@ -64,33 +78,20 @@ def work(threads: int, size: tuple[int, int], images: int, steps: int, report: P
         report.write_text(json.dumps([seconds[1:], sum(losses) / len(losses)]))
 
 
-def main() -> None:
-    """Measure, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 160), metavar=("H", "W"))
-    parser.add_argument("--images", type=int, default=8, help="a step, over all processes")
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+def rows(size: Size) -> Iterator[Row]:
+    """Seconds of a step in each way."""
     times: dict[str, list[float]] = {name: [] for name in WAYS}
     losses: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
-        for _ in range(given.rounds):
+        for _ in range(size.rounds):
             for name, (processes, threads) in WAYS.items():
-                args = (threads, tuple(given.size), given.images, given.steps, report)
+                args = (threads, size[:2], size.images, size.steps, report)
                 launch(work, args, num_processes=processes)
                 seconds, losses[name] = json.loads(report.read_text())
                 times[name] += seconds
-    base = statistics.median(times["1 process, 1 thread"])
-    print(f"{given.images} images of {given.size[0]} x {given.size[1]} a step")
-    print(f"{'':28}{'images/s':>10}{'min to max':>16}{'ratio':>8}{'loss':>12}")
+    table = f"The sample's step, {size.images} images of {size.height} x {size.width}"
+    base = next(iter(WAYS))
     for name, taken in times.items():
-        middle = statistics.median(taken)
-        spread = f"{given.images / max(taken):.1f} to {given.images / min(taken):.1f}"
-        rate = given.images / middle
-        print(f"{name:28}{rate:10.2f}{spread:>16}{base / middle:8.2f}{losses[name]:12.6f}")
-
-
-if __name__ == "__main__":
-    main()
+        note = f"{size.images / statistics.median(taken):.1f} images/s, loss {losses[name]:.6f}"
+        yield Row(table, name, taken, "" if name == base else base, note=note)

@@ -1,49 +1,53 @@
-"""FCOS targets of 2 images with 100 boxes each: columns and rows apart against the readable rules.
-
-`python -m benchmarks.targets` prints the table, 2 threads, images of 800 x 1344.
-"""
+"""FCOS targets: columns and rows apart against the readable rules, images of 800 x 1344."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 
-from benchmarks._measure import Row, measure, show
+from benchmarks._apart import Way, measure
+from benchmarks._rows import Row
 from condinst.layers.locations import cell_locations
 from condinst.modeling.fcos.targets import Matching, assign
 from tests.condinst.modeling.fcos.readable_targets import assign_readably
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=9)
-    repeats = parser.parse_args().repeats
+class Size(NamedTuple):
+    """Boxes of each of two images."""
 
-    def way(function: Callable[..., object], sampled: bool) -> Callable[[], Callable[[], object]]:
-        def make() -> Callable[[], object]:
-            matching = Matching((8, 16, 32, 64, 128), (64, 128, 256, 512), sampled, 1.5)
-            grids = [cell_locations(-(-800 // s), -(-1344 // s), s) for s in matching.strides]
-            torch.manual_seed(0)
-            images = []
-            for _ in range(2):
-                corner = torch.rand(100, 2) * torch.tensor([1200.0, 700.0])
-                boxes = torch.cat((corner, corner + 8 + torch.rand(100, 2) ** 2 * 400), dim=1)
-                centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-                images.append((grids, boxes, torch.arange(100) % 80, centers, 80, matching))
-            return lambda: [function(*x) for x in images]
+    repeats: int = 9
+    boxes: int = 100
 
-        return make
 
+SMOKE = Size(repeats=1, boxes=3)
+
+
+def _way(function: Callable[..., object], boxes: int, sampled: bool) -> Way:
+    def make() -> Callable[[], object]:
+        matching = Matching((8, 16, 32, 64, 128), (64, 128, 256, 512), sampled, 1.5)
+        grids = [cell_locations(-(-800 // s), -(-1344 // s), s) for s in matching.strides]
+        torch.manual_seed(0)
+        images = []
+        for _ in range(2):
+            corner = torch.rand(boxes, 2) * torch.tensor([1200.0, 700.0])
+            drawn = torch.cat((corner, corner + 8 + torch.rand(boxes, 2) ** 2 * 400), dim=1)
+            centers = (drawn[:, :2] + drawn[:, 2:]) / 2
+            images.append((grids, drawn, torch.arange(boxes) % 80, centers, 80, matching))
+        return lambda: [function(*x) for x in images]
+
+    return make
+
+
+def rows(size: Size) -> Iterator[Row]:
+    """With centre sampling and without."""
     for sampled in (True, False):
-        plain, fast = (measure(way(f, sampled), repeats) for f in (assign_readably, assign))
-        show(
-            f"FCOS targets, centre sampling {'on' if sampled else 'off'}",
-            [Row("readable", plain), Row("apart", fast, plain, ">= 5 times")],
+        name = "on" if sampled else "off"
+        table = f"FCOS targets, 2 images, {size.boxes} boxes each, centre sampling {name}"
+        plain, fast = (
+            measure(_way(function, size.boxes, sampled), size.repeats)._asdict()
+            for function in (assign_readably, assign)
         )
-
-
-if __name__ == "__main__":
-    main()
+        yield Row(table, "readable", **plain)
+        yield Row(table, "apart", against="readable", goal=">= 5 times", **fast)

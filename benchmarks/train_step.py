@@ -1,27 +1,28 @@
 """How long one training step takes: forward, backward, SGD.
 
 R-50, two images with 20 boxes each, mask loss at stride 4, from random weights. Ratios are to the
-readable reference in fp32: mask heads, targets, and the controller at every location.
-`--size 128 192 --repeats 1` tries it out.
+readable reference in fp32 (mask heads, targets, and the controller at every location) in whichever
+memory format is the faster for it. Counted are convolutions and matrix products.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks._measure import markdown
+from benchmarks._rows import Row
 from condinst.config import load_config
 from condinst.modeling import instances
 from condinst.modeling.fcos.head import flatten
@@ -29,16 +30,45 @@ from tests.condinst.modeling.fcos.readable_targets import assign_readably
 
 RECIPE = Path(__file__).parents[1] / "configs" / "CondInst" / "MS_R_50_1x.yaml"
 BOXES = 20
+CONVOLUTIONS = ("aten::convolution", "aten::convolution_backward")
+FORMATS = ("contiguous", "channels last")
+_GOAL = "one of the two: >= 1.4 times, with AVX-512 >= 1.8"
 
 
-def build(backend: str, device: str, channels_last: bool) -> nn.Module:
+class Size(NamedTuple):
+    """Of the images, and where they are computed."""
+
+    height: int = 800
+    width: int = 1216
+    repeats: int = 3
+    device: str = "cpu"
+    half: bool = False  # bf16 too: slow on CPUs without AMX
+
+
+SMOKE = Size(height=64, width=64, repeats=1)
+
+
+class Variant(NamedTuple):
+    """A way to train."""
+
+    backend: str
+    memory_format: str
+    half: bool = False
+
+    def __str__(self) -> str:
+        precision = ", bf16" if self.half else ""
+        return f"{self.backend}, {self.memory_format}{precision}"
+
+
+def build(backend: str, memory_format: str, device: str) -> nn.Module:
     """A model with norms that train from random weights."""
     keys = ["MODEL.DEVICE", device, "MODEL.WEIGHTS", "", "MODEL.CONDINST.BACKEND", backend]
     keys += ["MODEL.RESNETS.NORM", "BN", "MODEL.PIXEL_STD", "[57.0, 57.0, 57.0]"]
     keys += ["MODEL.CONDINST.MAX_PROPOSALS", "500"]
     torch.manual_seed(0)
     model = build_model(load_config(RECIPE, keys)).train()
-    return model.to(memory_format=torch.channels_last) if channels_last else model
+    last = memory_format == "channels last"
+    return model.to(memory_format=torch.channels_last) if last else model
 
 
 def entry(h: int, w: int) -> dict[str, Any]:
@@ -89,44 +119,78 @@ def make_step(
     return step
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Measure, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1216), metavar=("H", "W"))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--half", action="store_true", help="bf16 too: slow without AMX")
-    arguments = parser.parse_args(given)
-    torch.set_num_threads(arguments.threads)
+class Taken(NamedTuple):
+    """What the steps of a variant took."""
+
+    loss: float  # of the first one's masks
+    flops: float
+    conv_flops: float
+    seconds: list[float]
+    conv_seconds: list[float]
+
+
+def first(step: Callable[[], float]) -> Taken:
+    """A step that warms up, counted."""
+    with FlopCounterMode(display=False) as counter:
+        loss = step()
+    counts = counter.get_flop_counts()["Global"]
+    convs = sum(count for operator, count in counts.items() if "convolution" in str(operator))
+    return Taken(loss, sum(counts.values()), convs, [], [])
+
+
+def again(step: Callable[[], float], taken: Taken) -> None:
+    """A step that is timed, and its convolutions with it."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        start = time.perf_counter()
+        step()
+        taken.seconds.append(time.perf_counter() - start)
+    convs = sum(x.cpu_time_total for x in seen.key_averages() if x.key in CONVOLUTIONS)
+    taken.conv_seconds.append(convs / 1e6)
+
+
+def rows(size: Size) -> Iterator[Row]:
+    """The reference and what is trained with, each in both formats; then their convolutions."""
     torch.manual_seed(1)
-    batch = [entry(*arguments.size) for _ in range(2)]
-    variants = {
-        "reference, fp32": ("reference", False, False),
-        "as trained: auto, fp32, channels last": ("auto", True, False),
-    }
-    if arguments.half:
-        variants["the same in bf16"] = ("auto", True, True)
-    steps, losses = {}, {}
-    for name, (backend, channels_last, half) in variants.items():
-        model = build(backend, arguments.device, channels_last)
-        steps[name] = make_step(model, batch, half, readable=backend == "reference")
-        losses[name] = steps[name]()  # also warms it up
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(arguments.repeats):  # in turns, so that all share the machine's moods
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    base = statistics.median(times["reference, fp32"])
-    rows = []
-    for name, taken in times.items():
-        middle, spread = statistics.median(taken), f"{min(taken):.3f} to {max(taken):.3f}"
-        rows.append((name, f"{middle:.3f}", spread, f"{base / middle:.2f}", f"{losses[name]:.6f}"))
-    heads = ("", "median s", "fastest to slowest", "times faster (goal >= 1.7)", "loss_mask")
-    size = f"{arguments.size[0]} x {arguments.size[1]}"
-    markdown(f"Training step, R-50, 2 images of {size}, {arguments.device}", heads, rows)
+    batch = [entry(size.height, size.width) for _ in range(2)]
+    variants = [Variant(backend, x) for backend in ("reference", "auto") for x in FORMATS]
+    variants += [Variant("auto", x, half=True) for x in FORMATS if size.half]
+    steps, taken = {}, {}
+    for variant in variants:
+        model = build(variant.backend, variant.memory_format, size.device)
+        readable = variant.backend == "reference"
+        steps[variant] = make_step(model, batch, variant.half, readable=readable)
+        taken[variant] = first(steps[variant])
+    for _ in range(size.repeats):  # in turns, so that all share the machine's moods
+        for variant, step in steps.items():
+            again(step, taken[variant])
+    table = f"Training step, R-50, 2 images of {size.height} x {size.width}, {size.device}"
+    yield from _steps(table, taken, size.device)
+    if size.device == "cpu":
+        yield from _convolutions(f"{table}: its convolutions and their gradients", taken)
 
 
-if __name__ == "__main__":
-    main()
+def _steps(table: str, taken: dict[Variant, Taken], device: str) -> Iterator[Row]:
+    base = min(
+        (x for x in taken if x.backend == "reference"),
+        key=lambda x: statistics.median(taken[x].seconds),
+    )
+    for variant, found in taken.items():
+        fast = variant.backend == "auto"
+        goal = _GOAL if fast and device == "cpu" and not variant.half else ""
+        yield Row(
+            table, str(variant), found.seconds, str(base) if fast else "", goal, flops=found.flops,
+            limit=_limit(variant, device), note=f"loss_mask {found.loss:.6f}",
+        )  # fmt: skip
+
+
+def _convolutions(table: str, taken: dict[Variant, Taken]) -> Iterator[Row]:
+    for variant, found in taken.items():
+        goal = ">= 90% of the limit" if variant.backend == "auto" else ""
+        yield Row(
+            table, str(variant), found.conv_seconds, goal=goal, flops=found.conv_flops,
+            limit=_limit(variant, "cpu"),
+        )  # fmt: skip
+
+
+def _limit(variant: Variant, device: str) -> str:
+    return f"{device} {'bf16' if variant.half else 'fp32'}"

@@ -21,7 +21,7 @@ from condinst.evaluation.scores import Accumulated, detection_limits
 
 BACKENDS = ("pycocotools", "hotcoco")
 # Versions whose 24 numbers the tests found identical to pycocotools' on random and published data
-# (`python -m benchmarks.evaluation`).
+# (`python -m benchmarks evaluation`).
 TRUSTED = {"hotcoco": ("1.3.0",)}
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import inference
+from benchmarks._rows import Row
 
 REASON = "bf16 path needs avx512bw"
 
@@ -33,18 +34,16 @@ def test_a_row_that_a_machine_cannot_do_says_why(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(inference, "inference_copy", copied)
     models, refused = inference.ways(Model(), {})
     assert list(models) == ["reference fp32", "inference copy fp32"]
-    times = {"reference fp32": [2.0, 4.0, 3.0], "inference copy fp32": [1.0, 2.0, 1.5]}
-    none = "0/0 found, 0.0e+00 of pixels differ"
-    assert inference.rows(times, {name: [] for name in times}, refused) == [
-        ("reference fp32", "3.000", "2.000 to 4.000", "1.00", none, ""),
-        ("inference copy fp32", "1.500", "1.000 to 2.000", "2.00", none, ">= 2.5"),
-        (
-            "the same with Winograd",
-            "",
-            "",
-            "",
-            "not on this machine: could not create a primitive",
-            "",
-        ),
-        ("inference copy bf16", "", "", "", f"not on this machine: {REASON}", ""),
+    taken = {"reference fp32": [2.0, 4.0, 3.0], "inference copy fp32": [1.0, 2.0, 1.5]}
+    found = {name: [] for name in taken}
+    reference, copy, *others = inference.whole(inference.Size(), taken, found, refused, 8e9)
+    assert (reference.seconds, reference.against, reference.flops) == ([2.0, 4.0, 3.0], "", 8e9)
+    assert reference.note == "0 detections"
+    assert (copy.seconds, copy.against) == ([1.0, 2.0, 1.5], "reference fp32")
+    assert (copy.limit, copy.goal) == ("cpu fp32", ">= 2.5 times")
+    assert copy.note == "0/0 found, 0.0e+00 of pixels differ"
+    table = "Inference, R-50, one image of 800 x 1216, cpu"
+    assert others == [
+        Row(table, "the same with Winograd", refused="could not create a primitive"),
+        Row(table, "inference copy bf16", refused=REASON),
     ]
