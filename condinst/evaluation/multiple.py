@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from condinst.evaluation.differences import Pair
+from condinst.evaluation.distributions import normal_share
 
 _TRIES = 100_000  # of the largest of correlated normal variables; their level is known to 0.0002
 _SHARED = 0.5  # correlation by the baseline's luck of training, as in Dunnett's test
@@ -45,7 +45,7 @@ def joint_level(pairs: Sequence[Pair], confidence: float = 0.95) -> float:
     root = vectors * np.sqrt(values.clip(0))  # (m, m)
     tries = np.random.default_rng(0).standard_normal((_TRIES, len(kept))) @ root.T
     critical = float(np.quantile(np.abs(tries).max(axis=1), confidence))
-    return max(confidence, float(2 * stats.norm.cdf(critical) - 1))
+    return max(confidence, 2 * normal_share(critical) - 1)
 
 
 def discoveries(p_values: Sequence[float], rate: float = 0.05) -> np.ndarray:
