@@ -24,9 +24,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Before torch is imported. One thread: workers side by side (make test) do not fight over the
 # cores, and sums have the same bits everywhere. Tests about threads set their own number.
 os.environ["OMP_NUM_THREADS"] = "1"
-# numba's cache files are no safe place to meet for two processes that compile the same kernels
-if _worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    os.environ["NUMBA_CACHE_DIR"] = str(REPOSITORY / ".pytest_cache" / "numba" / _worker)
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

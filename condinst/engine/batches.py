@@ -9,6 +9,7 @@ Letters: ``N`` images in the dataset; ``B`` images per step over all processes.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -46,7 +47,15 @@ def seed_everything(*parts: int) -> None:
     seed = derived_seed(*parts)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # detectron2's augmentations draw from it
-    torch.manual_seed(seed)
+    if _has_accelerator():
+        torch.manual_seed(seed)
+    else:  # torch would note the call for a GPU, with its stack: most of a small image's time
+        torch.default_generator.manual_seed(seed)
+
+
+@functools.cache
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
 
 
 class StepSampler(Sampler[list[Slot]]):

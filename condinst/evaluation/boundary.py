@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from condinst.evaluation.scores import IOU_THRESHOLDS
-from condinst.layers.loop_cache import forget_stale
+from condinst.layers.loop_cache import cached_loop, forget_stale
 
 DILATION = 0.02  # of the image's diagonal
 
@@ -94,7 +93,7 @@ def lesser_ious(
     return lesser
 
 
-@numba.njit(cache=True)
+@cached_loop()
 def _band(text: np.ndarray, height: int, width: int, reach: int) -> tuple[int, int, np.ndarray]:
     """Column and row of a mask's first pixel, and its band (w, h), from the text of its runs.
 
@@ -130,7 +129,7 @@ def _band(text: np.ndarray, height: int, width: int, reach: int) -> tuple[int, i
     return left, top, inside
 
 
-@numba.njit(cache=True)
+@cached_loop()
 def _hollow(inside: np.ndarray, deep: np.ndarray, reach: int) -> None:
     """Takes out of `inside` what lies deep in `reach` columns to both sides as well."""
     columns, rows = deep.shape
@@ -143,7 +142,7 @@ def _hollow(inside: np.ndarray, deep: np.ndarray, reach: int) -> None:
                 inside[x - reach, y] &= so_far[y] <= 2 * reach
 
 
-@numba.njit(cache=True)
+@cached_loop()
 def _read_ends(text: np.ndarray, last: int, ends: np.ndarray) -> int:
     """Writes where each run ends and returns how many there are.
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from condinst.layers.loop_cache import forget_stale
+from condinst.layers.loop_cache import cached_loop, forget_stale
 
 EPSILON = float(np.spacing(1))  # pycocotools adds it to every denominator of a precision
 
@@ -73,7 +72,7 @@ class Scratch(NamedTuple):
     means: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@cached_loop(nogil=True)
 def count_once(
     events: Events, scratch: Scratch, weights: np.ndarray, precision: np.ndarray, recall: np.ndarray
 ) -> None:
@@ -96,7 +95,7 @@ def count_once(
                     recall[t, group, area, m] = scratch.recalled[t, m] / positives
 
 
-@numba.njit(cache=True, nogil=True)
+@cached_loop(nogil=True)
 def count_draws(
     events: Events, scratch: Scratch, multiplicities: np.ndarray, numbers: np.ndarray
 ) -> None:
@@ -129,7 +128,7 @@ def count_draws(
                     row[8 + area] = scratch.recalled[:, 2].sum() / (thresholds * positives)
 
 
-@numba.njit(cache=True, nogil=True)
+@cached_loop(nogil=True)
 def _walk(events: Events, scratch: Scratch, place: int, weights: np.ndarray) -> None:
     """Goes down the events of one group and range of area and notes every true positive."""
     thresholds, limits = scratch.recalled.shape
@@ -162,7 +161,7 @@ def _walk(events: Events, scratch: Scratch, place: int, weights: np.ndarray) -> 
                 scratch.fp[t] += weight
 
 
-@numba.njit(cache=True, nogil=True)
+@cached_loop(nogil=True)
 def _read_precision(scratch: Scratch, t: int) -> None:
     """The highest precision at or past each recall, 0 where it is not reached, into `curve`."""
     tp, pr, curve = scratch.tp[t], scratch.pr[t], scratch.curve
@@ -176,7 +175,7 @@ def _read_precision(scratch: Scratch, t: int) -> None:
         curve[r] = highest if most >= scratch.needed[r] else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@cached_loop(nogil=True)
 def _count_needed(positives: int, recalls: np.ndarray, needed: np.ndarray) -> None:
     """The least true positives whose share reaches each recall, compared as floats."""
     for r in range(len(recalls)):
@@ -188,7 +187,7 @@ def _count_needed(positives: int, recalls: np.ndarray, needed: np.ndarray) -> No
         needed[r] = least
 
 
-@numba.njit(cache=True, nogil=True)
+@cached_loop(nogil=True)
 def _count_objects(events: Events, weights: np.ndarray, positives: np.ndarray) -> None:
     positives[:] = 0
     for g in range(len(events.objects)):

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from pycocotools import mask as rle_tools
 
@@ -30,6 +29,7 @@ from condinst.evaluation.inputs import (
     load_ground_truth,
 )
 from condinst.evaluation.scores import AREA_RANGES, IOU_THRESHOLDS
+from condinst.layers.loop_cache import cached_loop
 
 ALL_THRESHOLDS = (1 << len(IOU_THRESHOLDS)) - 1
 
@@ -157,7 +157,7 @@ def _pairs(detections: np.ndarray, objects: np.ndarray) -> Iterator[tuple[slice,
         yield slice(*rows), order[slice(*found)]
 
 
-@numba.njit(cache=True)
+@cached_loop()
 def _match(
     ious: np.ndarray,
     counts: np.ndarray,

@@ -112,6 +112,7 @@ def test_tables(project: Path, tiny_params: Params, trained: list[str]) -> None:
     assert rows[0]["segm/APs"] == ""
 
 
+@pytest.mark.slow
 def test_equal_trainings_are_done_once_and_said(
     project: Path, tiny_params: Params, trained: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.params import Params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
 def test_each_policy_does_what_it_should(
     case: Case,
@@ -61,6 +62,7 @@ def test_polygons_that_cross_themselves_fill_by_even_and_odd() -> None:
     assert not filled[20:27, 24].any(), "its middle, which the outline goes around twice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda k: k - 1, lambda k: -k, lambda k: 2**62 + k])
 def test_all_evaluators_take_the_ids_that_are_left(
     tmp_path: Path, change: Callable[[int], int]

@@ -105,6 +105,7 @@ def deps(root: Path) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 @each_edit
 def test_an_edit_does_again_what_it_decides(changed: Path, edit: Edit, repository: Path) -> None:
     again = {

@@ -87,6 +87,7 @@ def study_runs(root: Path = STUDIES / "study") -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_stage_compares_every_study(params: Any, capsys: pytest.CaptureFixture[str]) -> None:
     study_runs()
     evaluated(EVALUATED, 2.0)
@@ -141,6 +142,7 @@ def test_the_report_reads_what_compare_wrote(params: Any, project: Path) -> None
     assert view.verdict
 
 
+@pytest.mark.slow
 def test_results_of_a_version_without_boundaries(params: Any, project: Path) -> None:
     """They are measured from their detections."""
     root = study_runs()
@@ -158,6 +160,7 @@ def test_results_of_a_version_without_boundaries(params: Any, project: Path) -> 
     assert view.variants[0].numbers["boundary/AP"] == old
 
 
+@pytest.mark.slow
 def test_a_comparison_of_a_version_without_boundaries_is_verified(params: Any) -> None:
     study_runs()
     compare.run(dataclasses.replace(params, ablations={"study": STUDY}))
@@ -191,6 +194,7 @@ def test_results_without_masks(project: Path) -> None:
     assert study["variants"]["b"]["bbox"]["AP"]["verdict"]["word"] == "better"
 
 
+@pytest.mark.slow
 def test_the_primary_metric_is_declared_before(params: Any) -> None:
     root = study_runs()
     boxes = dataclasses.replace(STUDY, primary="bbox/AP50")
@@ -212,6 +216,7 @@ def test_the_primary_metric_is_declared_before(params: Any) -> None:
         compare.compare_runs(["a", "b"], rules=RULES, primary="AP")
 
 
+@pytest.mark.slow
 def test_all_studies_may_be_one_family(project: Path) -> None:
     roots = [study_runs(project / name) for name in ("one", "two")]
     studies = dict.fromkeys(roots, STUDY)
@@ -244,6 +249,7 @@ def test_no_study_is_no_fault(params: Any) -> None:
     assert json.loads((COMPARED / "comparison.json").read_text())["studies"] == {}
 
 
+@pytest.mark.slow
 def test_several_seeds_add_their_variance(project: Path) -> None:
     study = dataclasses.replace(STUDY, seeds=(0, 1), variants={"old": {}, "new": {}})
     for name, error in (("old", 8.0), ("new", 2.0)):
@@ -275,6 +281,7 @@ def test_runs_in_folders(project: Path) -> None:
     assert r"95\%" in tex
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_compared(project: Path) -> None:
     a = evaluated(project / "a", 8.0)
     with pytest.raises(UserError, match="two runs at least"):
@@ -318,6 +325,7 @@ def test_table_says_near_zero_and_undefined() -> None:
     assert "baseline" in shown
 
 
+@pytest.mark.slow
 def test_published_figures_stand_beside_ours(params: Any) -> None:
     study_runs()
     published = {"published": {"new": 35.7}, "published_from": "a paper"}
@@ -336,6 +344,7 @@ def test_published_figures_stand_beside_ours(params: Any) -> None:
     assert {"mask AP minus old's, points, 95% interval", "new"} <= words
 
 
+@pytest.mark.slow
 def test_a_number_that_varies_makes_a_curve_with_hours(
     params: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,6 +435,7 @@ def test_tables_are_verified_from_detections(params: Any) -> None:
         verify.verify(Path("nowhere"))
 
 
+@pytest.mark.slow
 def test_seeds_that_were_asked_for_later_count(params: Any) -> None:
     root = study_runs()
     for name, error in (("old", 8.0), ("new", 2.0), ("same", 8.0)):

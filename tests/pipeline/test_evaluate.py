@@ -179,6 +179,7 @@ def test_table_shows_undefined_numbers_as_a_dash(
     assert large.split()[3] == "-"
 
 
+@pytest.mark.slow
 def test_a_real_model(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

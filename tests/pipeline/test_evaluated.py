@@ -59,6 +59,7 @@ def test_dvc_revision(evaluation: Path) -> None:
         locate("nothing-such", Path("cache"))
 
 
+@pytest.mark.slow
 def test_mlflow_run(evaluation: Path, params: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = tracking.connect(params.tracking)

@@ -49,6 +49,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_last_training_is_the_default(trained: Path, photos: Path) -> None:
     result = run_predict(inputs=[photos], batch_size=2, score_threshold=0.0, save_masks=True)
     assert (result.images, result.instances) == (3, 6)
@@ -64,6 +65,7 @@ def test_the_last_training_is_the_default(trained: Path, photos: Path) -> None:
         assert set(np.unique(np.asarray(mask))) == {0, 255}
 
 
+@pytest.mark.slow
 def test_the_json_is_cocos(trained: Path, photos: Path) -> None:
     result = run_predict(inputs=[photos], score_threshold=0.5)
     assert result.json is not None
@@ -76,6 +78,7 @@ def test_the_json_is_cocos(trained: Path, photos: Path) -> None:
     assert coco.imgs[2]["height"] == 48
 
 
+@pytest.mark.slow
 def test_bad_inputs_are_listed_after_the_good_ones_are_done(trained: Path, photos: Path) -> None:
     (photos / "broken.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"3 images done") as error:

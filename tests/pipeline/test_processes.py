@@ -73,6 +73,7 @@ def test_a_job_whose_process_dies_starts_again(crew: Callable[..., Crew]) -> Non
     assert made.logs[1].read_text() == "about to die\n" * 3
 
 
+@pytest.mark.slow
 def test_no_more_than_memory_holds(
     crew: Callable[..., Crew], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

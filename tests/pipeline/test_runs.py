@@ -22,6 +22,7 @@ def changed(*pairs: object) -> CfgNode:
     return cfg
 
 
+@pytest.mark.slow
 def test_what_decides_the_weights_decides_the_hash() -> None:
     base = runs.run_hash(changed(), "data")
     assert runs.run_hash(changed(), "data") == base

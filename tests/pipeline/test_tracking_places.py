@@ -73,6 +73,7 @@ def test_long_and_equal_names_stay_apart() -> None:
     assert clean_all([]) == {}
 
 
+@pytest.mark.slow
 def test_one_refused_value_takes_no_other_with_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,6 +93,7 @@ def test_one_refused_value_takes_no_other_with_it(
     assert caplog.text.count("did not accept a record") == 1
 
 
+@pytest.mark.slow
 def test_the_store_would_refuse_all(tmp_path: Path) -> None:
     """What the cleaning and the halves are for."""
     from mlflow.entities import Metric

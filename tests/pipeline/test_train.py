@@ -43,6 +43,7 @@ def weights(project: Path) -> dict[str, torch.Tensor]:
     return torch.load(project / "outputs/train/model.pth", weights_only=True)["model"]
 
 
+@pytest.mark.slow
 def test_outputs_and_second_run(
     project: Path, tiny_params: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_changed_params_train_again(project: Path, tiny_params: Params) -> None:
     assert record(project)["hash"] != first
 
 
+@pytest.mark.slow
 def test_evaluation_on_the_way(project: Path, tiny_params: Params) -> None:
     train.run(shrink(tiny_params, steps=3, eval_period=2))
     header, *rows = (project / "outputs/train/curve.csv").read_text().splitlines()

@@ -21,6 +21,7 @@ import math
 import numba
 import numpy as np
 
+from condinst.layers.loop_cache import cached_loop
 from condinst.modeling.mask_head.kernels import (
     ENTRY,
     PART,
@@ -235,7 +236,7 @@ def _gather(gradients, region, w, rows, columns, line, out):
                 out[at + w + c] += f * line[c]
 
 
-@numba.njit(**ENTRY)
+@cached_loop(**ENTRY)
 def box_losses(heads, boxes, rows, columns, span, losses, gradients, wanted):
     """Projection and pairwise losses (K, 2) of the instances of ``span``.
 
@@ -280,7 +281,7 @@ def box_losses(heads, boxes, rows, columns, span, losses, gradients, wanted):
             _gather(on_big, region, w, rows, columns, line, gradients[k, 1])
 
 
-@numba.njit(**ENTRY)
+@cached_loop(**ENTRY)
 def box_gradients(heads, gradients, factors, span, on_params, on_features):
     """Adds the gradients by the networks (K, N) and the features (B, C, h w) for ``span``.
 

@@ -14,15 +14,15 @@ from typing import Any
 import numba
 import numpy as np
 
+from condinst.layers.loop_cache import cached_loop
 from condinst.modeling.mask_head import paper_kernels
 from condinst.modeling.mask_head.kernel_types import Tile
 from condinst.modeling.mask_head.vector_exp import vector_exp
 
 _TILE = 256  # pixels whose activations and gradients fit into 48 KB
-ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+ENTRY: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 ENTRY["fastmath"] = {"contract", "nsz"}
 PART: dict[str, Any] = ENTRY | {
-    "cache": False,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
@@ -282,7 +282,7 @@ def _dice(logits, h, w, truth, rows, columns, gradients, sums, wanted):
                 _narrow(carried[slot], columns, gradients, held[slot] * w, w)
 
 
-@numba.njit(**ENTRY)
+@cached_loop(**ENTRY)
 def dice_losses(
     heads,
     truth,
@@ -322,7 +322,7 @@ def dice_losses(
             run_back(heads, k, start, n, tile, on_params[k], image)
 
 
-@numba.njit(**ENTRY)
+@cached_loop(**ENTRY)
 def probabilities(heads, rows, columns, span, out):
     """The enlarged maps' probabilities of the instances of ``span``: (K', H, W)."""
     h, w = heads.size[0], heads.size[1]

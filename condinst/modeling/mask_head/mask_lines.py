@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-_ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+from condinst.layers.loop_cache import cached_loop
+
+_ENTRY: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _ENTRY["fastmath"] = {"contract", "nsz"}
 _PART: dict[str, Any] = _ENTRY | {
-    "cache": False,
     "no_cpython_wrapper": True,
 }
 
@@ -80,7 +81,7 @@ def _line(probs, i, down, across, left, right, ring, held, out):
         out[x] = u * a[x] + v * b[x] + w * c[x] > half
 
 
-@numba.njit(**_ENTRY)
+@cached_loop(**_ENTRY)
 def draw(probs, down, across, out):
     """Masks of probabilities (K, h, w) into ``out`` (K, H, W) bool, which holds False."""
     ring, held = np.empty((3, out.shape[2]), probs.dtype), np.empty(3, np.int64)
@@ -141,7 +142,7 @@ def _compress(runs, count, text):
     return n
 
 
-@numba.njit(**_ENTRY)
+@cached_loop(**_ENTRY)
 def encode(probs, down, across):
     """COCO's compressed text of masks whose lines are image columns; one array of bytes a mask.
 

@@ -55,6 +55,7 @@ def test_missing_workers_are_named(tmp_path: Path) -> None:
     assert "2 of 3 workers: nothing from rank 1, 2" in log.read_text()
 
 
+@pytest.mark.slow
 def test_no_answer_from_the_first(tmp_path: Path) -> None:
     log = tmp_path / "log"
     wait_for([start_worker(1, 2, free_port(), nothing, log, **{SECONDS: "1"})])
@@ -62,11 +63,13 @@ def test_no_answer_from_the_first(tmp_path: Path) -> None:
     assert "for rank 0 at 127.0.0.1" in log.read_text()
 
 
+@pytest.mark.slow
 def test_same_rank_twice(tmp_path: Path) -> None:
     messages = run_workers(nothing, tmp_path, 3, each={2: {"RANK": "1"}})
     assert all("two workers have rank 1" in message for message in messages)
 
 
+@pytest.mark.slow
 def test_other_number_of_workers(tmp_path: Path) -> None:
     messages = run_workers(nothing, tmp_path, each={1: {"WORLD_SIZE": "4"}})
     assert any("workers, others for" in message for message in messages)

@@ -161,15 +161,15 @@ def test_nothing_to_find_has_no_interval(make_case: Callable[..., Any]) -> None:
 def test_intervals_cover_the_truth() -> None:
     """Over simulated datasets the 95% interval holds the true difference in 93 to 97 of 100.
 
-    The truth is the difference on 200,000 images of the same population.
+    The truth is the difference on 50,000 images of the same population.
     """
     population, skills, images = Population(), (0.0, 0.15), 80
-    whole = simulate(population, 200_000, skills, seed=10_000)
-    true = [summarise(accumulate(group_events(m), np.ones(200_000))) for m in whole]
+    whole = simulate(population, 50_000, skills, seed=10_000)
+    true = [summarise(accumulate(group_events(m), np.ones(50_000))) for m in whole]
     covered = []
     for dataset in range(250):
         found = paired_bootstrap(
-            *simulate(population, images, skills, seed=dataset), draws=300, seed=dataset
+            *simulate(population, images, skills, seed=dataset), draws=200, seed=dataset
         )[: len(NUMBERS)]
         assert all(one.category == EVERY for one in found)
         truth = [(true[1][one.metric] or 0) - (true[0][one.metric] or 0) for one in found]

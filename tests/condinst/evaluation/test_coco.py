@@ -31,6 +31,7 @@ def published_lines(text: str, task: str) -> list[str]:
     return re.findall(r"\] = (\S+)", part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["pycocotools", *backends.TRUSTED])
 @pytest.mark.parametrize("task", ["bbox", "segm"])
 def test_published_check(shared_dir: Path, backend: str, task: str) -> None:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+
+import pytest
 
 from condinst.layers.loop_cache import forget_stale
 
@@ -29,3 +33,39 @@ def test_no_cache_yet(tmp_path: Path) -> None:
     loop = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path / "none")))
     forget_stale(loop, tmp_path)
     assert not (tmp_path / "none").exists()
+
+
+LOOP = """
+import sys
+import numpy as np
+from condinst.layers.loop_cache import cached_loop
+
+@cached_loop()
+def total(values):
+    found = values[0]
+    for at in range(1, len(values)):
+        found += values[at]
+    return found
+
+print(total(np.arange(4, dtype=sys.argv[1])), sum(total.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.slow
+def test_one_process_compiles_and_the_others_wait(tmp_path: Path) -> None:
+    (tmp_path / "loop.py").write_text(LOOP)
+
+    def start(kind: str) -> subprocess.Popen:
+        command = [sys.executable, str(tmp_path / "loop.py"), kind]
+        environment = {**os.environ, "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+        environment.pop("NUMBA_CACHE_DIR", None)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def ends(*kinds: str) -> list[str]:
+        return [child.communicate()[0].strip() for child in [start(kind) for kind in kinds]]
+
+    at_once = ends("float32", "float32", "float64", "int64")
+    assert sorted(at_once) == ["6 1", "6.0 0", "6.0 1", "6.0 1"]  # one of the equal ones loaded
+    assert ends("float32", "float64", "int64") == ["6.0 0", "6.0 0", "6 0"]
+    kept = {path.suffix for path in (tmp_path / "__pycache__").iterdir()}
+    assert kept == {".nbi", ".nbc", ".lock"}
