@@ -37,8 +37,8 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.secho("Interrupted.", err=True, fg="yellow")
+        except KeyboardInterrupt as stop:
+            typer.secho(str(stop) or "Interrupted.", err=True, fg="yellow")
             raise typer.Exit(INTERRUPTED) from None
         except (UserError, OSError) as error:
             if os.environ.get("CONDINST_DEBUG"):

@@ -218,13 +218,29 @@ def test_bugs_keep_their_traceback(project: Path, monkeypatch: pytest.MonkeyPatc
     assert isinstance(run("acquire").exception, ValueError)
 
 
-def test_interrupt_is_clean(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (KeyboardInterrupt(), "Interrupted.\n"),
+        (KeyboardInterrupt("sweep: interrupted. Kept: all"), "sweep: interrupted. Kept: all\n"),
+    ],
+)
+def test_interrupt_is_clean(
+    project: Path, monkeypatch: pytest.MonkeyPatch, stop: KeyboardInterrupt, said: str
+) -> None:
     def fail(*given: object) -> None:
-        raise KeyboardInterrupt
+        raise stop
 
     put_stage(monkeypatch, "train", run=fail)
     result = run("train")
-    assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
+    assert (result.exit_code, result.stderr) == (130, said)
+
+
+def test_no_job_is_no_number_of_jobs(project: Path) -> None:
+    result = run("ablate", "coords", "--jobs", "0")
+    assert result.exit_code == 2
+    assert "--jobs" in result.stderr
+    assert "greater than or equal to 1" in result.stderr
 
 
 def test_train_takes_the_public_repositories_arguments(
