@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from condinst.errors import UserError
 from pipeline import STAGES, console
 from pipeline.layout import RAW, REPORT
+from pipeline.starting import importing
 
 if TYPE_CHECKING:
     from pipeline.train.options import TrainOptions
@@ -36,8 +37,8 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.secho("Interrupted.", err=True, fg="yellow")
+        except KeyboardInterrupt as stop:
+            typer.secho(str(stop) or "Interrupted.", err=True, fg="yellow")
             raise typer.Exit(INTERRUPTED) from None
         except (UserError, OSError) as error:
             if os.environ.get("CONDINST_DEBUG"):
@@ -139,6 +140,11 @@ def main(
         warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
 
 
+def _stage(name: str) -> Any:
+    with importing():
+        return importlib.import_module(STAGES[name])
+
+
 def _run(stage: str, params: Path, *args: object) -> None:
     """Reads the parameters, imports one stage and runs it."""
     from pipeline import runs
@@ -146,7 +152,7 @@ def _run(stage: str, params: Path, *args: object) -> None:
 
     loaded = load_params(params)
     with runs.in_turn(stage):
-        importlib.import_module(STAGES[stage]).run(loaded, *args)
+        _stage(stage).run(loaded, *args)
 
 
 def _add_stage(stage: str, text: str) -> None:
@@ -252,11 +258,12 @@ def train(
             )
         _run_train(params, options, num_processes)
         return
-    from pipeline.train.config_file import train_from_config_file
-
-    if num_gpus is None:
+    with importing():
         import torch
 
+        from pipeline.train.config_file import train_from_config_file
+
+    if num_gpus is None:
         num_gpus = min(torch.cuda.device_count(), 1)
     train_from_config_file(
         config_file,
@@ -278,7 +285,7 @@ def _run_train(params: Path, options: TrainOptions, num_processes: int | None) -
     loaded = load_params(params)
     if num_processes is not None:
         loaded = override(loaded, {"train.num_processes": num_processes})
-    importlib.import_module(STAGES["train"]).run(loaded, options)
+    _stage("train").run(loaded, options)
 
 
 @app.command(epilog=_examples("replay .runs/HASH/nonfinite/step_0000012_rank0.pth"))
@@ -343,12 +350,12 @@ def ablate(
         raise UserError(f"{params} has no ablations.{study}{near}. Its studies: {known}.")
     chosen = variant or []
     if dry_run:
-        from pipeline.studies import estimate
+        with importing():
+            from pipeline.studies import estimate
 
         typer.echo(estimate.describe(estimate.costs(loaded, study, chosen, seeds), loaded, jobs))
         return
-    run = importlib.import_module(STAGES["ablate"]).run
-    run(loaded, study, jobs, variants=chosen, seeds=seeds)
+    _stage("ablate").run(loaded, study, jobs, variants=chosen, seeds=seeds)
 
 
 _add_stage(

@@ -29,6 +29,7 @@ OBSERVERS: Mapping[str, str] = {
     "pipeline.params": "reads and checks params.yaml, whose values count themselves",
     "pipeline.runs": "names, locks and copies finished work",
     "pipeline.studies.sweep_board": "shows a sweep's trials",
+    "pipeline.starting": "imports without searching for garbage",
     "pipeline.tracking": "records in MLflow what was done",
     "pipeline.train.debugging": "debug runs, which leave no result",
     "pipeline.train.options": "options of one call, besides its parameters",

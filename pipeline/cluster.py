@@ -20,6 +20,7 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it takes Ctrl-C for the end of a sweep
     "RAY_DEDUP_LOGS": "0",  # it merges progress lines of trials that differ only in numbers
 }
 _TRIES = 3

@@ -96,6 +96,12 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
         lr=train.lr,
         warmup_steps=train.warmup_steps,
     )
+    cores = available_cores()
+    if (train.threads or 0) > cores and not train.num_gpus:
+        notes.append(
+            f"train.threads = {train.threads} on {cores} cores is slower than {cores}; it is kept, "
+            "since the numbers depend on it"
+        )
     cfg.MODEL.FCOS.NUM_CLASSES = len(data.classes)
     set_deep_ranges(cfg, data.ranges)
     there = torch.cuda.is_available() or train.launcher == "ray"  # perhaps on other machines

@@ -84,6 +84,14 @@ def _this_process() -> str:
     return f"process {os.getpid()} ({command}, since {time.strftime('%Y-%m-%d %H:%M:%S')})"
 
 
+def interrupted(what: str, done: str) -> str:
+    """What Ctrl-C leaves of several trainings, in one line."""
+    return (
+        f"{what}: interrupted. Kept: {done}, and the checkpoints of the others. "
+        "The same command goes on from there."
+    )
+
+
 def read_json(path: Path, made_by: str) -> dict[str, Any]:
     """A JSON file written by another stage.
 

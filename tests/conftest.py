@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from pipeline.starting import importing
 from tests.condinst.download.faulty_host import Host
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CONDINST_CACHE"] = str(REPOSITORY / ".pytest_cache" / "condinst")  # not the user's
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Every worker imports all test modules, and so all heavy libraries."""
+    with importing():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

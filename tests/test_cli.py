@@ -94,6 +94,46 @@ def test_help_is_quick_and_imports_nothing_heavy(repository: Path) -> None:
     assert min(seconds) < 0.5
 
 
+LIGHT = [f"pipeline.{name}.stage" for name in ("acquire", "prepare", "report", "predict")]
+TORCH = [
+    "pipeline.train.stage", "pipeline.evaluate.stage", "pipeline.studies.ablate",
+    "pipeline.studies.sweep", "condinst.inference.predictor", "condinst.inference.visualizer",
+]  # fmt: skip
+NEVER = ["mlflow", "ray", "dvc", "optuna", "pandas", "matplotlib", "scipy.stats", "timm"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        (LIGHT, [*NEVER, "torch", "detectron2", "numba"]),
+        pytest.param(TORCH, NEVER, marks=pytest.mark.slow),
+        (["pipeline.compare.stage"], [*NEVER, "torch", "detectron2"]),
+    ],
+    ids=["light stages", "stages with torch", "compare"],
+)
+def test_stages_import_nothing_heavy_that_not_every_call_needs(
+    repository: Path, modules: list[str], unwanted: list[str]
+) -> None:
+    code = f"import sys, {', '.join(modules)}; print(sorted({set(unwanted)} & {{*sys.modules}}))"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    asked = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "[]"
+
+
+def test_preparing_data_imports_no_torch(project: Path, repository: Path) -> None:
+    path = project / "params.yaml"
+    small = path.read_text().replace("train_images: 800", "train_images: 4")
+    path.write_text(small.replace("val_images: 160", "val_images: 2"))
+    verbs = "[cli.app([verb], standalone_mode=False) for verb in ('acquire', 'prepare')]"
+    code = f"import sys, cli; {verbs}; print(sorted({{'torch', 'detectron2'}} & {{*sys.modules}}))"
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", code]
+    asked = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, check=True
+    )
+    assert asked.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_verb_runs_its_stage_with_the_parameters(
     project: Path, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -178,13 +218,29 @@ def test_bugs_keep_their_traceback(project: Path, monkeypatch: pytest.MonkeyPatc
     assert isinstance(run("acquire").exception, ValueError)
 
 
-def test_interrupt_is_clean(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (KeyboardInterrupt(), "Interrupted.\n"),
+        (KeyboardInterrupt("sweep: interrupted. Kept: all"), "sweep: interrupted. Kept: all\n"),
+    ],
+)
+def test_interrupt_is_clean(
+    project: Path, monkeypatch: pytest.MonkeyPatch, stop: KeyboardInterrupt, said: str
+) -> None:
     def fail(*given: object) -> None:
-        raise KeyboardInterrupt
+        raise stop
 
     put_stage(monkeypatch, "train", run=fail)
     result = run("train")
-    assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
+    assert (result.exit_code, result.stderr) == (130, said)
+
+
+def test_no_job_is_no_number_of_jobs(project: Path) -> None:
+    result = run("ablate", "coords", "--jobs", "0")
+    assert result.exit_code == 2
+    assert "--jobs" in result.stderr
+    assert "greater than or equal to 1" in result.stderr
 
 
 def test_train_takes_the_public_repositories_arguments(

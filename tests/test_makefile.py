@@ -19,7 +19,9 @@ NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3", "pyt
 
 
 def make(folder: Path, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "ARGS")}
+    # what `make test PYTHON=...` hands on to every make below it
+    passed = ("PYTHON", "ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
+    kept = {name: value for name, value in os.environ.items() if name not in passed}
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,

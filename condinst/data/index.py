@@ -32,12 +32,12 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from detectron2.structures import BoxMode
 from numpy.typing import NDArray
 
 from condinst.errors import UserError
 
 VERSION = 1
+XYWH_ABS = 1  # detectron2's BoxMode.XYWH_ABS, which would bring torch; preparing data needs none
 ARRAYS = {
     "ids": np.int64,
     "sizes": np.int32,
@@ -180,7 +180,7 @@ class Index(Sequence[dict[str, Any]]):
             entry = {
                 "id": identity,
                 "bbox": box,
-                "bbox_mode": BoxMode.XYWH_ABS,
+                "bbox_mode": XYWH_ABS,
                 "category_id": label,
                 "iscrowd": crowd,
                 "area": area,

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from condinst.errors import UserError
 from condinst.evaluation import accumulating, scores
+from condinst.evaluation.distributions import normal_share, t_quantile
 from condinst.evaluation.matching import Matches
 from condinst.evaluation.scores import NUMBERS
 
@@ -124,7 +124,7 @@ def mean_interval(
     if len(each) > 1:
         of_seeds = float(np.var(each, ddof=1)) / len(each)
         std_error, freedom = with_seeds(std_error**2, results[0].images, of_seeds, len(each) - 1)
-        reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * std_error
+        reach = t_quantile((1 + confidence) / 2, freedom) * std_error
         low, high = estimate - reach, estimate + reach
     return Interval(estimate, max(low, 0.0), min(high, 100.0), std_error)
 
@@ -163,10 +163,10 @@ def ends(
     ends move outwards from the median by the ratio of the critical values instead.
     """
     n = max(images, 2)
-    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * (n / (n - 1)) ** 0.5
-    tail = float(stats.norm.cdf(-reach))
+    reach = t_quantile((1 + confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5
+    tail = normal_share(-reach)
     low, middle, high = np.quantile(drawn, [tail, 0.5, 1 - tail])
     if level is not None and level > confidence:
-        wider = [float(stats.t.ppf((1 + share) / 2, n - 1)) for share in (level, confidence)]
+        wider = [t_quantile((1 + share) / 2, n - 1) for share in (level, confidence)]
         low, high = (middle + (end - middle) * wider[0] / wider[1] for end in (low, high))
     return float(low), float(high)

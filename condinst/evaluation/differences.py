@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from condinst.errors import UserError
 from condinst.evaluation.bootstrap import Samples, defined, ends, image_draws, sample, with_seeds
+from condinst.evaluation.distributions import t_quantile, t_tail
 from condinst.evaluation.matching import Matches
 from condinst.evaluation.scores import NUMBERS
 from condinst.evaluation.verdict import MARGIN, Evidence, Verdict, judge
@@ -197,7 +197,7 @@ def difference(
         std_error, freedom = with_seeds(
             pair.image_variance, pair.images, pair.seed_variance, pair.seed_freedom
         )
-        reach = float(stats.t.ppf((1 + level) / 2, freedom)) * std_error
+        reach = t_quantile((1 + level) / 2, freedom) * std_error
         low, high = estimate - reach, estimate + reach
     found = Evidence(
         estimate, low, high, pair.image_variance, pair.seed_variance, pair.images, len(pair.each),
@@ -233,4 +233,4 @@ def _pair(
 def _p_value(estimate: float, std_error: float, freedom: float) -> float:
     if std_error == 0:
         return 1.0 if estimate == 0 else 0.0
-    return float(2 * stats.t.sf(abs(estimate) / std_error, freedom))
+    return 2 * t_tail(abs(estimate) / std_error, freedom)

@@ -21,9 +21,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from condinst.evaluation.differences import Pair
+from condinst.evaluation.distributions import normal_share
 
 _TRIES = 100_000  # of the largest of correlated normal variables; their level is known to 0.0002
 _SHARED = 0.5  # correlation by the baseline's luck of training, as in Dunnett's test
@@ -50,7 +50,7 @@ def joint_level(pairs: Sequence[Pair], confidence: float = 0.95) -> float:
     root = vectors * np.sqrt(values.clip(0))  # (m, m)
     tries = np.random.default_rng(0).standard_normal((_TRIES, len(kept))) @ root.T
     critical = float(np.quantile(np.abs(tries).max(axis=1), confidence))
-    return max(confidence, float(2 * stats.norm.cdf(critical) - 1))
+    return max(confidence, 2 * normal_share(critical) - 1)
 
 
 def pool_seeds(pairs: Sequence[Pair]) -> list[Pair]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy import stats
+from condinst.evaluation.distributions import normal_quantile
 
 POWER = 0.8
 MARGIN = 0.3  # points of AP within which two results are the same for practice
@@ -73,7 +73,7 @@ def judge(found: Evidence, margin: float = MARGIN) -> Verdict:
         margin: Points that make no difference in practice, above 0.
     """
     assert margin > 0, margin
-    reach = float(stats.norm.ppf((1 + found.level) / 2) + stats.norm.ppf(POWER))
+    reach = normal_quantile((1 + found.level) / 2) + normal_quantile(POWER)
     smallest = reach * math.sqrt(found.image_variance + (found.seed_variance or 0.0))
     kind = "interval" if found.level == found.confidence else "simultaneous interval"
     measured = (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from condinst.inference.palette import DARK, Color
@@ -44,10 +45,13 @@ class Rectangle:
 
 @functools.lru_cache(maxsize=32)
 def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    # DejaVu Sans comes with matplotlib: the same letters on every machine.
-    weight = "bold" if bold else "normal"
-    path = font_manager.findfont(font_manager.FontProperties(family="DejaVu Sans", weight=weight))
-    return ImageFont.truetype(path, size)
+    # DejaVu Sans comes with matplotlib: the same letters on every machine. Its own search for
+    # fonts would import it and read every font of the machine.
+    package = importlib.util.find_spec("matplotlib")
+    assert package is not None
+    assert package.submodule_search_locations
+    fonts = Path(package.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
 
 
 @functools.lru_cache(maxsize=512)

@@ -136,7 +136,7 @@ class Train:
     workers: int = setting(minimum=0, maximum=256)
     num_gpus: int = setting(minimum=0)
     num_processes: int = setting(minimum=1)
-    threads: int | None = setting(None, minimum=1)
+    threads: int | None = setting(None, minimum=1, maximum=1024)
     memory_format: str = setting("auto", choices=("auto", "contiguous", "channels_last"))
     launcher: str = setting("processes", choices=("processes", "ray"))
     min_workers: int | None = setting(None, minimum=1)

@@ -16,6 +16,7 @@ from condinst.files.names import shown
 from pipeline.layout import PREPARED, TRAINED
 from pipeline.predict.media import Media, Unreadable, Video, VideoSink, find_media, read_image
 from pipeline.predict.predictions import Categories, PredictionSink, PredictResult
+from pipeline.starting import importing
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -103,13 +104,14 @@ def _load_model(
     score_threshold: float,
     precision: str,
 ) -> tuple[Predictor, Categories]:
-    import torch
+    with importing():
+        import torch
 
-    from condinst.checkpoint.loading import load_weights
-    from condinst.checkpoint.reading import load_checkpoint
-    from condinst.checkpoint.zoo import resolve_weights
-    from condinst.config import load_config
-    from condinst.inference.predictor import Predictor
+        from condinst.checkpoint.loading import load_weights
+        from condinst.checkpoint.reading import load_checkpoint
+        from condinst.checkpoint.zoo import resolve_weights
+        from condinst.config import load_config
+        from condinst.inference.predictor import Predictor
 
     trained = config_file is None
     path = TRAINED / "config.yaml" if config_file is None else Path(config_file)

@@ -60,6 +60,7 @@ def run(
 
     Raises:
         UserError: the study cannot be planned, or, after all trials, some have failed.
+        KeyboardInterrupt: it was stopped; the message says what is kept.
     """
     data = PreparedData.load()
     params = with_seeds(params, study, seeds)
@@ -69,7 +70,7 @@ def run(
     trials = select(every, variants)
     same = shared_trainings(every, params, data)
     _clear_strangers(STUDIES / study, every)
-    concurrency = jobs or fitting_jobs(params, len(trials))
+    concurrency = _concurrency(params, len(trials), jobs)
     began = time.monotonic()
     others = (former_outcome(trial, data.hash) for trial in every if trial not in trials)
     outcomes = [outcome for outcome in others if outcome is not None]
@@ -82,12 +83,16 @@ def run(
                 "experiment_id": parent.address.experiment_id,
             }
         runner = _runner(params, concurrency)
-        for outcome in runner(trials, data, address.get("run_id"), concurrency):
-            outcomes.append(outcome)
-            outcomes.sort(key=lambda one: every.index(one.trial))
-            folder = write_results(params, study, outcomes, same, address)
-            line = _line(outcome, same[outcome.trial.name])
-            _say(f"[{len(outcomes) - kept}/{len(trials)}] {line}")
+        try:
+            for outcome in runner(trials, data, address.get("run_id"), concurrency):
+                outcomes.append(outcome)
+                outcomes.sort(key=lambda one: every.index(one.trial))
+                folder = write_results(params, study, outcomes, same, address)
+                line = _line(outcome, same[outcome.trial.name])
+                _say(f"[{len(outcomes) - kept}/{len(trials)}] {line}")
+        except KeyboardInterrupt:
+            done = f"{len(outcomes) - kept} of {len(trials)} trials"
+            raise KeyboardInterrupt(runs.interrupted(f"ablation {study}", done)) from None
         parent.log_metrics(
             {
                 f"{variant}/{metric}": value
@@ -208,6 +213,18 @@ def _outcomes(found: list[Outcome] | Exception, group: Sequence[Trial]) -> list[
         return found
     error = f"{type(found).__name__}: {found}".strip().splitlines()[0]
     return [Outcome(trial, "failed", error) for trial in group]
+
+
+def _concurrency(params: Params, trials: int, asked: int | None) -> int:
+    """Trials at a time: those asked for, but no more than there are GPUs; says what is too many."""
+    fit = fitting_jobs(params, trials)
+    wanted = fit if asked is None else min(asked, trials)
+    if wanted > fit and params.train.num_gpus:
+        _say(f"{fit} instead of {wanted} at a time: no more have the GPUs that they need")
+        return fit
+    if wanted > fit:
+        _say(f"{wanted} at a time share {available_cores()} cores: no faster than {fit}")
+    return wanted
 
 
 def fitting_jobs(params: Params, trials: int) -> int:

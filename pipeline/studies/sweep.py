@@ -43,6 +43,7 @@ def run(params: Params) -> None:
 
     Raises:
         UserError: the space does not fit the recipe, Ray does not answer, or no trial finished.
+        KeyboardInterrupt: it was stopped; the message says what is kept.
     """
     data = PreparedData.load()
     base = _budgeted(params)
@@ -65,6 +66,9 @@ def run(params: Params) -> None:
             try:
                 with board.showing():
                     results = _search(params, settings, folder)
+            except KeyboardInterrupt:
+                done = f"{board.over()} of {params.sweep.trials} trials"
+                raise KeyboardInterrupt(runs.interrupted("sweep", done)) from None
             finally:
                 _end_children(params, parent_id)
         trials = sweep_results.trial_records(results, base.train.steps)
@@ -209,6 +213,7 @@ def _tune_config(params: Params, settings: Mapping[str, Any]) -> Any:
     steps = settings["params"].train.steps
     return tune.TuneConfig(
         num_samples=params.sweep.trials,
+        reuse_actors=True,  # a new process for each trial would import everything again
         search_alg=OptunaSearch(
             space=sweep_results.distributions(params.sweep),
             metric="score",

@@ -105,10 +105,13 @@ class Board:
         known = [row for row in self.rows if row.score is not None and row.state != FAILED]
         return max(known, key=lambda row: row.score or 0.0, default=None)
 
+    def over(self) -> int:
+        """How many trials have ended."""
+        return sum(row.state in OVER for row in self.rows)
+
     def _caption(self, best: TrialRow | None) -> str:
-        over = sum(row.state in OVER for row in self.rows)
         minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
-        text = f"{over} of {self.trials} trials over, {minutes}:{seconds:02d} min"
+        text = f"{self.over()} of {self.trials} trials over, {minutes}:{seconds:02d} min"
         return text if best is None else f"{text}, best so far {best.score:.2f}"
 
     def _say(self, row: TrialRow, former: TrialRow | None) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condinst.errors import UserError
+from pipeline.starting import importing
 from pipeline.tracking import outbox
 from pipeline.tracking.address import Address
 from pipeline.tracking.names import clean_all
@@ -308,7 +309,8 @@ def make_client(uri: str) -> MlflowClient:
     for key, value in _SETTINGS.items():
         os.environ.setdefault(key, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
+    with importing():
+        from mlflow import MlflowClient
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)

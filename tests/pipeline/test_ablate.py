@@ -316,6 +316,49 @@ def test_one_training_a_core(
     assert ablate.fitting_jobs(params, trials) == jobs
 
 
+@pytest.mark.parametrize(
+    ("gpus", "asked", "at_once", "said"),
+    [
+        (0, None, 2, ""),
+        (0, 2, 2, ""),
+        (0, 99, 9, "9 at a time share 2 cores: no faster than 2\n"),
+        (1, 99, 2, "2 instead of 9 at a time: no more have the GPUs that they need\n"),
+    ],
+)
+def test_what_is_asked_for_beyond_the_machine(
+    gpus: int, asked: int | None, at_once: int, said: str, params: Params,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ablate, "available_cores", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    params = dataclasses.replace(params, train=dataclasses.replace(params.train, num_gpus=gpus))
+    assert ablate._concurrency(params, 9, asked) == at_once
+    assert capsys.readouterr().err == said
+
+
+def test_what_an_interrupt_leaves(
+    project: Path, trained: list[str], tiny_params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ablate.train_into
+
+    def train_into(params: Params, data: PreparedData, place: Any) -> dict[str, Any]:
+        if "stride4" in place.name:
+            raise KeyboardInterrupt
+        return whole(params, data, place)
+
+    params = with_studies(tiny_params, mask_loss=STRIDES)
+    with monkeypatch.context() as patch:
+        patch.setattr(ablate, "train_into", train_into)
+        kept = r"ablation mask_loss: interrupted. Kept: 1 of 2 trials.*The same command goes on"
+        with pytest.raises(KeyboardInterrupt, match=kept):
+            ablate.run(params, "mask_loss")
+    ablate.run(params, "mask_loss")
+    assert [name for name in trained if "evaluation" not in name] == [
+        "mask_loss/stride8 seed 0",
+        "mask_loss/stride4 seed 0",
+    ]
+
+
 def test_a_studys_trainings_state_their_threads(project: Path, tiny_params: Params) -> None:
     data = PreparedData.load()
     params = with_studies(tiny_params, mask_loss=STRIDES)

@@ -61,6 +61,8 @@ def test_plain_values_and_back_is_the_identity(params: Params) -> None:
         ("train.lr", float("inf"), ["inf", "above 0"]),
         ("train.steps", 1.5, ["1.5", "an integer"]),
         ("train.steps", True, ["true", "an integer"]),
+        ("train.threads", 0, ["is 0", "at least 1 and of at most 1024, or null"]),
+        ("train.threads", 5000, ["is 5000", "at most 1024"]),
         ("train.workers", None, ["null", "an integer"]),
         ("train.images_per_step", [8], ["[8]", "an integer"]),
         ("prepare.policy", "lax", ["strict, repair, drop"]),

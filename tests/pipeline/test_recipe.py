@@ -132,3 +132,14 @@ def test_prepared_data(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     data = PreparedData.load(tmp_path)
     assert (data.name, data.hash, data.classes) == ("pets", "h", ("cat", "dog"))
+
+
+def test_more_threads_than_cores_are_kept_and_named(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.recipe.available_cores", lambda: 2)
+    found = resolve(override(params, {"train.threads": 64}), DATA)
+    assert found.cfg.SOLVER.NUM_THREADS == 64
+    assert any("train.threads = 64 on 2 cores is slower than 2" in note for note in found.notes)
+    two = resolve(override(params, {"train.threads": 2}), DATA)
+    assert not any("threads" in note for note in two.notes)

@@ -10,13 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
-from mlflow.utils.validation import (
-    _validate_metric_name,
-    _validate_param_name,
-    _validate_tag_name,
-)
 
 from condinst.errors import UserError
 from pipeline import tracking
@@ -62,8 +55,11 @@ def finished(store: tracking.Store, file: Path) -> str:
     ],
 )
 def test_names_are_cleaned(name: str, wanted: str) -> None:
+    from mlflow.utils import validation as checks
+
     assert clean(name) == wanted
-    for check in (_validate_param_name, _validate_metric_name, _validate_tag_name):
+    for kind in ("param", "metric", "tag"):
+        check = getattr(checks, f"_validate_{kind}_name")
         check(wanted)
 
 
@@ -100,6 +96,9 @@ def test_one_refused_value_takes_no_other_with_it(
 @pytest.mark.slow
 def test_the_store_would_refuse_all(tmp_path: Path) -> None:
     """What the cleaning and the halves are for."""
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
     store = connect(tmp_path)
     run_id = finished(store, tmp_path)
     with pytest.raises(MlflowException, match="Invalid value"):

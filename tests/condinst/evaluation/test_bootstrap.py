@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from condinst.errors import UserError
 from condinst.evaluation.accumulating import accumulate, group_events
@@ -49,6 +48,8 @@ def made(*estimates: float | None, spread: float = 1.0) -> list[Samples]:
 
 
 def test_the_interval_of_a_mean_holds_images_and_seeds() -> None:
+    from scipy import stats
+
     assert mean_interval(made(30.0), "AP") == confidence_intervals(made(30.0)[0])["AP"]
     two = mean_interval(made(30.0, 34.0), "AP")
     assert two is not None
