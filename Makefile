@@ -122,11 +122,15 @@ WORKERS := -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: test
 test: setup ## Run the tests on all cores (ARGS="-k params")
-	@python -m pytest $(WORKERS) $(ARGS)
+	@python -m pytest $(WORKERS) -m "not smoke" $(ARGS)
 
 .PHONY: quick
 quick: setup ## Run the tests without the slow ones, those that failed last first
 	@python -m pytest $(WORKERS) -m "not slow and not gpu" --failed-first $(ARGS)
+
+.PHONY: smoke
+smoke: setup ## Run every benchmark at its smallest size, with older instruction sets forced
+	@python -m pytest $(WORKERS) -m smoke $(ARGS)
 
 .PHONY: test-timm
 test-timm: setup ## Train and evaluate one network of every family of timm (a quarter of an hour)

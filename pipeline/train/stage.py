@@ -89,6 +89,7 @@ def run(params: Params, options: TrainOptions | None = None) -> None:
         return
     place = Destination(TRAINED, params.profile)
     data = PreparedData.load()
+    _check_images(data)
     tune(params, data)
     train_into(settled(params, data), data, place, max_seconds=options.max_seconds)
 
@@ -114,11 +115,7 @@ def train_into(
         The content of ``run.json``; empty in processes other than rank 0.
     """
     check_launcher(params.train)
-    if not (data.root / "train").is_dir():
-        raise UserError(
-            f"{data.root} has no images to train on: dataset.subset.train is 0; raise it, then "
-            "run `python cli.py acquire` and `prepare` again"
-        )
+    _check_images(data)
     recipe = resolve(params, data)
     identity = identity_of(params, data, recipe)
     key = identity.key
@@ -160,6 +157,14 @@ def train_into(
         files = {item: folder / item for item in (*names, "run.json") if (folder / item).exists()}
         runs.publish(files, place.output)
     return record
+
+
+def _check_images(data: PreparedData) -> None:
+    if not (data.root / "train").is_dir():
+        raise UserError(
+            f"{data.root} has no images to train on: dataset.subset.train is 0; raise it, then "
+            "run `python cli.py acquire` and `prepare` again"
+        )
 
 
 class _Ledger:

@@ -70,7 +70,11 @@ def tune(params: Params, data: PreparedData, *, again: bool = False) -> None:
         row |= {"chosen": begun, "why": "a training had begun with it"}
         _say(f"memory format: {begun}, as the training here that goes on")
     else:
-        times = measure(cfg, data, _images(cfg, params))
+        try:
+            times = measure(cfg, data, _images(cfg, params))
+        except (RuntimeError, MemoryError) as error:  # the training itself may use less memory
+            _say(f"memory format: {cfg.SOLVER.MEMORY_FORMAT}, as neither could be tried: {error}")
+            return
         first, second = sorted(times, key=times.__getitem__)
         row |= {"chosen": first, "seconds": times, "measured": time.strftime("%Y-%m-%d")}
         _say(

@@ -14,6 +14,7 @@ from benchmarks._results import read
 
 
 @pytest.mark.slow
+@pytest.mark.smoke
 @pytest.mark.parametrize("names", [bench.SCRIPTS[::2], bench.SCRIPTS[1::2]])  # two workers' share
 def test_every_benchmark_runs_at_its_smallest_size(
     names: tuple[str, ...], tmp_path: Path, repository: Path

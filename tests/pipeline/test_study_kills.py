@@ -34,8 +34,8 @@ VARIANTS = {
 def project(tmp_path: Path, tiny_dataset: TinyDataset, tiny_params: Params) -> Path:
     prepare_small(tmp_path, tiny_dataset)
     params = shrink(tiny_params)
-    study = Ablation(question="?", baseline="stride8", seeds=(0,), steps=60, variants=VARIANTS)
-    train = dataclasses.replace(params.train, steps=60, checkpoint_period=10)
+    study = Ablation(question="?", baseline="stride8", seeds=(0,), steps=30, variants=VARIANTS)
+    train = dataclasses.replace(params.train, steps=30, checkpoint_period=5)
     tracked = Tracking(enabled=True, experiment="x")
     params = dataclasses.replace(params, ablations={"killed": study}, train=train, tracking=tracked)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(as_dict(params)))

@@ -116,6 +116,21 @@ def test_a_damaged_file_is_ignored_and_replaced(
     ]
 
 
+def test_what_cannot_be_tried_is_not_decided(
+    data: PreparedData,
+    auto: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def measure(*_: Any) -> dict[str, float]:
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    tuning.tune(auto, data)
+    assert "channels_last, as neither could be tried: not enough" in capsys.readouterr().err
+    assert not tuning.cache().exists()
+
+
 def test_decisions_of_other_machines_do_not_count(
     data: PreparedData, auto: Params, measured: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
