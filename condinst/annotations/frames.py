@@ -110,6 +110,13 @@ def readings(boxes: Floats, sizes: Floats) -> Iterator[tuple[str, Floats]]:
                 yield f"box {', '.join(filter(None, (form, unit)))}", corners * factor
 
 
+def without_unit(name: str | None) -> str | None:
+    """The reading of a box that has been made pixels already; None: x, y, width, height."""
+    parts = (name or "").removeprefix("box ").split(", ")
+    form = ", ".join(part for part in parts if part not in ("", "normalised", "in percent"))
+    return f"box {form}" if form else None
+
+
 def overlap(boxes: Floats, around: Floats) -> Floats:
     """Intersection over union (n,) of corners (n, 4), pairwise."""
     low, high = np.maximum(boxes[:, :2], around[:, :2]), np.minimum(boxes[:, 2:], around[:, 2:])
@@ -170,8 +177,10 @@ class Votes:
         self._alone(around[drawn], sizes[drawn])
         boxes, around, sizes = boxes[compared], around[compared], sizes[compared]
         self.compared += len(boxes)
-        self.far += int((boxes[:, :2] + boxes[:, 2:] > _PERCENT).any(1).sum())
         plain, corners = overlap(as_corners(boxes), around), overlap(boxes, around)
+        # a sum tells only of boxes that are x, y, width, height, not of corners or a centre
+        sums = (as_corners(boxes) > _PERCENT).any(1) & (plain >= ALIKE)
+        self.far += int(((boxes > _PERCENT).any(1) | sums).sum())
         self.plain += int(((plain >= ALIKE) & (plain > corners + _FIRM)).sum())
         odd = plain < ALIKE
         if odd.any():

@@ -275,11 +275,12 @@ class Mender:
             reason = f"its bbox is {str(box)[:80]}, must be four finite numbers x, y, width, height"
             self.ledger.repairable(at, "box unusable", reason)
             return tight
-        stated = box
+        stated, verdict = box, self.verdict
         if self.scale is not None:  # its frame is the mask's
+            verdict = verdict._replace(reading=frames.without_unit(verdict.reading))
             box = [box[k] for k in (1, 0, 3, 2)] if self.turned else box
             box = [value * self.scale[k % 2] for k, value in enumerate(box)]
-        name, corners = boxes.read(box, around, width, height, self.verdict) or (
+        name, corners = boxes.read(box, around, width, height, verdict) or (
             "",
             boxes.corners(box),
         )

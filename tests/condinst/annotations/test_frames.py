@@ -166,6 +166,20 @@ def test_one_fault_names_the_frame_and_repair_mends_that_side(
     assert "prepare.policy: repair" in stops
 
 
+@pytest.mark.parametrize("frame", [shares, percent, turned])
+@pytest.mark.parametrize("form", [corners, centre])
+def test_boxes_of_another_form_in_another_frame(
+    content: Record, form: Callable[[list[float]], list[float]], frame: Callable[..., Any]
+) -> None:
+    def spoil(entry: Record, width: int, height: int) -> None:
+        entry["bbox"] = form(entry["bbox"])
+        on_both(frame)(entry, width, height)
+
+    mended = check_annotations(spoilt(content, spoil), "repair")
+    assert mended.fatal == []
+    require_right(mended.content, content)
+
+
 MINORITY = [case for case in CASES if case[0] not in ("all in percent", "x and y swapped")]
 
 
