@@ -117,8 +117,9 @@ lock-check: setup ## Resolve the lock for each Python on Linux and macOS: wheels
 
 ##@ Development
 
-# Workers side by side; each keeps to one thread (tests/conftest.py)
-WORKERS := -n logical --maxprocesses 8 --dist worksteal
+# Workers side by side, each with one thread (tests/conftest.py); one more than cores, as some wait
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS := -n $(shell echo $$(($(CORES) + 1))) --maxprocesses 8 --dist worksteal
 
 .PHONY: test
 test: setup ## Run the tests on all cores (ARGS="-k params")
