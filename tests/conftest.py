@@ -27,6 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CONDINST_CACHE"] = str(REPOSITORY / ".pytest_cache" / "condinst")  # not the user's
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 waits for all other tests to end
 
 
 @pytest.hookimpl(wrapper=True)
