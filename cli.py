@@ -133,6 +133,8 @@ def main(
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("RAY_USAGE_STATS_ENABLED", "0"),
         ("DVC_NO_ANALYTICS", "1"),
+        # OpenMP's threads wait awake, by default so long that beside other work a training is slow
+        ("GOMP_SPINCOUNT", "1000"),
     ):
         os.environ.setdefault(name, value)
     if not os.environ.get("CONDINST_DEBUG"):
