@@ -40,7 +40,7 @@ def read_records(content: Any, place: str) -> list[Record]:
             problem = f"its run_id {record['run_id']} occurs before"
         if problem is not None:
             raise UserError(f"{place} is not an archive of `runs export`: run {number}: {problem}")
-        records[record["run_id"]] = record
+        records[record["run_id"]] = {"name": None, "end": None, **record}
     return _parents_first(records, place)
 
 
@@ -81,9 +81,9 @@ def _problem(record: Any) -> str | None:
         return f"its tags are {brief(tags)}, must be texts by name"
     if not isinstance(params, list) or not all(_is_param(param) for param in params):
         return f"its params are {brief(params)}, must be pairs of texts"
-    bad = next((m for m in metrics if not _is_metric(m)), None) if isinstance(metrics, list) else ()
-    if bad is not None:
-        return f"its metrics contain {brief(bad)}, must be [name, value, milliseconds, step]"
+    bad = [m for m in metrics if not _is_metric(m)] if isinstance(metrics, list) else [metrics]
+    if bad:
+        return f"its metrics contain {brief(bad[0])}, must be [name, value, milliseconds, step]"
     return None
 
 

@@ -188,6 +188,12 @@ def test_parents_come_before_what_is_nested_under_them() -> None:
     assert read_records({"format": 1, "runs": []}, "x.zip") == []
 
 
+def test_a_run_may_lack_its_name_and_its_end() -> None:
+    given = {key: value for key, value in _run("a").items() if key not in ("name", "end")}
+    (found,) = read_records({"format": 1, "runs": [given]}, "x.zip")
+    assert (found["name"], found["end"]) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -209,6 +215,7 @@ def test_parents_come_before_what_is_nested_under_them() -> None:
         ([_run("a", metrics=[["x", "1", 1, 1]])], "run 0: its metrics contain"),
         ([_run("a", metrics=[["x", 1.0, 1, 2**63]])], "run 0: its metrics contain"),
         ([_run("a", metrics=None)], "run 0: its metrics"),
+        ([_run("a", metrics=[None])], "run 0: its metrics contain None"),
     ],
 )
 def test_archives_of_runs_that_are_none(content: Any, message: str) -> None:
