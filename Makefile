@@ -117,21 +117,22 @@ lock-check: setup ## Resolve the lock for each Python on Linux and macOS: wheels
 
 ##@ Development
 
-# Workers side by side, each with one thread (tests/conftest.py); one more than cores, as some wait
+# Workers side by side, each with one thread (tests/conftest.py); slow tests wait a lot: one more
+WORKERS := --maxprocesses 8 --dist worksteal -n
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-WORKERS := -n $(shell echo $$(($(CORES) + 1))) --maxprocesses 8 --dist worksteal
+MORE := $(shell echo $$(($(CORES) + 1)))
 
 .PHONY: test
 test: setup ## Run the tests on all cores (ARGS="-k params")
-	@python -m pytest $(WORKERS) -m "not smoke" $(ARGS)
+	@python -m pytest $(WORKERS) $(MORE) -m "not smoke" $(ARGS)
 
 .PHONY: quick
 quick: setup ## Run the tests without the slow ones, those that failed last first
-	@python -m pytest $(WORKERS) -m "not slow and not gpu" --failed-first $(ARGS)
+	@python -m pytest $(WORKERS) $(CORES) -m "not slow and not gpu" --failed-first $(ARGS)
 
 .PHONY: smoke
 smoke: setup ## Run every benchmark at its smallest size, with older instruction sets forced
-	@python -m pytest $(WORKERS) -m smoke $(ARGS)
+	@python -m pytest $(WORKERS) $(CORES) -m smoke $(ARGS)
 
 .PHONY: test-timm
 test-timm: setup ## Train and evaluate one network of every family of timm (a quarter of an hour)
