@@ -8,13 +8,13 @@ with it.
 from __future__ import annotations
 
 import multiprocessing
-import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from condinst.errors import UserError
+from condinst.timing import in_turns
 
 Way = Callable[[], Callable[[], object]]  # makes its inputs, and gives what is to be measured
 
@@ -66,17 +66,6 @@ def measure(way: Way, repeats: int) -> Measured:
     """Runs a way in a fork: once for its peak, then ``repeats`` times for its time."""
     (found,) = apart(_measured, way, repeats)
     return found
-
-
-def in_turns(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way; all share the machine's moods."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, call in ways.items():
-            start = time.perf_counter()
-            call()
-            taken[name].append(time.perf_counter() - start)
-    return taken
 
 
 def restart_peak() -> int | None:

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,10 +82,10 @@ def machine() -> Machine:
     from numba.core import config
     from numba.core.codegen import ll
 
-    from condinst.cores import available_cores
+    from condinst.cores import available_cores, processor_name
 
     return Machine(
-        cpu=_cpu_name(),
+        cpu=processor_name(),
         flags=", ".join(flag for flag in _FLAGS if flag in _cpu_flags()),
         torch=torch.backends.cpu.get_cpu_capability().lower(),
         onednn=_onednn(),
@@ -133,18 +132,6 @@ def _version(package: str) -> str:
     import detectron2  # its distribution has another name
 
     return detectron2.__version__
-
-
-def _cpu_name() -> str:
-    about = Path("/proc/cpuinfo")
-    if about.is_file():
-        found = re.search(r"^model name\s*:\s*(.+)$", about.read_text(), re.MULTILINE)
-        if found:
-            return found[1].strip()
-    if sys.platform == "darwin":
-        words = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
-    return platform.processor() or platform.machine()
 
 
 def _cpu_flags() -> set[str]:

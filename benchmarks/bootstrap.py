@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks._apart import in_turns, peak_since, restart_peak
+from benchmarks._apart import peak_since, restart_peak
 from benchmarks._rows import Row
 from condinst.evaluation import accumulating
 from condinst.evaluation.bootstrap import image_draws, sample
 from condinst.evaluation.differences import differences
 from condinst.evaluation.scores import summarise
+from condinst.timing import in_turns
 from tests.condinst.evaluation.simulation import Population, simulate
 
 VAL2017 = Population(categories=80, objects=36_781 / 5_000, detections=100)

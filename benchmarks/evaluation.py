@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from benchmarks._apart import in_turns
 from benchmarks._rows import Row
 from condinst.errors import UserError
 from condinst.evaluation.coco import evaluate_coco
+from condinst.timing import in_turns
 
 SIZE = (480, 640)
 CATEGORIES = 80

@@ -20,12 +20,12 @@ from detectron2.modeling import build_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks._apart import in_turns
 from benchmarks._rows import Row
 from condinst.config import load_config
 from condinst.inference.inference_copy import DTYPES, inference_copy
 from condinst.inference.packed import refusal
 from condinst.modeling.mask_head.choice import get_backend
+from condinst.timing import in_turns
 
 RECIPE = Path(__file__).parents[1] / "configs" / "CondInst" / "MS_R_50_1x.yaml"
 REFERENCE = "reference fp32"

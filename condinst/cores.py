@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 
@@ -18,4 +20,7 @@ def processor_name() -> str:
     about = Path("/proc/cpuinfo")  # Linux only, and not on every ARM
     lines = about.read_text().splitlines() if about.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    if sys.platform == "darwin":
+        words = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        names = [subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()]
     return next(iter(names), "") or platform.processor() or platform.machine()

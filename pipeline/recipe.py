@@ -67,10 +67,17 @@ class PreparedData:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A resolved config, and notes on choices that the user did not make."""
+    """A resolved config.
+
+    Attributes:
+        cfg: it.
+        notes: on choices that the user did not make.
+        any_format: the memory format is left to the machine; the one in ``cfg`` is the usual one.
+    """
 
     cfg: CfgNode
     notes: tuple[str, ...]
+    any_format: bool = False
 
 
 def resolve(params: Params, data: PreparedData) -> Recipe:
@@ -118,10 +125,11 @@ def resolve(params: Params, data: PreparedData) -> Recipe:
     cfg.SOLVER.NUM_THREADS = threads(train) if cfg.MODEL.DEVICE == "cpu" else 0
     if train.memory_format != "auto":
         cfg.SOLVER.MEMORY_FORMAT = train.memory_format
+    any_format = cfg.SOLVER.MEMORY_FORMAT == "auto"
     cfg.SOLVER.MEMORY_FORMAT = memory_format(cfg)
     cfg.DATALOADER.NUM_WORKERS = train.workers
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN_NAME,), (VAL_NAME,)
-    return Recipe(cfg, tuple(notes))
+    return Recipe(cfg, tuple(notes), any_format)
 
 
 def threads(train: Train) -> int:

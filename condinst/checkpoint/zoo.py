@@ -135,9 +135,14 @@ _ALIASES = {entry.file.removesuffix(".pth"): entry for entry in ZOO} | {
 _TIMM = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
 
 
+def user_folder() -> Path:
+    """What outlives all projects of a user: ``$CONDINST_CACHE``, else ``~/.cache/condinst``."""
+    return Path(os.environ.get("CONDINST_CACHE") or "~/.cache/condinst").expanduser()
+
+
 def cache_folder() -> Path:
-    """Folder of fetched weights: ``$CONDINST_CACHE``, else ``~/.cache/condinst``."""
-    return Path(os.environ.get("CONDINST_CACHE") or "~/.cache/condinst").expanduser() / "weights"
+    """Folder of fetched weights."""
+    return user_folder() / "weights"
 
 
 def list_weights() -> list[WeightsRow]:

@@ -23,7 +23,7 @@ def cached_loop(**options: Any) -> Callable[[Callable], Any]:
     """
 
     def compiled(function: Callable) -> Any:
-        loop = numba.njit(**options, cache=True)(function)
+        loop = numba.njit(**options)(function)
         loop._cache = _SharedCache(function)
         return loop
 

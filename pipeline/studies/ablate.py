@@ -64,9 +64,10 @@ def run(
     """
     data = PreparedData.load()
     params = with_seeds(params, study, seeds)
-    for trial in plan(params, study, data):
-        tune(trial.params, data)
     every = plan(params, study, data)
+    decided = [tune(trial.params, data) for trial in every]
+    if any(decided):  # their keys are others now
+        every = plan(params, study, data)
     trials = select(every, variants)
     same = shared_trainings(every, params, data)
     _clear_strangers(STUDIES / study, every)

@@ -7,12 +7,11 @@ It changes no meaning, only the last bits, so the decision becomes part of a tra
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ from torch import nn
 
 from condinst import engine
 from condinst.atomic import write_json
-from condinst.config import load_config
+from condinst.checkpoint.zoo import user_folder
 from condinst.cores import available_cores, processor_name
 from condinst.engine.optim import Precision
 from condinst.layers.memory_format import to_channels_last
 from condinst.layers.threads import limited
+from condinst.timing import in_turns
 from pipeline import runs
 from pipeline.params import Params, override
 from pipeline.recipe import PreparedData, resolve
@@ -43,28 +43,32 @@ _SHAPE = ("BACKBONE", "RESNETS", "TIMM", "FPN", "BIFPN", "FCOS")  # of MODEL: wh
 
 def settled(params: Params, data: PreparedData) -> Params:
     """Replace ``auto`` by what was decided here; without a decision it stays."""
-    if not _open(params):
+    cfg = _undecided(params, data)
+    if cfg is None:
         return params
-    found = read().get(decision_key(params, data), {}).get("chosen")
+    found = read().get(_key(cfg, params), {}).get("chosen")
     return override(params, {KEY: found}) if found in FORMATS else params
 
 
-def tune(params: Params, data: PreparedData, *, again: bool = False) -> None:
+def tune(params: Params, data: PreparedData, *, again: bool = False) -> bool:
     """Measure both formats, if ``auto`` asks for it and it is not known yet.
 
     Args:
         params: of a training.
         data: its first images are used, as its loader gives them.
         again: even if it is known, or a training has begun.
+
+    Returns:
+        Whether there is a decision that there was not before.
     """
-    if not _open(params):
-        return
-    key, known = decision_key(params, data), read()
-    if key in known and not again:
-        return
+    cfg = _undecided(params, data)
+    if cfg is None:
+        return False
+    key = _key(cfg, params)
+    if key in read() and not again:
+        return False
     begun = "" if again else _begun(params, data)
     row: dict[str, Any] = {"recipe": params.model.config, **_machine()}
-    cfg = resolve(params, data).cfg
     row["threads"] = cfg.SOLVER.NUM_THREADS
     if begun:
         row |= {"chosen": begun, "why": "a training had begun with it"}
@@ -74,7 +78,7 @@ def tune(params: Params, data: PreparedData, *, again: bool = False) -> None:
             times = measure(cfg, data, _images(cfg, params))
         except (RuntimeError, MemoryError) as error:  # the training itself may use less memory
             _say(f"memory format: {cfg.SOLVER.MEMORY_FORMAT}, as neither could be tried: {error}")
-            return
+            return False
         first, second = sorted(times, key=times.__getitem__)
         row |= {"chosen": first, "seconds": times, "measured": time.strftime("%Y-%m-%d")}
         _say(
@@ -82,6 +86,7 @@ def tune(params: Params, data: PreparedData, *, again: bool = False) -> None:
             f"({times[first]:.3g} and {times[second]:.3g} s a step), kept in {cache()}"
         )
     write_json(cache(), {**read(), key: row})
+    return True
 
 
 def measure(cfg: CfgNode, data: PreparedData, images: int) -> dict[str, float]:
@@ -100,29 +105,8 @@ def measure(cfg: CfgNode, data: PreparedData, images: int) -> dict[str, float]:
         steps = {name: _step(cfg, name, batch) for name in FORMATS}
         for step in steps.values():  # compiles loops, packs weights
             step()
-        return in_turns(steps, seconds=_SECONDS, rounds=_ROUNDS)
-
-
-def in_turns(
-    steps: Mapping[str, Callable[[], object]], *, seconds: float, rounds: int
-) -> dict[str, float]:
-    """Median seconds of each, called in turns so that a busy moment slows all of them.
-
-    Args:
-        steps: name -> what to time.
-        seconds: after which no further round begins.
-        rounds: at most so many.
-    """
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    until = time.perf_counter() + seconds
-    for number in range(rounds):
-        if number and time.perf_counter() > until:
-            break
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(each) for name, each in times.items()}
+        taken = in_turns(steps, _ROUNDS, _SECONDS)
+    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def read() -> dict[str, Any]:
@@ -142,9 +126,10 @@ def read() -> dict[str, Any]:
 
 def rows(params: Params, data: PreparedData) -> list[tuple[str, ...]]:
     """Decisions of this machine for people: recipe, threads, format, seconds of each, when."""
-    now, mine = decision_key(params, data) if _open(params) else "", []
+    cfg, here, mine = _undecided(params, data), _machine(), []
+    now = "" if cfg is None else _key(cfg, params)
     for key, row in read().items():
-        if any(row.get(name) != value for name, value in _machine().items()):
+        if any(row.get(name) != value for name, value in here.items()):
             continue  # of another machine or version of torch that shares the folder
         seconds = row.get("seconds", {})
         times = ", ".join(f"{name} {value:.3g} s" for name, value in seconds.items())
@@ -155,29 +140,26 @@ def rows(params: Params, data: PreparedData) -> list[tuple[str, ...]]:
 
 
 def cache() -> Path:
-    """The file of decisions, in ``$CONDINST_CACHE``, else ``~/.cache/condinst``."""
-    folder = os.environ.get("CONDINST_CACHE") or "~/.cache/condinst"
-    return Path(folder).expanduser() / "tuning.json"
+    """The file of decisions."""
+    return user_folder() / "tuning.json"
 
 
-def decision_key(params: Params, data: PreparedData) -> str:
+def _undecided(params: Params, data: PreparedData) -> CfgNode | None:
+    """The config, if it is left to us: processes of this machine that compute on its CPU."""
+    train = params.train
+    here = train.launcher == "processes" and params.ray.address is None and not train.num_gpus
+    if train.memory_format != "auto" or not here or engine.torchrun_worker() is not None:
+        return None
+    recipe = resolve(params, data)
+    return recipe.cfg if recipe.any_format else None
+
+
+def _key(cfg: CfgNode, params: Params) -> str:
     """Identifies machine, version of torch, and all of a recipe that sets the time of a step."""
-    cfg = resolve(params, data).cfg
     shape = {name: cfg.MODEL.get(name) for name in _SHAPE}
     sizes = [cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.CROP]
     solver = [cfg.SOLVER.NUM_THREADS, cfg.SOLVER.AMP, cfg.SOLVER.RECOMPUTE_BACKBONE]
     return runs.digest([_machine(), shape, sizes, solver, _images(cfg, params)])
-
-
-def _open(params: Params) -> bool:
-    """Whether there is something to decide: processes of this machine that compute on its CPU."""
-    train = params.train
-    here = train.launcher == "processes" and params.ray.address is None
-    here = here and engine.torchrun_worker() is None
-    if train.memory_format != "auto" or train.num_gpus or not here:
-        return False
-    overrides = [str(x) for item in params.model.overrides.items() for x in item]
-    return load_config(params.model.config, overrides).SOLVER.MEMORY_FORMAT == "auto"
 
 
 def _begun(params: Params, data: PreparedData) -> str:

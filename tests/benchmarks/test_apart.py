@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks._apart import Failed, apart, in_turns
+from benchmarks._apart import Failed, apart
 from condinst.errors import UserError
+from condinst.timing import in_turns
 
 
 def counted(last: int) -> Iterator[int]:
