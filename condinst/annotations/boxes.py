@@ -7,6 +7,7 @@ from typing import TypeGuard
 import numpy as np
 
 from condinst.annotations import frames, polygons
+from condinst.annotations.box_readings import readings
 from condinst.annotations.polygons import Box, is_number
 from condinst.annotations.screening import MARGIN
 
@@ -46,7 +47,7 @@ def read(
     now = polygons.overlap(plain, around)
     found: dict[str, Box] = {}
     size = np.array([[width, height]], np.float64)
-    for name, values in frames.readings(np.array([box], np.float64), size):
+    for name, values in readings(np.array([box], np.float64), size):
         x0, y0, x1, y1 = values[0].tolist()
         found[name] = x0, y0, x1, y1
     best = max(found, key=lambda name: polygons.overlap(found[name], around))

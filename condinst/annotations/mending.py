@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from condinst.annotations import boxes, frames, measuring, notation, polygons, resizing, rle, scales
+from condinst.annotations.box_readings import without_unit
 from condinst.annotations.faults import Ledger, Place, Unusable
 from condinst.annotations.ids import canonical
 from condinst.annotations.polygons import Box, is_number
@@ -277,7 +278,7 @@ class Mender:
             return tight
         stated, verdict = box, self.verdict
         if self.scale is not None:  # its frame is the mask's
-            verdict = verdict._replace(reading=frames.without_unit(verdict.reading))
+            verdict = verdict._replace(reading=without_unit(verdict.reading))
             box = [box[k] for k in (1, 0, 3, 2)] if self.turned else box
             box = [value * self.scale[k % 2] for k, value in enumerate(box)]
         name, corners = boxes.read(box, around, width, height, verdict) or (

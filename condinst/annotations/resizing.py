@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
 from condinst.annotations import rle
-from condinst.annotations.frames import as_corners, overlap
+from condinst.annotations.box_readings import as_corners, overlap
 from condinst.annotations.scales import same_shape
 
 _FITS = 0.5  # intersection over union of mask and box: small masks are rough

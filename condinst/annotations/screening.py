@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
 from condinst.annotations import rle, scales
-from condinst.annotations.frames import Votes, as_corners, overlap
+from condinst.annotations.box_readings import as_corners, overlap
+from condinst.annotations.frames import Votes
 from condinst.annotations.ids import canonical
 from condinst.annotations.polygons import NEAR, problem
 from condinst.files.bounds import FAR, OUTLINE
